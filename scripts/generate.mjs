@@ -1,0 +1,11 @@
+/** `npm run generate`: writes docs/cli.md and the shell completions from the option table. Needs a build. */
+import { mkdirSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { generatedFiles } from '../dist/cli/generate.js';
+
+const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
+for (const [file, text] of generatedFiles()) {
+  mkdirSync(path.dirname(path.join(root, file)), { recursive: true });
+  writeFileSync(path.join(root, file), text);
+}

@@ -1,0 +1,67 @@
+import type { MemoryLayout } from '../bpf/index.ts';
+import type { PropertyPath } from '../kernel/trace/js-kfuncs.ts';
+import type { ProgramImage, SiteSpec, SiteStats } from './protocol.ts';
+
+/**
+ * The agent on the traced main thread. One bundled script evaluates to a function that makes it; the worker calls its
+ * methods through `Runtime.callFunctionOn` with JSON arguments. No method throws into the application.
+ */
+export interface AgentMain {
+  /** The shared memory that the worker reads maps and rings from. */
+  readonly memory: WebAssembly.Memory;
+
+  /** Names of globals this agent may define while edits are in place; unguessable per session, all non-enumerable. */
+  readonly prefix: string;
+
+  setPaths(paths: readonly PropertyPath[]): void;
+  /** Compiles and instantiates. Returns nothing or throws before anything changed. */
+  load(programs: readonly ProgramImage[]): void;
+
+  /** Defines sites, or replaces the programs of existing ones (also while they are being hit). */
+  setSites(sites: readonly SiteSpec[]): void;
+  enable(sites: readonly number[]): void;
+  disable(sites: readonly number[]): void;
+
+  /**
+   * The function that stands in for `original` at a site: same name, length, prototype, properties, `this`,
+   * `new.target`, result and error; its text through Function.prototype.toString is the original's. Wrapping a wrapper of
+   * the same site returns it. Used by property and binding arming.
+   */
+  wrap(site: number, original: unknown): unknown;
+  /** The original behind a wrapper, or the value itself. */
+  unwrap(value: unknown): unknown;
+
+  /**
+   * Hooks that instrumented text calls, as global functions `<prefix><site>e/r/t/s/b` (see README.md). Returns when they exist.
+   * `texts` gives, for an edited function's new text, the old one: what its toString() has to answer.
+   */
+  installHooks(sites: readonly number[], texts: readonly { edited: string; original: string }[]): void;
+  removeHooks(sites: readonly number[]): void;
+
+  /** Runs a program once on this thread (profile samples), outside of any site. */
+  run(program: number): void;
+
+  /** Starts or stops following asynchronous contexts for js_asyncid(). */
+  trackAsync(on: boolean): void;
+
+  siteStats(): SiteStats[];
+  /** New stacks since `after`: their frames, innermost first, one string a frame (`name (file:line:column)`). */
+  stacks(after: number): { id: number; frames: string[] }[];
+  /** Failed reads by path index since the last call: `[path, errno, count]`. */
+  faults(): [number, number, number][];
+
+  /** Disables everything, removes hooks and patched intrinsics, turns wrappers still held by somebody into plain calls. */
+  dispose(): void;
+}
+
+/** What the injector hands to the factory. Memory and layout are made (and initialised) by the worker when a script loads. */
+export interface AgentOptions {
+  readonly memory: WebAssembly.Memory;
+  readonly layout: MemoryLayout;
+  readonly prefix: string;
+  /** `process.getBuiltinModule`, or the same by another way. */
+  readonly require: (id: string) => unknown;
+}
+
+/** The default export of main/bundle-entry.ts. */
+export type CreateAgent = (options: AgentOptions) => AgentMain;

@@ -1,0 +1,494 @@
+/**
+ * Rebinding, on the main thread. The condition of a one-shot breakpoint at a function's entry calls `hook()` in the
+ * frame of the first natural call, with closures over the function's scope: the binding is read and replaced there,
+ * and the same closures put it back later, with no call of the application needed.
+ *
+ * The breakpoint stays for a short window: every call of the original passes it, so a call that did not come through
+ * the wrapper is known, counted, and its entry programs run all the same.
+ */
+
+import type { AgentMain } from '../agent-main.ts';
+import type { BindItem, NopItem, PropertyItem } from '../worker/requests.ts';
+import {
+  type Replacement,
+  replaceAccessor,
+  replaceHolders,
+  replaceProperty,
+  type WalkTypes,
+} from './holders.ts';
+import {
+  apply,
+  getOwnPropertyDescriptor,
+  getPrototypeOf,
+  isFunction,
+  isObject,
+  textOf,
+} from './intrinsics.ts';
+
+export interface ArmingOptions {
+  readonly agent: AgentMain;
+  readonly require: (id: string) => unknown;
+  /** Tells the worker, and, if asked to, waits a moment until it has acted. */
+  readonly notify: (message: HookNotice, wait: boolean) => void;
+}
+
+export interface HookNotice {
+  readonly site: number;
+  readonly state: 'bound' | 'const' | 'missed' | 'settled' | 'escaping' | 'drop' | 'limit';
+}
+
+interface Bound {
+  readonly item: BindItem;
+  state: 'waiting' | 'const' | 'bound' | 'missed' | 'restored';
+  original: unknown;
+  wrapper: unknown;
+  /** Pauses in the function's scope when called: `() => { debugger }`. */
+  enter: (() => void) | undefined;
+  set: ((value: unknown) => void) | undefined;
+  get: (() => unknown) | undefined;
+  readonly undo: Replacement[];
+  /** Counter of the site when the breakpoint was last passed. */
+  last: number;
+  hits: number;
+  escaped: number;
+  /** The end of the window has been told. */
+  told: boolean;
+  scopeMs: number;
+}
+
+export interface BindStatus {
+  readonly state: Bound['state'];
+  readonly hits: number;
+  readonly escaped: number;
+  readonly holders: number;
+}
+
+/** Hits of a breakpoint, at some 0.1 ms each, while a constant waits for its turn, and while a live edit is being made. */
+const CONSTANT_HITS = 2000;
+const ESCAPE_HITS = 2000;
+
+/** What a walk may cost the main thread. */
+const WALK = { objects: 50_000, depth: 8, ms: 8 } as const;
+const EXPORTS = { objects: 20_000, depth: 1, ms: 4 } as const;
+
+export class Arming {
+  readonly #agent: AgentMain;
+  readonly #notify: ArmingOptions['notify'];
+  readonly #types: WalkTypes;
+  readonly #cache: Record<string, { exports?: unknown } | undefined>;
+  readonly #now: () => number;
+  readonly #immediate: (callback: () => void) => unknown;
+  readonly #sites = new Map<number, Bound>();
+  readonly #breaks = new Map<number, Breakpoint>();
+  readonly #candidates = new Map<number, Candidate>();
+  readonly #properties = new Map<number, Replacement[]>();
+  readonly #hookName: string;
+
+  constructor({ agent, require: builtin, notify }: ArmingOptions) {
+    this.#agent = agent;
+    this.#notify = notify;
+    this.#types = (builtin('util') as { types: WalkTypes }).types;
+    this.#cache = (builtin('module') as { _cache: Record<string, { exports?: unknown }> })._cache;
+    const { performance } = builtin('perf_hooks') as { performance: { now(): number } };
+    const now = performance.now;
+    this.#now = () => apply(now, performance, []) as number;
+    this.#immediate = (builtin('timers') as { setImmediate: (callback: () => void) => unknown }).setImmediate;
+    this.#hookName = `${agent.prefix}h`;
+  }
+
+  /** The name of the hook that conditions call; it exists while a breakpoint does. */
+  hookName(): string {
+    return this.#hookName;
+  }
+
+  prefix(): string {
+    return this.#agent.prefix;
+  }
+
+  installHook(): void {
+    Reflect.defineProperty(globalThis, this.#hookName, {
+      value: (
+        site: number,
+        get: (() => unknown) | undefined,
+        set: ((value: unknown) => void) | undefined,
+        enter: () => void,
+        self: unknown,
+        args: () => unknown[],
+      ): false => {
+        try {
+          this.#hook(site, get, set, enter, self, args);
+        } catch {
+          // nothing of ours may reach the application; the worker sees that nothing was bound
+        }
+        return false;
+      },
+      enumerable: false,
+      configurable: true,
+      writable: false,
+    });
+  }
+
+  removeHook(): void {
+    Reflect.deleteProperty(globalThis, this.#hookName);
+  }
+
+  expect(items: readonly BindItem[]): void {
+    for (const item of items) {
+      this.#sites.set(item.site, {
+        item,
+        state: 'waiting',
+        original: undefined,
+        wrapper: undefined,
+        enter: undefined,
+        set: undefined,
+        get: undefined,
+        undo: [],
+        last: 0,
+        hits: 0,
+        escaped: 0,
+        told: false,
+        scopeMs: 0,
+      });
+    }
+  }
+
+  /** A breakpoint probe: its entry programs run in the condition, up to `most` hits in every `sliceMs`. */
+  expectBreak(site: number, most: number, sliceMs: number): void {
+    this.#breaks.set(site, { most, sliceMs, since: 0, hits: 0 });
+  }
+
+  /** Milliseconds in which the hits of the last slice came. */
+  breakMs(site: number): number {
+    const { since = 0 } = this.#breaks.get(site) ?? {};
+    return this.#now() - since;
+  }
+
+  #passBreak(site: number, state: Breakpoint, self: unknown, args: () => unknown[]): void {
+    const now = this.#now();
+    if (now - state.since > state.sliceMs) {
+      state.since = now;
+      state.hits = 0;
+    }
+    state.hits++;
+    this.#entry(site, self, args);
+    if (state.hits === state.most) this.#notify({ site, state: 'limit' }, true);
+  }
+
+  #hook(
+    site: number,
+    get: (() => unknown) | undefined,
+    set: ((value: unknown) => void) | undefined,
+    enter: () => void,
+    self: unknown,
+    args: () => unknown[],
+  ): void {
+    const limited = this.#breaks.get(site);
+    if (limited !== undefined) {
+      this.#passBreak(site, limited, self, args);
+      return;
+    }
+    const bound = this.#sites.get(site);
+    if (bound === undefined || bound.state === 'restored') return;
+    bound.hits++;
+    const state = bound.state;
+    if (state === 'waiting') this.#bind(bound, get, set, enter, self);
+    const calls = this.#count(site);
+    // through the wrapper the counter has moved since the last pass; else nobody has counted this call yet
+    // (a generator passes at its first next(), which says of one call only that it was made)
+    if (state === 'waiting' || (!bound.item.isGenerator && (state !== 'bound' || calls === bound.last))) {
+      if (state === 'bound') bound.escaped++;
+      this.#entry(site, self, args);
+    }
+    bound.last = this.#count(site);
+    if (state === 'waiting') {
+      this.#notify({ site, state: bound.state as HookNotice['state'] }, bound.item.window <= 1);
+    } else if (state === 'const') {
+      // counted here until the constant is replaced, unless that would hold the application up for too long
+      if (bound.hits === CONSTANT_HITS) this.#notify({ site, state: 'drop' }, true);
+    } else if (bound.hits >= bound.item.window && !bound.told) {
+      bound.told = true;
+      // calls that escape go on being counted here until something better is in place
+      this.#notify({ site, state: bound.escaped > 0 ? 'escaping' : 'settled' }, bound.escaped === 0);
+    } else if (bound.hits === ESCAPE_HITS) {
+      this.#notify({ site, state: 'drop' }, true);
+    }
+  }
+
+  #bind(
+    bound: Bound,
+    get: (() => unknown) | undefined,
+    set: ((value: unknown) => void) | undefined,
+    enter: () => void,
+    self: unknown,
+  ): void {
+    const { target, site } = bound.item;
+    bound.state = 'missed';
+    if (target.via === 'variable') {
+      const original = attempt(get);
+      if (!this.#matches(original, bound.item.text)) return;
+      bound.original = original;
+      bound.wrapper = this.#agent.wrap(site, original);
+      bound.enter = enter;
+      bound.get = get;
+      if (!target.constant && set !== undefined) {
+        attempt(() => set(bound.wrapper));
+        if (attempt(get) === bound.wrapper) {
+          bound.set = set;
+          bound.state = 'bound';
+          bound.undo.push({
+            undo: () => {
+              if (attempt(get) === bound.wrapper) set(original);
+            },
+          });
+          return;
+        }
+      }
+      bound.state = 'const';
+      return;
+    }
+    const found = this.#methodHolder(bound.item, self, get);
+    if (found === undefined) return;
+    bound.original = found.value;
+    bound.wrapper = this.#agent.wrap(site, found.value);
+    const replacement = found.replace(bound.wrapper);
+    if (replacement === undefined) return;
+    bound.undo.push(replacement);
+    bound.state = 'bound';
+  }
+
+  /** From `this` up its prototypes, else from the class's name; by own properties only. */
+  #methodHolder(item: BindItem, self: unknown, getClass: (() => unknown) | undefined): Candidate | undefined {
+    if (item.target.via !== 'property') return undefined;
+    const { key, accessor, isStatic } = item.target;
+    let holder: unknown = self;
+    for (let level = 0; level < 32 && isObject(holder) && !this.#types.isProxy(holder); level++) {
+      const found = this.#member(holder, key, accessor, item.text);
+      if (found !== undefined) return found;
+      holder = getPrototypeOf(holder);
+    }
+    const made = attempt(getClass);
+    if (!isFunction(made)) return undefined;
+    const home: unknown = isStatic ? made : getOwnPropertyDescriptor(made, 'prototype')?.value;
+    return isObject(home) ? this.#member(home, key, accessor, item.text) : undefined;
+  }
+
+  #member(holder: object, key: string, half: 'get' | 'set' | undefined, text: string): Candidate | undefined {
+    const descriptor = getOwnPropertyDescriptor(holder, key);
+    if (descriptor === undefined) return undefined;
+    const value: unknown = half === undefined ? descriptor.value : descriptor[half];
+    if (!this.#matches(value, text)) return undefined;
+    const replace = (wrapper: unknown): Replacement | undefined =>
+      half === undefined
+        ? replaceProperty(holder, key, wrapper)
+        : replaceAccessor(holder, key, half, wrapper);
+    return { value, replace };
+  }
+
+  #matches(value: unknown, text: string): boolean {
+    if (!isFunction(value) || this.#types.isProxy(value)) return false;
+    return textOf(value) === text;
+  }
+
+  #entry(site: number, self: unknown, args: () => unknown[]): void {
+    const hook = (globalThis as Record<string, unknown>)[`${this.#agent.prefix}${site}b`];
+    if (!isFunction(hook)) return;
+    apply(hook, undefined, [self, ...((attempt(args) as unknown[] | undefined) ?? [])] as never);
+  }
+
+  #count(site: number): number {
+    const stats = this.#agent.siteStats();
+    for (const entry of stats) if (entry.site === site) return entry.nhit + entry.nmissed;
+    return 0;
+  }
+
+  /** Counts escapes anew: what led past the wrapper before may be gone. */
+  newWindow(site: number): void {
+    const bound = this.#sites.get(site);
+    if (bound === undefined) return;
+    bound.hits = 1;
+    bound.escaped = 0;
+    bound.told = false;
+    bound.last = this.#count(site);
+  }
+
+  status(site: number): BindStatus | undefined {
+    const bound = this.#sites.get(site);
+    if (bound === undefined) return undefined;
+    const { state, hits, escaped, undo } = bound;
+    return { state, hits, escaped, holders: Math.max(0, undo.length - 1) };
+  }
+
+  /**
+   * Enters the scope of a constant binding from an empty stack: the worker, which has asked for the pause, replaces the
+   * variable. The fewer frames a pause has, the shorter it is: V8 analyses the script of each.
+   */
+  enterScope(site: number): void {
+    const bound = this.#sites.get(site);
+    if (bound?.enter === undefined) return;
+    const { enter } = bound;
+    this.#immediate(() => {
+      const before = this.#now();
+      attempt(enter);
+      bound.scopeMs = this.#now() - before;
+    });
+  }
+
+  /** How long the last pause in its scope held the main thread up. */
+  scopeMs(site: number): number {
+    return this.#sites.get(site)?.scopeMs ?? 0;
+  }
+
+  /** What the worker puts in place of a constant: the wrapper, or the original again. */
+  constant(site: number, original: boolean): unknown {
+    const bound = this.#sites.get(site);
+    return original ? bound?.original : bound?.wrapper;
+  }
+
+  constantDone(site: number): boolean {
+    const bound = this.#sites.get(site);
+    if (bound === undefined) return false;
+    const done = attempt(bound.get) === bound.wrapper;
+    if (done) bound.state = 'bound';
+    return done;
+  }
+
+  /** Replaces references that were taken before: in the given scopes, in what handles listen with, in exports. */
+  replaceHolders(sites: readonly number[], ...scopes: unknown[]): number {
+    const swap = new Map<unknown, unknown>();
+    const owner = new Map<unknown, Bound>();
+    for (const site of sites) {
+      const bound = this.#sites.get(site);
+      if (bound?.state !== 'bound' || bound.item.target.via === 'property') continue;
+      swap.set(bound.original, bound.wrapper);
+      owner.set(bound.original, bound);
+    }
+    if (swap.size === 0) return 0;
+    const { process } = globalThis as unknown as {
+      process: { _getActiveHandles?(): unknown[]; _getActiveRequests?(): unknown[] };
+    };
+    const handles = (attempt(() => process._getActiveHandles?.()) as unknown[] | undefined) ?? [];
+    const exports: unknown[] = [];
+    for (const key of Reflect.ownKeys(this.#cache))
+      exports.push(getOwnPropertyDescriptor(this.#cache, key)?.value);
+    const walks = [
+      replaceHolders([process, ...scopes, ...handles], swap, this.#types, WALK, this.#now),
+      replaceHolders(exports, swap, this.#types, EXPORTS, this.#now),
+    ];
+    let count = 0;
+    const first = owner.values().next().value;
+    for (const { replaced } of walks) {
+      first?.undo.push(...replaced);
+      count += replaced.length;
+    }
+    return count;
+  }
+
+  /** Finds the function by way of its module's exports; true when it is there. */
+  find(item: PropertyItem): boolean {
+    const module = getOwnPropertyDescriptor(this.#cache, item.file)?.value as
+      | { exports?: unknown }
+      | undefined;
+    if (!isObject(module)) return false;
+    const exports: unknown = getOwnPropertyDescriptor(module, 'exports')?.value;
+    const seen = new Set<unknown>();
+    let level: unknown[] = [exports];
+    for (let depth = 0; depth < 4 && level.length > 0 && seen.size < 5000; depth++) {
+      const next: unknown[] = [];
+      for (const holder of level) {
+        if (!isObject(holder) || seen.has(holder) || this.#types.isProxy(holder)) continue;
+        if (this.#types.isModuleNamespaceObject(holder)) continue;
+        seen.add(holder);
+        const found = this.#member(holder, item.key, item.accessor, item.text);
+        if (found !== undefined) {
+          this.#candidates.set(item.site, found);
+          return true;
+        }
+        for (const key of Reflect.ownKeys(holder)) {
+          const descriptor = getOwnPropertyDescriptor(holder, key);
+          if (descriptor !== undefined && 'value' in descriptor) next.push(descriptor.value);
+        }
+        next.push(getPrototypeOf(holder));
+      }
+      level = next;
+    }
+    return false;
+  }
+
+  /** Switches a compiled-in site on; false where there is none, or it is taken, or it cannot tell what is wanted. */
+  armSite({ site, url, index, ends }: NopItem): boolean {
+    const globals = globalThis as unknown as Record<PropertyKey, unknown>;
+    const registry = globals[Symbol.for('trapline.sites')] as SiteRegistry | undefined;
+    const script = registry?.scripts.get(url);
+    if (registry === undefined || script === undefined || script.flags[index] !== 0) return false;
+    // the hooks themselves are wanted, not the globals that edited text calls them by
+    this.#agent.installHooks([site], []);
+    const hook = (letter: string): unknown => globals[`${this.#agent.prefix}${site}${letter}`];
+    const hooks = { e: hook('e'), r: hook('r'), t: hook('t'), s: hook('s') };
+    this.#agent.removeHooks([site]);
+    if (!registry.arm(url, index, hooks, ends)) return false;
+    this.#properties.set(site, [{ undo: () => registry.disarm(url, index) }]);
+    return true;
+  }
+
+  /** The function that was found, for the worker to compare V8's location of it. */
+  candidate(site: number): unknown {
+    return this.#candidates.get(site)?.value;
+  }
+
+  bindProperty(site: number): boolean {
+    const candidate = this.#candidates.get(site);
+    if (candidate === undefined) return false;
+    const replacement = candidate.replace(this.#agent.wrap(site, candidate.value));
+    if (replacement === undefined) return false;
+    this.#properties.set(site, [replacement]);
+    return true;
+  }
+
+  /** Puts back everything of some sites, newest first; constants are the worker's to restore before. */
+  undo(sites: readonly number[]): number {
+    let count = 0;
+    for (const site of sites) {
+      const bound = this.#sites.get(site);
+      const replacements = [...(this.#properties.get(site) ?? []), ...(bound?.undo ?? [])];
+      for (const replacement of replacements.reverse()) attempt(() => replacement.undo());
+      if (replacements.length > 0 || bound?.state === 'bound') count++;
+      if (bound !== undefined) bound.state = 'restored';
+      this.#properties.delete(site);
+      this.#candidates.delete(site);
+      this.#sites.delete(site);
+      this.#breaks.delete(site);
+    }
+    return count;
+  }
+}
+
+interface Breakpoint {
+  readonly most: number;
+  readonly sliceMs: number;
+  since: number;
+  hits: number;
+}
+
+/** Of src/register/registry.ts, as far as arming needs it. */
+interface SiteRegistry {
+  readonly scripts: ReadonlyMap<string, { readonly flags: Uint8Array }>;
+  arm(url: string, index: number, hooks: Record<'e' | 'r' | 't' | 's', unknown>, ends: boolean): boolean;
+  disarm(url: string, index: number): void;
+}
+
+interface Candidate {
+  readonly value: unknown;
+  replace(wrapper: unknown): Replacement | undefined;
+}
+
+function attempt<T>(operation: (() => T) | undefined): T | undefined {
+  try {
+    return operation?.();
+  } catch {
+    return undefined;
+  }
+}
+
+export function createArming(options: ArmingOptions): Arming {
+  return new Arming(options);
+}

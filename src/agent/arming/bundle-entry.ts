@@ -1,0 +1,3 @@
+import { createArming } from './arming.ts';
+
+export default createArming;

@@ -1,0 +1,1 @@
+export { inject as default } from './inject.ts';

@@ -1,0 +1,59 @@
+/** Compiled programs by index. */
+import { READS } from '../../kernel/trace/pt-regs.ts';
+import type { ProgramImage } from '../protocol.ts';
+import {
+  MapConstructor,
+  mapGet,
+  mapSet,
+  parseBase64,
+  WasmGlobal,
+  WasmInstance,
+  WasmModule,
+} from './intrinsics.ts';
+import type { Program } from './site-code.ts';
+
+const moduleImports = WebAssembly.Module.imports;
+
+export interface Programs {
+  /** Compiles and instantiates all or throws. */
+  load(images: readonly ProgramImage[]): void;
+  get(index: number): Program;
+}
+
+export function createPrograms(
+  memory: WebAssembly.Memory,
+  cpu: number,
+  kfunc: Record<string, unknown>,
+  helper: Record<string, unknown>,
+  onKfunc: (name: string) => void,
+): Programs {
+  const table = new MapConstructor<number, Program>();
+  const imports = {
+    env: { memory, cpu: new WasmGlobal({ value: 'i32', mutable: false }, cpu) },
+    kfunc,
+    helper,
+  } as unknown as WebAssembly.Imports;
+
+  return {
+    load(images) {
+      const made: Program[] = [];
+      for (let i = 0; i < images.length; i++) {
+        const image = images[i]!;
+        const module = new WasmModule(parseBase64(image.wasm));
+        const needed = moduleImports(module);
+        for (let j = 0; j < needed.length; j++) {
+          if (needed[j]!.module === 'kfunc') onKfunc(needed[j]!.name);
+        }
+        const { run } = new WasmInstance(module, imports).exports as { run: (ctx: number) => number };
+        if (typeof run !== 'function') throw new Error(`program ${image.index} exports no run()`);
+        made[i] = { index: image.index, reads: image.reads & ((READS.raw << 1) - 1), run, broken: false };
+      }
+      for (let i = 0; i < made.length; i++) mapSet(table, made[i]!.index, made[i]!);
+    },
+    get(index) {
+      const program = mapGet(table, index) as Program | undefined;
+      if (program === undefined) throw new Error(`program ${index} is not loaded`);
+      return program;
+    },
+  };
+}

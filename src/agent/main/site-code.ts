@@ -1,0 +1,374 @@
+/**
+ * The code of one site: what wrappers and hooks run. Its text is compiled once for every site (site-compiler.ts), so that V8
+ * keeps type feedback for each site apart and inlines each site's own program. Hence the rule of this file: siteCode()
+ * refers to nothing outside itself.
+ */
+import type { AnyFunction } from './intrinsics.ts';
+
+/** A compiled program. */
+export interface Program {
+  readonly index: number;
+  readonly reads: number;
+  readonly run: (ctx: number) => number;
+  /** Set when it threw: it is not run again. */
+  broken: boolean;
+}
+
+/** What a site runs on one event. */
+export interface SiteEventState {
+  /** Union of the programs' READS masks. */
+  readonly mask: number;
+  /** The only program's run(), or undefined. */
+  readonly single: ((ctx: number) => number) | undefined;
+  readonly programs: readonly Program[];
+  readonly cookies: readonly number[];
+}
+
+export interface SiteState {
+  readonly id: number;
+  ipLo: number;
+  ipHi: number;
+  name: string;
+  /** 0 while disabled: wrappers and hooks pass through. */
+  on: number;
+  entry: SiteEventState | undefined;
+  ret: SiteEventState | undefined;
+  thrown: SiteEventState | undefined;
+  settle: SiteEventState | undefined;
+  /** 1 when anything but entry is to be run. */
+  exits: number;
+  /** 1 when ret or thrown read the error's value: the wrapper then has to catch it, else it only passes by. */
+  catches: number;
+  /** 1 when exit events read this or arguments. */
+  keeps: number;
+  maxactive: number;
+  isAsync: boolean;
+  isGenerator: boolean;
+  active: number;
+  nhit: number;
+  nmissed: number;
+}
+
+export interface SiteEnv {
+  readonly apply: (f: unknown, self: unknown, args: ArrayLike<unknown>) => unknown;
+  readonly construct: (f: unknown, args: ArrayLike<unknown>, newTarget: unknown) => object;
+  readonly makeProxy: (target: unknown, handler: object) => unknown;
+  /** `busy` is not 0 while a program runs on this thread; `site` is the one it runs for. */
+  readonly state: { busy: number; site: SiteState | undefined };
+  readonly handles: { used: number };
+  readonly ctx: number;
+  readonly load: (
+    mask: number,
+    site: SiteState,
+    self: unknown,
+    args: ArrayLike<unknown>,
+    value: unknown,
+    error: unknown,
+    failed: boolean,
+  ) => void;
+  readonly release: () => void;
+  readonly runAll: (event: SiteEventState) => void;
+  readonly setCookie: (cookie: number) => void;
+  /** A program threw: never let it out. */
+  readonly contain: (event: SiteEventState, site: SiteState, error: unknown) => void;
+  /** Gives the promise to hand out in place of `value`, which a function returned: its settling is a `settle` event. */
+  readonly followAsync: (
+    code: SiteCode,
+    site: SiteState,
+    self: unknown,
+    args: ArrayLike<unknown>,
+    value: unknown,
+  ) => unknown;
+  readonly isPromise: (value: unknown) => boolean;
+  readonly followPlain: (
+    code: SiteCode,
+    site: SiteState,
+    self: unknown,
+    args: ArrayLike<unknown>,
+    value: unknown,
+  ) => void;
+}
+
+export type WrapperKind = 'method' | 'function' | 'proxy';
+
+export interface SiteCode {
+  fire(
+    event: SiteEventState,
+    self: unknown,
+    args: ArrayLike<unknown>,
+    value: unknown,
+    error: unknown,
+    failed: boolean,
+  ): void;
+  /** For originals that cannot be constructed: methods, arrows, async functions, generators. */
+  wrapMethod(original: unknown): AnyFunction;
+  /** For functions and classes. */
+  wrapFunction(original: unknown): AnyFunction;
+  /** For originals with properties of their own, which a Proxy shares. */
+  wrapProxy(original: unknown): AnyFunction;
+  /** What instrumented text calls: see ../README.md. */
+  readonly hooks: SiteHooks;
+}
+
+export interface SiteHooks {
+  readonly e: (self?: unknown, ...args: unknown[]) => number;
+  readonly r: (instance: number, value?: unknown) => unknown;
+  readonly t: (instance: number, error: unknown) => void;
+  readonly s: (instance: number) => void;
+  readonly b: (self?: unknown, ...args: unknown[]) => boolean;
+}
+
+export function siteCode(env: SiteEnv, site: SiteState): SiteCode {
+  const { apply, construct, state, handles, ctx, load, release, runAll, setCookie, contain } = env;
+  const { makeProxy, followAsync, followPlain } = env;
+
+  function siteFire(
+    event: SiteEventState,
+    self: unknown,
+    args: ArrayLike<unknown>,
+    value: unknown,
+    error: unknown,
+    failed: boolean,
+  ): void {
+    if (state.busy !== 0) {
+      site.nmissed++;
+      return;
+    }
+    state.busy = 1;
+    state.site = site;
+    const { mask, single } = event;
+    try {
+      if (mask !== 0) load(mask, site, self, args, value, error, failed);
+      if (single !== undefined) {
+        if ((mask & 2048) !== 0) setCookie(event.cookies[0]!);
+        single(ctx);
+      } else runAll(event);
+    } catch (problem) {
+      // With a full JavaScript stack these calls throw as well.
+      try {
+        contain(event, site, problem);
+      } catch {}
+    }
+    if (handles.used !== 0 || mask >= 4096) {
+      try {
+        release();
+      } catch {}
+    }
+    state.busy = 0;
+  }
+
+  /** The call with its exit events; `newTarget` is undefined for a plain call. */
+  function siteTraced(
+    original: unknown,
+    self: unknown,
+    args: ArrayLike<unknown>,
+    newTarget: unknown,
+  ): unknown {
+    if (site.maxactive !== 0 && site.active >= site.maxactive) {
+      site.nmissed++;
+      return newTarget === undefined ? apply(original, self, args) : construct(original, args, newTarget);
+    }
+    site.active++;
+    let value: unknown;
+    if (site.catches !== 0) {
+      try {
+        value = newTarget === undefined ? apply(original, self, args) : construct(original, args, newTarget);
+      } catch (error) {
+        site.active--;
+        siteFailed(self, args, error);
+        throw error;
+      }
+    } else {
+      // No catch clause: V8 then still reports an uncaught error at the place that threw it.
+      let returned = false;
+      try {
+        value = newTarget === undefined ? apply(original, self, args) : construct(original, args, newTarget);
+        returned = true;
+      } finally {
+        if (!returned) {
+          site.active--;
+          siteFailed(self, args, undefined);
+        }
+      }
+    }
+    if (site.settle === undefined) {
+      site.active--;
+      if (site.ret !== undefined && site.on !== 0) siteFire(site.ret, self, args, value, undefined, false);
+      return value;
+    }
+    if (site.ret !== undefined && site.on !== 0) siteFire(site.ret, self, args, value, undefined, false);
+    if (site.isAsync && newTarget === undefined) return followAsync(code, site, self, args, value);
+    followPlain(code, site, self, args, value);
+    return value;
+  }
+
+  function siteFailed(self: unknown, args: ArrayLike<unknown>, error: unknown): void {
+    if (site.on === 0) return;
+    if (site.thrown !== undefined) siteFire(site.thrown, self, args, undefined, error, true);
+    if (site.ret !== undefined) siteFire(site.ret, self, args, undefined, error, true);
+  }
+
+  function wrapMethod(original: unknown): AnyFunction {
+    return {
+      wrapper(this: unknown, ...args: unknown[]): unknown {
+        if (site.on !== 0) {
+          site.nhit++;
+          if (site.entry !== undefined) siteFire(site.entry, this, args, undefined, undefined, false);
+          if (site.exits !== 0) return siteTraced(original, this, args, undefined);
+        }
+        return apply(original, this, args);
+      },
+    }.wrapper as AnyFunction;
+  }
+
+  function wrapFunction(original: unknown): AnyFunction {
+    const wrapper = function (this: unknown, ...args: unknown[]): unknown {
+      if (new.target === undefined) {
+        if (site.on !== 0) {
+          site.nhit++;
+          if (site.entry !== undefined) siteFire(site.entry, this, args, undefined, undefined, false);
+          if (site.exits !== 0) return siteTraced(original, this, args, undefined);
+        }
+        return apply(original, this, args);
+      }
+      const newTarget = new.target === wrapper ? original : new.target;
+      if (site.on !== 0) {
+        site.nhit++;
+        if (site.entry !== undefined) siteFire(site.entry, undefined, args, undefined, undefined, false);
+        if (site.exits !== 0) return siteTraced(original, undefined, args, newTarget);
+      }
+      return construct(original, args, newTarget);
+    };
+    return wrapper as unknown as AnyFunction;
+  }
+
+  function wrapProxy(original: unknown): AnyFunction {
+    const proxy = makeProxy(original, {
+      __proto__: null,
+      apply(target: unknown, self: unknown, args: unknown[]): unknown {
+        if (site.on !== 0) {
+          site.nhit++;
+          if (site.entry !== undefined) siteFire(site.entry, self, args, undefined, undefined, false);
+          if (site.exits !== 0) return siteTraced(target, self, args, undefined);
+        }
+        return apply(target, self, args);
+      },
+      construct(target: unknown, args: unknown[], newTarget: unknown): object {
+        const made = newTarget === proxy ? target : newTarget;
+        if (site.on !== 0) {
+          site.nhit++;
+          if (site.entry !== undefined) siteFire(site.entry, undefined, args, undefined, undefined, false);
+          if (site.exits !== 0) return siteTraced(target, undefined, args, made) as object;
+        }
+        return construct(target, args, made);
+      },
+    });
+    return proxy as AnyFunction;
+  }
+
+  // Instances of calls that instrumented text reports. 1 stands for any call of which nothing has to be remembered.
+  const selves: unknown[] = [undefined, undefined];
+  const lists: (unknown[] | undefined)[] = [undefined, undefined];
+  /** 1 once the caller has its promise; a free instance links to the next free one. */
+  const marks: number[] = [0, 0];
+  let free = 0;
+
+  function keep(self: unknown, args: unknown[]): number {
+    let instance = free;
+    if (instance === 0) instance = selves.length;
+    else free = marks[instance]!;
+    selves[instance] = self;
+    lists[instance] = args;
+    marks[instance] = 0;
+    return instance;
+  }
+
+  function forget(instance: number): void {
+    if (instance < 2 || lists[instance] === undefined) return;
+    selves[instance] = undefined;
+    lists[instance] = undefined;
+    marks[instance] = free;
+    free = instance;
+  }
+
+  const none: unknown[] = [];
+
+  function siteE(self?: unknown, ...args: unknown[]): number {
+    if (site.on === 0) return 0;
+    site.nhit++;
+    if (site.entry !== undefined) siteFire(site.entry, self, args, undefined, undefined, false);
+    if (site.exits === 0) return 0;
+    if (site.maxactive !== 0 && site.active >= site.maxactive) {
+      site.nmissed++;
+      return 0;
+    }
+    site.active++;
+    return site.keeps === 0 && !site.isAsync ? 1 : keep(self, args);
+  }
+
+  function siteR(instance: number, value?: unknown): unknown {
+    if (instance === 0) return value;
+    const self = selves[instance];
+    const args = lists[instance] ?? none;
+    const returned = marks[instance] === 1;
+    forget(instance);
+    if (!site.isAsync) {
+      if (site.ret !== undefined && site.on !== 0) siteFire(site.ret, self, args, value, undefined, false);
+      if (site.settle === undefined) site.active--;
+      else followPlain(code, site, self, args, value);
+      return value;
+    }
+    if (site.ret !== undefined && !returned && site.on !== 0) {
+      siteFire(site.ret, self, args, undefined, undefined, false);
+    }
+    if (site.settle === undefined) {
+      site.active--;
+      return value;
+    }
+    if (env.isPromise(value)) return followAsync(code, site, self, args, value);
+    site.active--;
+    if (site.on !== 0) siteFire(site.settle, self, args, value, undefined, false);
+    return value;
+  }
+
+  function siteT(instance: number, error: unknown): void {
+    if (instance === 0) return;
+    const self = selves[instance];
+    const args = lists[instance] ?? none;
+    const returned = marks[instance] === 1;
+    forget(instance);
+    site.active--;
+    if (!site.isAsync) {
+      siteFailed(self, args, error);
+      return;
+    }
+    if (site.on === 0) return;
+    if (site.ret !== undefined && !returned) siteFire(site.ret, self, args, undefined, undefined, false);
+    if (site.settle !== undefined) siteFire(site.settle, self, args, undefined, error, true);
+  }
+
+  function siteS(instance: number): void {
+    if (instance < 2 || marks[instance] === 1) return;
+    marks[instance] = 1;
+    if (site.ret !== undefined && site.on !== 0) {
+      siteFire(site.ret, selves[instance], lists[instance] ?? none, undefined, undefined, false);
+    }
+  }
+
+  function siteB(self?: unknown, ...args: unknown[]): boolean {
+    if (site.on === 0) return false;
+    site.nhit++;
+    if (site.entry !== undefined) siteFire(site.entry, self, args, undefined, undefined, false);
+    if (site.exits !== 0) site.nmissed++;
+    return false;
+  }
+
+  const code: SiteCode = {
+    fire: siteFire,
+    wrapMethod,
+    wrapFunction,
+    wrapProxy,
+    hooks: { e: siteE, r: siteR, t: siteT, s: siteS, b: siteB },
+  };
+  return code;
+}

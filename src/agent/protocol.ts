@@ -1,0 +1,56 @@
+/**
+ * What the tracer, the agent's worker and the agent on the main thread say to each other.
+ *
+ * Tracer ⇄ worker: frames on a Unix socket: u32 little-endian payload length, u8 kind, payload.
+ * Kind 0 is a JSON message; kind 1 is ring data: u32 ring map index, then whole records (u32 length, bytes, padded to 8).
+ */
+export const FRAME_JSON = 0;
+export const FRAME_RING = 1;
+
+export type Request = { readonly id: number; readonly method: string; readonly params?: unknown };
+export type Reply =
+  | { readonly id: number; readonly result: unknown }
+  | {
+      readonly id: number;
+      readonly error: { readonly code: string; readonly message: string; readonly log?: string };
+    };
+export type Notice = { readonly event: string; readonly params: unknown };
+
+/** A program for one agent thread. */
+export interface ProgramImage {
+  readonly index: number;
+  /** Base64 of the WebAssembly module. */
+  readonly wasm: string;
+  /** READS mask of pt-regs.ts. */
+  readonly reads: number;
+}
+
+/** When a site calls a program. */
+export type SiteEvent = 'entry' | 'return' | 'throw' | 'settle';
+
+/** One program on one event of a site. `return` runs on every exit, also by a throw (then `error` is set). */
+export interface SiteProgram {
+  readonly program: number;
+  readonly event: SiteEvent;
+  /** Goes to pt_regs.bx. */
+  readonly cookie: number;
+}
+
+export interface SiteSpec {
+  readonly site: number;
+  /** Address in the text space, decimal; goes to pt_regs.ip. */
+  readonly address: string;
+  readonly name: string;
+  readonly programs: readonly SiteProgram[];
+  /** kretprobe instances that may be alive at once; 0 is unbounded for synchronous functions, 4096 for settle. */
+  readonly maxactive: number;
+  readonly isAsync: boolean;
+  readonly isGenerator: boolean;
+}
+
+/** Counters of one site, as in kprobe_profile. */
+export interface SiteStats {
+  readonly site: number;
+  readonly nhit: number;
+  readonly nmissed: number;
+}

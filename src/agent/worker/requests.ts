@@ -1,0 +1,197 @@
+/** Requests of the tracer to the agent's worker: method → [params, result]. Frames as in ../protocol.ts. */
+
+import type { ScriptInfo } from '../../arch/v8/types.ts';
+import type { MemoryLayout } from '../../bpf/index.ts';
+import type { PropertyPath } from '../../kernel/trace/js-kfuncs.ts';
+import type { ProgramImage, SiteSpec, SiteStats } from '../protocol.ts';
+
+/** What the injected text hands to the worker. */
+export interface WorkerConfig {
+  readonly folder: string;
+  readonly socket: string;
+  readonly token: string;
+  /** Property of globalThis that holds the main thread's half until the worker has fetched it. */
+  readonly key: string;
+  /** Close the inspector's port when the tracer has not asked for it by the end. */
+  readonly closeInspector: boolean;
+  readonly agentText: string;
+  readonly armingText: string;
+}
+
+export interface TargetInfo {
+  readonly pid: number;
+  readonly nodeVersion: string;
+  readonly v8Version: string;
+  readonly title: string;
+  readonly argv: readonly string[];
+  readonly cwd: string;
+  readonly heapUsedBytes: number;
+  readonly prepared: boolean;
+  readonly workers: number;
+  /** Decimal: CLOCK_REALTIME − CLOCK_MONOTONIC, in nanoseconds. */
+  readonly monotonicToRealtimeNs: string;
+}
+
+export interface LoadParams {
+  readonly layout: MemoryLayout;
+  /** Index of the ring buffer map. */
+  readonly ring: number;
+  readonly programs: readonly ProgramImage[];
+  /** Programs that run on the worker as well as, or instead of, the main thread. */
+  readonly paths: readonly PropertyPath[];
+  readonly usesAsyncId: boolean;
+}
+
+/** A place in the text that V8 runs; lines and columns from 0. */
+export interface Location {
+  readonly scriptId: string;
+  readonly lineNumber: number;
+  readonly columnNumber: number;
+}
+
+/** Replace a property that reaches the function: no debugger. */
+export interface PropertyItem {
+  readonly kind: 'property';
+  readonly site: number;
+  /** File name of the CommonJS module whose exports lead to the function. */
+  readonly file: string;
+  /** The function's text: what its toString() answers. */
+  readonly text: string;
+  readonly key: string;
+  readonly accessor: 'get' | 'set' | undefined;
+  /** Where V8 says the function is: its parameter list's start. Undefined when the script's ID is not known. */
+  readonly scriptId: string | undefined;
+}
+
+/** Replace the function's binding at the first natural call. */
+export interface BindItem {
+  readonly kind: 'bind';
+  readonly site: number;
+  readonly at: Location;
+  /** The function's text, of the wrapped function itself. */
+  readonly text: string;
+  readonly target:
+    | { readonly via: 'variable'; readonly name: string; readonly constant: boolean }
+    | {
+        readonly via: 'property';
+        readonly key: string;
+        readonly isStatic: boolean;
+        readonly className: string | undefined;
+        readonly accessor: 'get' | 'set' | undefined;
+      };
+  /** Text of the arguments in the function's scope: `a, b` or `...arguments`. */
+  readonly args: string;
+  readonly isGenerator: boolean;
+  /** Hits of the breakpoint after which it is removed; few where a hit is dear. */
+  readonly window: number;
+  /**
+   * Optimized code may have the old function as a constant. `now`: V8 is made to throw such code away as soon as the
+   * binding is replaced; `later`: when calls turn out to come past it; `never`: that would take too long.
+   */
+  readonly deoptimize: 'now' | 'later' | 'never';
+  /** Look again after a second whether calls come past the binding, by the code that is hot then. */
+  readonly verify: boolean;
+}
+
+/** Replace the text of a script. All edits of one script in one. */
+export interface EditItem {
+  readonly kind: 'edit';
+  readonly scriptId: string;
+  readonly sites: readonly number[];
+  /** Sites among them whose bindings were replaced before and go back once the edit is made. */
+  readonly replaces: readonly number[];
+  readonly original: string;
+  readonly edited: string;
+  /** Old and new text of each function edited, for toString(). */
+  readonly texts: readonly { readonly edited: string; readonly original: string }[];
+}
+
+/** Switch on a site that trapline/register compiled in. */
+export interface NopItem {
+  readonly kind: 'nop';
+  readonly site: number;
+  readonly url: string;
+  /** FunctionSymbol.index. */
+  readonly index: number;
+  /** The call's end is wanted too. */
+  readonly ends: boolean;
+}
+
+/** A breakpoint whose condition runs the entry programs. */
+export interface BreakItem {
+  readonly kind: 'break';
+  readonly site: number;
+  readonly at: Location;
+  readonly args: string;
+  /** Hits in a slice of 250 ms; then the breakpoint is away for a while. */
+  readonly most: number;
+}
+
+export type ArmItem = NopItem | PropertyItem | BindItem | EditItem | BreakItem;
+
+export interface ArmResult {
+  readonly kind: ArmItem['kind'];
+  readonly sites: readonly number[];
+  readonly ok: boolean;
+  /** Longest stop of the main thread so far, in ms. */
+  readonly pauseMs: number;
+  readonly reason?: string;
+}
+
+/** Progress of a bind or break item after `arm` has been answered. */
+export interface ArmedNotice {
+  readonly site: number;
+  /**
+   * `bound`: the binding is replaced; `escaping`: calls come past it, and are counted by the breakpoint for a while;
+   * `settled`: the window is over; `failed`: something else has to be tried; `limited`: a breakpoint was away for a while.
+   */
+  readonly state: 'bound' | 'escaping' | 'settled' | 'failed' | 'limited';
+  readonly pauseMs: number;
+  readonly calls?: number;
+  readonly escaped?: number;
+  readonly holders?: number;
+  /** Hits of a breakpoint that came while it was away, estimated from their rate. */
+  readonly missed?: number;
+  readonly reason?: string;
+}
+
+export interface RestoreReport {
+  readonly functionsRestored: number;
+  readonly bytesRestored: number;
+  readonly pausesMs: readonly number[];
+  readonly failures: readonly string[];
+}
+
+export interface Methods {
+  hello: [{ token: string }, TargetInfo];
+  closeInspector: [undefined, boolean];
+  /** Enables the debugger, once. */
+  scripts: [undefined, readonly ScriptInfo[]];
+  source: [{ scriptId: string }, { source: string }];
+  /** A value that an expression has in the global scope, by value: for the registry of trapline/register. */
+  evaluate: [{ expression: string }, unknown];
+  /** Scripts with compiled-in sites: by function, 0 none, 1 entry only, 2 and 3 ends too. Undefined: not prepared. */
+  compiledIn: [undefined, readonly { url: string; forms: readonly number[] }[] | undefined];
+  load: [LoadParams, undefined];
+  setSites: [{ sites: readonly SiteSpec[] }, undefined];
+  enable: [{ sites: readonly number[] }, undefined];
+  disable: [{ sites: readonly number[] }, undefined];
+  arm: [{ items: readonly ArmItem[] }, readonly ArmResult[]];
+  /** Removes the breakpoints of bindings that calls come past: there is nothing better to put in their place. */
+  closeWindow: [{ sites: readonly number[] }, undefined];
+  disarm: [{ sites: readonly number[] }, undefined];
+  runOnce: [{ program: number }, undefined];
+  startInterval: [{ program: number; periodNs: number; cookie: number }, undefined];
+  startProfile: [{ program: number; periodNs: number; cookie: number }, undefined];
+  readMap: [{ index: number }, readonly { key: string; values: readonly string[] }[]];
+  clearMap: [{ index: number }, undefined];
+  zeroMap: [{ index: number }, undefined];
+  faults: [undefined, readonly (readonly [number, number, number])[]];
+  siteStats: [undefined, readonly SiteStats[]];
+  stacks: [{ after: number }, readonly { id: number; frames: string[] }[]];
+  flush: [undefined, undefined];
+  cost: [undefined, { heapBytes: number; debuggerEnabled: boolean }];
+  detach: [undefined, RestoreReport];
+}
+
+export type Method = keyof Methods;

@@ -1,0 +1,168 @@
+/**
+ * The in-process inspector session with the main thread. Every message is dispatched on the main thread, by an
+ * interrupt when JavaScript runs there, so every message stops it for a moment.
+ *
+ * `stopping()` measures that: a mark before the operation and one behind it are posted with it in one go and dispatched
+ * in the same batch; each mark has the main thread store its own clock in shared memory. The difference is the time the
+ * event loop stood still (or, at worst, a little more: JavaScript that ran between the messages).
+ */
+
+import { Session } from 'node:inspector';
+
+export interface RemoteObject {
+  readonly type: string;
+  readonly objectId?: string;
+  readonly value?: unknown;
+  readonly description?: string;
+}
+
+export interface EvaluateResult {
+  readonly result: RemoteObject;
+  readonly exceptionDetails?: { readonly text: string; readonly exception?: RemoteObject };
+}
+
+const TURN_MS = 5;
+
+export class InspectorError extends Error {
+  readonly code = 'EINSPECTOR';
+}
+
+/** An argument of a call on the main thread: by value, or an object of the main thread. */
+export type CallArgument = { readonly value: unknown } | { readonly objectId: string };
+
+export class MainSession {
+  readonly #session = new Session();
+  /** Clock stamps of the main thread, in ms: [before, behind]. */
+  readonly #stamps: Float64Array;
+  /** The main thread's half: `{ stamp(i), … }`. */
+  #state: string | undefined;
+  readonly pauses: number[] = [];
+  readonly #operations = new Map<string, number>();
+
+  constructor(stamps: SharedArrayBuffer) {
+    this.#stamps = new Float64Array(stamps, 0, 2);
+  }
+
+  /** Connects; `state` is an expression whose value is the main thread's half. */
+  async connect(state: string): Promise<string> {
+    this.#session.connectToMainThread();
+    this.#state = await this.evaluateHandle(state);
+    return this.#state;
+  }
+
+  on(event: string, listener: (message: { params: unknown }) => void): void {
+    this.#session.on(event, listener);
+  }
+
+  #pending = 0;
+  #turning: NodeJS.Timeout | undefined;
+
+  /**
+   * The session does not keep this thread's event loop alive, and on Node 26 an answer now and then does not wake it: so
+   * it turns by itself while an answer is missing.
+   */
+  #expect(change: 1 | -1): void {
+    this.#pending += change;
+    if (this.#pending > 0) this.#turning ??= setInterval(() => {}, TURN_MS);
+    else {
+      clearInterval(this.#turning);
+      this.#turning = undefined;
+    }
+  }
+
+  post(method: string, params: object = {}): Promise<unknown> {
+    return new Promise((resolve, reject) => {
+      this.#expect(1);
+      this.#session.post(method, params, (error, result) => {
+        this.#expect(-1);
+        if (error === null) resolve(result);
+        else
+          reject(
+            new InspectorError(`${method}: ${(error as { message?: string }).message ?? String(error)}`),
+          );
+      });
+    });
+  }
+
+  /** Posts operations between two marks and notes how long the main thread stood still; `ms` is that time. */
+  async stopping<T>(what: string, operations: () => Promise<T>): Promise<{ value: T; ms: number }> {
+    const before = this.#mark(0);
+    const pending = operations();
+    const behind = this.#mark(1);
+    const [first, outcome] = await Promise.allSettled([before, pending, behind]);
+    if (first.status === 'rejected') throw first.reason;
+    const ms = Math.max(0, (this.#stamps[1] ?? 0) - (this.#stamps[0] ?? 0));
+    this.note(what, ms);
+    if (outcome.status === 'rejected') throw outcome.reason;
+    return { value: outcome.value, ms };
+  }
+
+  note(what: string, ms: number): void {
+    this.pauses.push(ms);
+    this.#operations.set(what, Math.max(ms, this.#operations.get(what) ?? 0));
+  }
+
+  /** Longest stop of each kind of operation. */
+  get longest(): ReadonlyMap<string, number> {
+    return this.#operations;
+  }
+
+  #mark(index: number): Promise<unknown> {
+    return this.post('Runtime.callFunctionOn', {
+      objectId: this.#state,
+      functionDeclaration: 'function(i){this.stamp(i)}',
+      arguments: [{ value: index }],
+      silent: true,
+    });
+  }
+
+  /** Calls a method of an object on the main thread with JSON arguments; the result comes back by value. */
+  async call(objectId: string, method: string, ...args: unknown[]): Promise<unknown> {
+    return (
+      await this.callRaw(
+        objectId,
+        method,
+        args.map((value) => ({ value })),
+        true,
+      )
+    ).value;
+  }
+
+  async callRaw(
+    objectId: string,
+    method: string,
+    args: readonly CallArgument[],
+    returnByValue: boolean,
+  ): Promise<RemoteObject> {
+    const reply = (await this.post('Runtime.callFunctionOn', {
+      objectId,
+      functionDeclaration: `function(...a){return this.${method}(...a)}`,
+      arguments: args,
+      returnByValue,
+      silent: true,
+    })) as EvaluateResult;
+    return unwrap(method, reply);
+  }
+
+  async evaluate(expression: string): Promise<unknown> {
+    const reply = await this.post('Runtime.evaluate', { expression, returnByValue: true, silent: true });
+    return unwrap('evaluate', reply as EvaluateResult).value;
+  }
+
+  async evaluateHandle(expression: string): Promise<string> {
+    const reply = await this.post('Runtime.evaluate', { expression, silent: true });
+    const { objectId } = unwrap('evaluate', reply as EvaluateResult);
+    if (objectId === undefined) throw new InspectorError('evaluate: the value is not an object');
+    return objectId;
+  }
+
+  disconnect(): void {
+    this.#session.disconnect();
+  }
+}
+
+function unwrap(what: string, { result, exceptionDetails }: EvaluateResult): RemoteObject {
+  if (exceptionDetails === undefined) return result;
+  const { exception, text } = exceptionDetails;
+  throw new InspectorError(`${what}: ${exception?.description ?? text}`);
+}

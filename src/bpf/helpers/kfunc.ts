@@ -1,0 +1,37 @@
+/**
+ * How a kernel function (kfunc) is declared. Programs call kfuncs with BPF_PSEUDO_KFUNC_CALL and the declaration's id;
+ * which exist is the business of whoever loads the program (the tracer's are in `src/kernel/trace/js-kfuncs.ts`).
+ */
+
+/** How a kfunc argument is checked by the verifier and passed to JavaScript. */
+export type KfuncArg =
+  /** Any scalar; passed as two i32, low word first. */
+  | 'u64'
+  /** A scalar of which the low 32 bits count; passed as one i32. */
+  | 'u32'
+  /** A constant known to the verifier; passed as one i32. */
+  | 'const'
+  /** Memory written by the kfunc; its size is the next argument. Passed as one i32 address. */
+  | 'mem_out'
+  /** Size of the preceding memory, 1 to 1 MiB and proven in bounds. Passed as one i32. */
+  | 'size';
+
+/** How the result arrives in r0. */
+export type KfuncResult =
+  /** i32 result, sign-extended. */
+  | 's32'
+  /** f64 result, an integer below 2^53, converted. */
+  | 'f64'
+  /** The kfunc leaves 8 bytes at the per-CPU result slot and returns nothing. */
+  | 'slot64'
+  /** Nothing: r0 is unreadable after the call. */
+  | 'void';
+
+export interface KfuncDecl {
+  readonly id: number;
+  readonly name: string;
+  readonly args: readonly KfuncArg[];
+  readonly result: KfuncResult;
+  /** Emitted in place, nothing is imported: `clz64` gives the leading zero bits of its one `u64`, 0 to 64. Its result is `s32`. */
+  readonly inline?: 'clz64';
+}

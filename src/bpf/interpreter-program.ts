@@ -1,0 +1,193 @@
+/** Verified programs in the interpreter: the same memory, the same imports and the same results as their Wasm module. */
+import { BpfError, ERRNO } from './errors.ts';
+import { helperById } from './helpers/helpers.ts';
+import { Interpreter } from './interpreter.ts';
+import * as isa from './isa.ts';
+import { type MemoryLayout, percpuBlock } from './layout.ts';
+import { HashMap } from './maps/hashtab.ts';
+import { openMap } from './maps/map.ts';
+import { RingBuffer } from './maps/ringbuf.ts';
+import type { VerifiedProgram } from './verifier/types.ts';
+
+/** The functions of a Wasm module's import object: `helper.<name>`, `kfunc.<name>`, with the module's types. */
+export type ProgramImports = Readonly<
+  Record<'helper' | 'kfunc', Readonly<Record<string, ((...args: never[]) => unknown) | undefined>>>
+>;
+
+export interface InterpretOptions {
+  /** CPU number. Default 0. */
+  readonly cpu?: number;
+  readonly imports?: Partial<ProgramImports>;
+}
+
+/** Of the low 64 bits. */
+const leadingZeros = (value: bigint): bigint => {
+  const bits = BigInt.asUintN(64, value);
+  return bits === 0n ? 64n : BigInt(64 - bits.toString(2).length);
+};
+
+const address = (value: bigint): number => Number(BigInt.asUintN(32, value));
+const i32 = (value: bigint): number => Number(BigInt.asIntN(32, value));
+const MAX_WAKEUP_FLAGS = 3n;
+
+/**
+ * An execution of a verified program, ready for step() or run(). Throws BpfError EINVAL, when such an instruction runs, for a helper or
+ * kfunc that the imports lack.
+ */
+export function interpretProgram(
+  verified: VerifiedProgram,
+  layout: MemoryLayout,
+  memory: WebAssembly.Memory,
+  r1: bigint,
+  options: InterpretOptions = {},
+): Interpreter {
+  const { cpu = 0, imports = {} } = options;
+  const block = percpuBlock(layout, cpu);
+  const { buffer } = memory;
+  const view = new DataView(buffer);
+  const bytes = new Uint8Array(buffer);
+  const maps = layout.maps.map(({ index }) => openMap(memory, layout, index));
+  const mapAt = (pointer: bigint) => {
+    const index = layout.maps.findIndex((map) => map.address === address(pointer));
+    if (index < 0) throw new BpfError('EINVAL', `no map at ${pointer}`);
+    return { map: maps[index]!, placed: layout.maps[index]! };
+  };
+  const ring = (pointer: bigint): RingBuffer => {
+    const { map } = mapAt(pointer);
+    if (!(map instanceof RingBuffer)) throw new BpfError('EINVAL', `map ${map.spec.name} is no ring buffer`);
+    return map;
+  };
+  const imported = (kind: 'helper' | 'kfunc', name: string): ((...args: (number | bigint)[]) => unknown) => {
+    const found = imports[kind]?.[name];
+    if (found === undefined) throw new BpfError('EINVAL', `${kind}.${name} is not among the imports`);
+    return found as unknown as (...args: (number | bigint)[]) => unknown;
+  };
+  const number = (result: unknown): number => result as number;
+
+  const strncmp = (a: number, size: number, b: number): number => {
+    for (let n = 0; n < size; n++) {
+      const left = bytes[a + n]!;
+      const difference = left - bytes[b + n]!;
+      if (difference !== 0) return difference;
+      if (left === 0) break;
+    }
+    return 0;
+  };
+
+  const loop = (args: readonly bigint[]): bigint => {
+    const count = BigInt.asUintN(32, args[0]!);
+    if (args[3] !== 0n) return BigInt(-ERRNO.EINVAL);
+    if (count > BigInt(isa.BPF_MAX_LOOPS)) return BigInt(-ERRNO.E2BIG);
+    for (let n = 0n; n < count; n++) {
+      if (vm.callback(Number(args[1]), [n, args[2]!]) !== 0n) return n + 1n;
+    }
+    return count;
+  };
+
+  const forEach = (args: readonly bigint[]): bigint => {
+    if (args[3] !== 0n) return BigInt(-ERRNO.EINVAL);
+    const { map } = mapAt(args[0]!);
+    if (!(map instanceof HashMap)) return BigInt(-ERRNO.EINVAL);
+    let done = 0n;
+    for (const { key, value } of map.elements(cpu)) {
+      done++;
+      if (vm.callback(Number(args[1]), [args[0]!, BigInt(key), BigInt(value), args[2]!]) !== 0n) break;
+    }
+    return done;
+  };
+
+  const helper = (id: number, args: readonly bigint[]): bigint => {
+    const proto = helperById(id);
+    if (proto === undefined) throw new BpfError('EINVAL', `unknown helper ${id}`);
+    const [r1, r2, r3, r4] = args as [bigint, bigint, bigint, bigint];
+    switch (proto.name) {
+      case 'map_lookup_elem':
+        return BigInt(mapAt(r1).map.lookupElem(address(r2), cpu));
+      case 'map_update_elem':
+        if (r4 > 2n) return BigInt(-ERRNO.EINVAL);
+        return BigInt(mapAt(r1).map.updateElem(address(r2), address(r3), Number(r4), cpu));
+      case 'map_delete_elem':
+        return BigInt(mapAt(r1).map.deleteElem(address(r2), cpu));
+      case 'map_lookup_percpu_elem': {
+        const other = address(r3);
+        return other < layout.ncpu ? BigInt(mapAt(r1).map.lookupElem(address(r2), other)) : 0n;
+      }
+      case 'ringbuf_reserve':
+        if (r3 !== 0n) return 0n;
+        return BigInt(ring(r1).reserve(Number(r2), cpu));
+      case 'ringbuf_submit':
+      case 'ringbuf_discard': {
+        // The record knows no map here; every ring commits alike.
+        const any = maps.find((map) => map instanceof RingBuffer);
+        if (any === undefined) throw new BpfError('EINVAL', 'there is no ring buffer');
+        any[proto.name === 'ringbuf_submit' ? 'submit' : 'discard'](address(r1));
+        return 0n;
+      }
+      case 'ringbuf_output':
+        if ((r4 & ~MAX_WAKEUP_FLAGS) !== 0n) return BigInt(-ERRNO.EINVAL);
+        return BigInt(ring(r1).output(address(r2), Number(r3), cpu));
+      case 'ringbuf_query':
+        return BigInt(ring(r1).query(Number(r2)));
+      case 'get_smp_processor_id':
+        return BigInt(cpu);
+      case 'loop':
+        return loop(args);
+      case 'for_each_map_elem':
+        return forEach(args);
+      case 'strncmp':
+        return BigInt(strncmp(address(r1), address(r2), address(r3)));
+      case 'ktime_get_ns':
+      case 'ktime_get_boot_ns': {
+        const since = Math.trunc(number(imported('helper', 'ktime_get_ns')()));
+        return BigInt(since) + view.getBigInt64(layout.clockBase, true);
+      }
+      case 'get_prandom_u32':
+        return BigInt(number(imported('helper', proto.name)()) >>> 0);
+      default: {
+        const values = proto.wasm.params.map((type, n) => {
+          if (proto.args[n] === 'const_map_ptr') return mapAt(args[n]!).placed.index;
+          return type === 'i32' ? i32(args[n]!) : BigInt.asIntN(64, args[n]!);
+        });
+        const result = imported('helper', proto.name)(...values);
+        if (proto.wasm.result === undefined) return 0n;
+        return proto.wasm.result === 'i64' ? (result as bigint) : BigInt(number(result) >>> 0);
+      }
+    }
+  };
+
+  const kfunc = (id: number, args: readonly bigint[]): bigint => {
+    const decl = verified.kfuncsUsed.find((candidate) => candidate.id === id);
+    if (decl === undefined) throw new BpfError('EINVAL', `unknown kfunc ${id}`);
+    if (decl.inline === 'clz64') return leadingZeros(args[0]!);
+    const values = decl.args.flatMap((arg, n) =>
+      arg === 'u64' ? [i32(args[n]!), i32(args[n]! >> 32n)] : [i32(args[n]!)],
+    );
+    const result = imported('kfunc', decl.name)(...values);
+    switch (decl.result) {
+      case 's32':
+        return BigInt(number(result) | 0);
+      case 'f64':
+        return BigInt(Math.trunc(number(result)));
+      case 'slot64':
+        return view.getBigUint64(block.resultSlot, true);
+      case 'void':
+        return 0n;
+    }
+  };
+
+  const vm = new Interpreter(
+    {
+      insns: verified.insns,
+      memory: buffer,
+      stack: block.stack,
+      mapAddress(index, off) {
+        const map = layout.maps[index]!;
+        return off === undefined ? map.address : map.address + map.geometry.data + off;
+      },
+      helper,
+      kfunc,
+    },
+    r1,
+  );
+  return vm;
+}

@@ -1,0 +1,231 @@
+/**
+ * Control flow of one BPF function: basic blocks, reverse postorder, dominators, and whether the graph is reducible.
+ */
+import { BpfError } from '../errors.ts';
+import type { Insn } from '../isa.ts';
+import * as isa from '../isa.ts';
+
+export interface BasicBlock {
+  /** First slot. */
+  readonly start: number;
+  /** Slot after the last one. */
+  readonly end: number;
+  /** Slot of the jump or exit that ends the block, or -1 where the next block simply follows. */
+  readonly terminator: number;
+  /** Blocks that come next: none (exit), one, or two (the taken branch first). */
+  readonly succs: readonly number[];
+}
+
+export interface Cfg {
+  /** Reachable blocks; block 0 is the entry. */
+  readonly blocks: readonly BasicBlock[];
+  /** Blocks in reverse postorder, and the position of each block in it. */
+  readonly order: readonly number[];
+  readonly position: Int32Array;
+  /** Immediate dominator of each block; the entry's is itself. Only for reducible graphs. */
+  readonly idom: Int32Array;
+  readonly preds: readonly (readonly number[])[];
+  readonly reducible: boolean;
+}
+
+const JA64 = isa.BPF_JMP | isa.BPF_JA;
+const JA32 = isa.BPF_JMP32 | isa.BPF_JA;
+
+/** True for every instruction that ends a basic block. */
+export function endsBlock(insn: Insn): boolean {
+  const cls = isa.BPF_CLASS(insn.code);
+  if (cls !== isa.BPF_JMP && cls !== isa.BPF_JMP32) return false;
+  const op = isa.BPF_OP(insn.code);
+  return !(cls === isa.BPF_JMP && (op === isa.BPF_CALL || insn.code === isa.BPF_TAIL_CALL));
+}
+
+/** Slots that control may reach from `pc`, the taken branch first. */
+function possibleSuccessors(insns: readonly Insn[], pc: number): number[] {
+  const insn = insns[pc]!;
+  if (!endsBlock(insn)) return [pc + (isa.isLdImm64(insn) ? 2 : 1)];
+  if (insn.code === (isa.BPF_JMP | isa.BPF_EXIT)) return [];
+  const target = pc + 1 + isa.jumpOffset(insn);
+  if (insn.code === JA64 || insn.code === JA32 || target === pc + 1) return [target];
+  return [target, pc + 1];
+}
+
+/**
+ * The graph of the function at `entry`. Branches into code that `reachable` excludes are dropped, as the verifier's proof
+ * allows. Throws BpfError EINVAL where control leaves the program.
+ */
+export function buildCfg(insns: readonly Insn[], entry: number, reachable?: readonly boolean[]): Cfg {
+  const successors = (pc: number): number[] => {
+    const next = possibleSuccessors(insns, pc);
+    return reachable === undefined ? next : next.filter((target) => reachable[target] !== false);
+  };
+  const seen = new Uint8Array(insns.length);
+  const leader = new Uint8Array(insns.length);
+  const check = (target: number, from: number): void => {
+    if (target < 0 || target >= insns.length) {
+      throw new BpfError('EINVAL', `control leaves the program from instruction ${from}`);
+    }
+  };
+  check(entry, entry);
+  const todo = [entry];
+  leader[entry] = 1;
+  while (todo.length > 0) {
+    let pc = todo.pop()!;
+    while (seen[pc] === 0) {
+      seen[pc] = 1;
+      const next = successors(pc);
+      for (const target of next) check(target, pc);
+      if (next.length === 0) break;
+      if (endsBlock(insns[pc]!)) {
+        for (const target of next) {
+          leader[target] = 1;
+          todo.push(target);
+        }
+        break;
+      }
+      pc = next[0]!;
+    }
+  }
+
+  const starts = [entry];
+  for (let pc = 0; pc < insns.length; pc++) {
+    if (leader[pc] === 1 && seen[pc] === 1 && pc !== entry) starts.push(pc);
+  }
+  const blockAt = new Map(starts.map((start, index) => [start, index]));
+  const blocks = starts.map((start): BasicBlock => {
+    let pc = start;
+    for (;;) {
+      const next = successors(pc);
+      if (endsBlock(insns[pc]!)) {
+        return { start, end: pc + 1, terminator: pc, succs: next.map((target) => blockAt.get(target)!) };
+      }
+      pc = next[0]!;
+      if (leader[pc] === 1) return { start, end: pc, terminator: -1, succs: [blockAt.get(pc)!] };
+    }
+  });
+  return { blocks, ...flow(blocks) };
+}
+
+/** Depth-first order, dominators and reducibility. */
+function flow(blocks: readonly BasicBlock[]): Omit<Cfg, 'blocks'> {
+  const n = blocks.length;
+  const order: number[] = [];
+  const state = new Uint8Array(n);
+  const stack: { block: number; next: number }[] = [{ block: 0, next: 0 }];
+  state[0] = 1;
+  while (stack.length > 0) {
+    const top = stack.at(-1)!;
+    const { succs } = blocks[top.block]!;
+    if (top.next < succs.length) {
+      const succ = succs[top.next++]!;
+      if (state[succ] === 0) {
+        state[succ] = 1;
+        stack.push({ block: succ, next: 0 });
+      }
+    } else {
+      order.push(top.block);
+      stack.pop();
+    }
+  }
+  order.reverse();
+  const position = new Int32Array(n);
+  for (const [at, block] of order.entries()) position[block] = at;
+  const preds: number[][] = blocks.map(() => []);
+  for (const block of order) for (const succ of blocks[block]!.succs) preds[succ]!.push(block);
+
+  const idom = forwardDominators(order, position, preds);
+
+  // A graph is reducible when every backward edge goes to a block that dominates its source; dominance without backward edges
+  // is then the same as with them. It is asked by intervals of the dominator tree.
+  const { enter, leave } = dominatorIntervals(order, idom);
+  let reducible = true;
+  for (const block of order) {
+    for (const succ of blocks[block]!.succs) {
+      const backward = position[succ]! <= position[block]!;
+      if (backward && !(enter[succ]! <= enter[block]! && leave[block]! <= leave[succ]!)) reducible = false;
+    }
+  }
+  return { order, position, idom, preds, reducible };
+}
+
+/**
+ * Immediate dominators in the graph of forward edges: one pass in reverse postorder, each block's dominator being the nearest common
+ * ancestor of its predecessors. Ancestors are found by skips (Myers, "An applicative random-access stack"): chains of thousands
+ * of blocks are usual in generated programs.
+ */
+function forwardDominators(
+  order: readonly number[],
+  position: Int32Array,
+  preds: readonly (readonly number[])[],
+): Int32Array {
+  const idom = new Int32Array(position.length);
+  const depth = new Int32Array(position.length);
+  const skip = new Int32Array(position.length);
+  const nearest = (first: number, second: number): number => {
+    let a = first;
+    let b = second;
+    if (depth[a]! < depth[b]!) [a, b] = [b, a];
+    while (depth[a]! > depth[b]!) a = depth[skip[a]!]! >= depth[b]! ? skip[a]! : idom[a]!;
+    while (a !== b) {
+      if (skip[a] !== skip[b]) {
+        a = skip[a]!;
+        b = skip[b]!;
+      } else {
+        a = idom[a]!;
+        b = idom[b]!;
+      }
+    }
+    return a;
+  };
+  for (const block of order) {
+    let dominator = -1;
+    for (const pred of preds[block]!) {
+      if (position[pred]! >= position[block]!) continue;
+      dominator = dominator === -1 ? pred : nearest(pred, dominator);
+    }
+    if (dominator === -1) continue;
+    idom[block] = dominator;
+    depth[block] = depth[dominator]! + 1;
+    const far = skip[dominator]!;
+    const isEven = depth[dominator]! - depth[far]! === depth[far]! - depth[skip[far]!]!;
+    skip[block] = isEven ? skip[far]! : dominator;
+  }
+  return idom;
+}
+
+function dominatorIntervals(
+  order: readonly number[],
+  idom: Int32Array,
+): { enter: Int32Array; leave: Int32Array } {
+  const n = idom.length;
+  const size = new Int32Array(n).fill(1);
+  for (let at = order.length - 1; at > 0; at--) {
+    const block = order[at]!;
+    size[idom[block]!] = size[idom[block]!]! + size[block]!;
+  }
+  // Children take consecutive intervals after their parent's own number, in reverse postorder.
+  const enter = new Int32Array(n);
+  const leave = new Int32Array(n);
+  const next = new Int32Array(n);
+  for (const block of order) {
+    if (block === 0) enter[block] = 0;
+    else {
+      const parent = idom[block]!;
+      enter[block] = next[parent]!;
+      next[parent] = next[parent]! + size[block]!;
+    }
+    next[block] = enter[block]! + 1;
+    leave[block] = enter[block]! + size[block]!;
+  }
+  return { enter, leave };
+}
+
+/** Blocks in each dominator subtree. */
+export function dominatorSizes(cfg: Cfg): Int32Array {
+  const size = new Int32Array(cfg.blocks.length).fill(1);
+  for (let at = cfg.order.length - 1; at > 0; at--) {
+    const block = cfg.order[at]!;
+    const parent = cfg.idom[block]!;
+    size[parent] = size[parent]! + size[block]!;
+  }
+  return size;
+}

@@ -1,0 +1,61 @@
+/**
+ * Verified program → one WebAssembly module.
+ *
+ *     imports   env.memory (shared), env.cpu (immutable i32 global), helper.*, kfunc.*   only those that are called
+ *     exports   run(ctx: i32) → i32, the low half of r0;  run64(r1: i64, r2: i64) → i64
+ *
+ * `README.md` has the types of the imports.
+ */
+import type { MemoryLayout } from '../layout.ts';
+import { percpuBlock } from '../layout.ts';
+import type { VerifiedProgram } from '../verifier/types.ts';
+import { VerifiedCalls } from './calls.ts';
+import type { LowerContext } from './lower.ts';
+import { ProgramFunctions } from './program.ts';
+import { type Code, I32, OP, type WasmImport, WasmModule } from './wasm.ts';
+
+export interface JitModule {
+  readonly wasm: Uint8Array;
+  readonly imports: readonly WasmImport[];
+}
+
+/** Compiles a verified program for a memory layout. Pure; throws BpfError EINVAL only for what the verifier has to refuse. */
+export function jitProgram(verified: VerifiedProgram, layout: MemoryLayout): JitModule {
+  const module = new WasmModule();
+  module.importMemory({ min: layout.pages, max: layout.pages, shared: true });
+  const cpu = module.importGlobal('env', 'cpu', I32);
+  const pushCpu = (code: Code): void => {
+    code.global(cpu);
+  };
+  const functions = new ProgramFunctions(module);
+  const calls = new VerifiedCalls(
+    module,
+    layout,
+    verified.helpersUsed,
+    verified.kfuncsUsed,
+    functions,
+    pushCpu,
+  );
+  const context: LowerContext = {
+    insns: verified.insns,
+    reachable: verified.reachable,
+    unalignedAtomics: false,
+    mapAddress(index, off) {
+      const map = layout.maps[index]!;
+      return off === undefined ? map.address : map.address + map.geometry.data + off;
+    },
+    functionPointer: (entry) => functions.functionPointer(entry),
+    emitCall: (fn, pc) => calls.emitCall(fn, pc),
+    emitPacketLoad() {
+      throw new Error('packet loads are for socket filters');
+    },
+  };
+  const { stack } = percpuBlock(layout, 0);
+  functions.emit(context, (code, frame) => {
+    if (layout.ncpu === 1) code.i32(stack).set(frame);
+    else {
+      code.global(cpu).i32(layout.percpuStride).op(OP.i32Mul).i32(stack).op(OP.i32Add).set(frame);
+    }
+  });
+  return { wasm: module.encode(), imports: module.imports };
+}

@@ -1,0 +1,63 @@
+/** The functions of one program in one module: entry points, BPF functions as they are called, and the function table. */
+import { ENTRY_TYPES, type EntryKind, FunctionEmitter, type LowerContext } from './lower.ts';
+import { Code, type Func, OP, type WasmModule } from './wasm.ts';
+
+/** Larger programs share one body between both entry points. */
+const MAX_DUPLICATED = 4096;
+
+export class ProgramFunctions {
+  readonly #module: WasmModule;
+  readonly #subprogs = new Map<number, Func>();
+  readonly #pointers: number[] = [];
+  readonly #queue: number[] = [];
+
+  constructor(module: WasmModule) {
+    this.#module = module;
+  }
+
+  /** The Wasm function of the BPF function at `entry`. */
+  subprog(entry: number): Func {
+    let func = this.#subprogs.get(entry);
+    if (func === undefined) {
+      func = this.#module.declare(ENTRY_TYPES.sub.params, ENTRY_TYPES.sub.results);
+      this.#subprogs.set(entry, func);
+      this.#queue.push(entry);
+    }
+    return func;
+  }
+
+  /** Index of a BPF function in the table, from 1. */
+  functionPointer(entry: number): number {
+    const known = this.#pointers.indexOf(entry);
+    if (known >= 0) return known + 1;
+    this.subprog(entry);
+    return this.#pointers.push(entry);
+  }
+
+  /** Emits and exports `run` and `run64`, then every function that they need. `prologue` sets the frame of entry functions. */
+  emit(context: LowerContext, prologue: (code: Code, frame: number) => void): void {
+    const entries: readonly EntryKind[] =
+      context.insns.length > MAX_DUPLICATED ? ['run64'] : ['run', 'run64'];
+    for (const kind of entries) {
+      const func = this.#module.declare(ENTRY_TYPES[kind].params, ENTRY_TYPES[kind].results);
+      this.#module.define(func, new FunctionEmitter(context, 0, kind).emit(prologue));
+      this.#module.export(kind, func);
+      if (kind === 'run64' && entries.length === 1) this.#wrap(func);
+    }
+    for (let entry = this.#queue.shift(); entry !== undefined; entry = this.#queue.shift()) {
+      const func = this.#subprogs.get(entry)!;
+      this.#module.define(func, new FunctionEmitter(context, entry, 'sub').emit(prologue));
+    }
+    if (this.#pointers.length > 0) {
+      this.#module.table([undefined, ...this.#pointers.map((entry) => this.#subprogs.get(entry)!)]);
+    }
+  }
+
+  #wrap(run64: Func): void {
+    const func = this.#module.declare(ENTRY_TYPES.run.params, ENTRY_TYPES.run.results);
+    const code = new Code(1);
+    code.get(0).op(OP.i64ExtendI32U).i64(0).call(run64.index).op(OP.i32WrapI64);
+    this.#module.define(func, code);
+    this.#module.export('run', func);
+  }
+}

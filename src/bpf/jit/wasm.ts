@@ -1,0 +1,563 @@
+/**
+ * A small WebAssembly encoder: function bodies by `Code`, modules by `WasmModule`. It writes what it is told; validity
+ * is the caller's part (and is checked by WebAssembly.validate in the tests).
+ */
+
+export const I32 = 0x7f;
+export const I64 = 0x7e;
+export const F64 = 0x7c;
+export type ValType = typeof I32 | typeof I64 | typeof F64;
+/** Block type without results. */
+export const VOID = 0x40;
+
+/** Opcodes, by their names in the specification. */
+export const OP = {
+  unreachable: 0x00,
+  block: 0x02,
+  loop: 0x03,
+  if: 0x04,
+  else: 0x05,
+  end: 0x0b,
+  br: 0x0c,
+  brIf: 0x0d,
+  brTable: 0x0e,
+  return: 0x0f,
+  call: 0x10,
+  callIndirect: 0x11,
+  returnCall: 0x12,
+  returnCallIndirect: 0x13,
+  drop: 0x1a,
+  select: 0x1b,
+  localGet: 0x20,
+  localSet: 0x21,
+  localTee: 0x22,
+  globalGet: 0x23,
+  globalSet: 0x24,
+  i32Load: 0x28,
+  i64Load: 0x29,
+  i64Load8S: 0x30,
+  i64Load8U: 0x31,
+  i64Load16S: 0x32,
+  i64Load16U: 0x33,
+  i64Load32S: 0x34,
+  i64Load32U: 0x35,
+  i32Store: 0x36,
+  i64Store: 0x37,
+  i64Store8: 0x3c,
+  i64Store16: 0x3d,
+  i64Store32: 0x3e,
+  i32Const: 0x41,
+  i64Const: 0x42,
+  i32Eqz: 0x45,
+  i32Eq: 0x46,
+  i32Ne: 0x47,
+  i32LtS: 0x48,
+  i32LtU: 0x49,
+  i32GtS: 0x4a,
+  i32GtU: 0x4b,
+  i32LeS: 0x4c,
+  i32LeU: 0x4d,
+  i32GeS: 0x4e,
+  i32GeU: 0x4f,
+  i64Eqz: 0x50,
+  i64Eq: 0x51,
+  i64Ne: 0x52,
+  i64LtS: 0x53,
+  i64LtU: 0x54,
+  i64GtS: 0x55,
+  i64GtU: 0x56,
+  i64LeS: 0x57,
+  i64LeU: 0x58,
+  i64GeS: 0x59,
+  i64GeU: 0x5a,
+  i32Add: 0x6a,
+  i32Sub: 0x6b,
+  i32Mul: 0x6c,
+  i32DivS: 0x6d,
+  i32DivU: 0x6e,
+  i32RemS: 0x6f,
+  i32RemU: 0x70,
+  i32And: 0x71,
+  i32Or: 0x72,
+  i32Xor: 0x73,
+  i32Shl: 0x74,
+  i32ShrS: 0x75,
+  i32ShrU: 0x76,
+  i32Rotl: 0x77,
+  i64Clz: 0x79,
+  i64Add: 0x7c,
+  i64Sub: 0x7d,
+  i64Mul: 0x7e,
+  i64DivS: 0x7f,
+  i64DivU: 0x80,
+  i64RemS: 0x81,
+  i64RemU: 0x82,
+  i64And: 0x83,
+  i64Or: 0x84,
+  i64Xor: 0x85,
+  i64Shl: 0x86,
+  i64ShrS: 0x87,
+  i64ShrU: 0x88,
+  i64Rotl: 0x89,
+  i32WrapI64: 0xa7,
+  i64ExtendI32S: 0xac,
+  i64ExtendI32U: 0xad,
+  i32Extend8S: 0xc0,
+  i32Extend16S: 0xc1,
+  i64Extend8S: 0xc2,
+  i64Extend16S: 0xc3,
+  i64Extend32S: 0xc4,
+} as const;
+
+/** Second bytes of the 0xfe (atomic) prefix. */
+export const ATOMIC = {
+  fence: 0x03,
+  i32Load: 0x10,
+  i64Load: 0x11,
+  i32Store: 0x17,
+  i64Store: 0x18,
+  i32Add: 0x1e,
+  i64Add: 0x1f,
+  i64Add32: 0x24,
+  i32Sub: 0x25,
+  i64Sub: 0x26,
+  i32And: 0x2c,
+  i64And: 0x2d,
+  i64And32: 0x32,
+  i32Or: 0x33,
+  i64Or: 0x34,
+  i64Or32: 0x39,
+  i32Xor: 0x3a,
+  i64Xor: 0x3b,
+  i64Xor32: 0x40,
+  i32Xchg: 0x41,
+  i64Xchg: 0x42,
+  i64Xchg32: 0x47,
+  i32Cmpxchg: 0x48,
+  i64Cmpxchg: 0x49,
+  i64Cmpxchg32: 0x4e,
+} as const;
+
+/** Bytes that grow. */
+class Bytes {
+  #buffer = new Uint8Array(256);
+  length = 0;
+
+  #room(n: number): void {
+    if (this.length + n <= this.#buffer.length) return;
+    const bigger = new Uint8Array(Math.max(this.#buffer.length * 2, this.length + n));
+    bigger.set(this.#buffer.subarray(0, this.length));
+    this.#buffer = bigger;
+  }
+
+  byte(value: number): void {
+    if (this.length === this.#buffer.length) this.#room(1);
+    this.#buffer[this.length++] = value;
+  }
+
+  u32(value: number): void {
+    let rest = value >>> 0;
+    while (rest >= 0x80) {
+      this.byte((rest & 0x7f) | 0x80);
+      rest >>>= 7;
+    }
+    this.byte(rest);
+  }
+
+  s32(value: number): void {
+    let rest = value | 0;
+    while (rest < -64 || rest > 63) {
+      this.byte((rest & 0x7f) | 0x80);
+      rest >>= 7;
+    }
+    this.byte(rest & 0x7f);
+  }
+
+  s64(value: bigint): void {
+    let rest = BigInt.asIntN(64, value);
+    if (rest >= -0x80000000n && rest <= 0x7fffffffn) {
+      this.s32(Number(rest));
+      return;
+    }
+    while (rest < -64n || rest > 63n) {
+      this.byte(Number(rest & 0x7fn) | 0x80);
+      rest >>= 7n;
+    }
+    this.byte(Number(rest & 0x7fn));
+  }
+
+  bytes(data: Uint8Array): void {
+    this.#room(data.length);
+    this.#buffer.set(data, this.length);
+    this.length += data.length;
+  }
+
+  name(text: string): void {
+    const data = new TextEncoder().encode(text);
+    this.u32(data.length);
+    this.bytes(data);
+  }
+
+  view(): Uint8Array {
+    return this.#buffer.subarray(0, this.length);
+  }
+}
+
+/** A branch target: what `block`, `loop` or `if` returned. */
+export interface Label {
+  readonly depth: number;
+}
+
+/** The body of one function. Locals are numbered after the parameters. Methods return the body where that reads well. */
+export class Code {
+  readonly #out = new Bytes();
+  readonly #locals: ValType[] = [];
+  readonly #params: number;
+  #depth = 0;
+
+  constructor(params: number) {
+    this.#params = params;
+  }
+
+  get byteLength(): number {
+    return this.#out.length;
+  }
+
+  local(type: ValType): number {
+    this.#locals.push(type);
+    return this.#params + this.#locals.length - 1;
+  }
+
+  op(...opcodes: number[]): this {
+    for (const opcode of opcodes) this.#out.byte(opcode);
+    return this;
+  }
+  i32(value: number): this {
+    this.#out.byte(OP.i32Const);
+    this.#out.s32(value);
+    return this;
+  }
+  i64(value: bigint | number): this {
+    this.#out.byte(OP.i64Const);
+    if (typeof value === 'number' && value >= -0x80000000 && value <= 0x7fffffff) this.#out.s32(value);
+    else this.#out.s64(BigInt(value));
+    return this;
+  }
+  get(local: number): this {
+    this.#out.byte(OP.localGet);
+    this.#out.u32(local);
+    return this;
+  }
+  set(local: number): this {
+    this.#out.byte(OP.localSet);
+    this.#out.u32(local);
+    return this;
+  }
+  tee(local: number): this {
+    this.#out.byte(OP.localTee);
+    this.#out.u32(local);
+    return this;
+  }
+  global(index: number): this {
+    this.#out.byte(OP.globalGet);
+    this.#out.u32(index);
+    return this;
+  }
+  setGlobal(index: number): this {
+    this.#out.byte(OP.globalSet);
+    this.#out.u32(index);
+    return this;
+  }
+  call(func: number): this {
+    this.#out.byte(OP.call);
+    this.#out.u32(func);
+    return this;
+  }
+  /** A call in tail position, which takes no stack. */
+  returnCall(func: number): this {
+    this.#out.byte(OP.returnCall);
+    this.#out.u32(func);
+    return this;
+  }
+  callIndirect(type: number, tail = false): this {
+    this.#out.byte(tail ? OP.returnCallIndirect : OP.callIndirect);
+    this.#out.u32(type);
+    this.#out.u32(0);
+    return this;
+  }
+  /** A load or store; the alignment hint is 0, which every engine on x64 and arm64 treats alike. */
+  mem(opcode: number, offset: number): this {
+    this.#out.byte(opcode);
+    this.#out.u32(0);
+    this.#out.u32(offset);
+    return this;
+  }
+  /** An atomic access of `bytes` bytes, which has to be aligned. */
+  atomic(opcode: number, bytes: 4 | 8, offset: number): this {
+    this.#out.byte(0xfe);
+    this.#out.u32(opcode);
+    this.#out.u32(bytes === 4 ? 2 : 3);
+    this.#out.u32(offset);
+    return this;
+  }
+  /** i64.trunc_sat_f64_u or _s */
+  truncSat(signed: boolean): this {
+    return this.op(0xfc, signed ? 6 : 7);
+  }
+  memoryCopy(): this {
+    return this.op(0xfc, 10, 0, 0);
+  }
+  memoryFill(): this {
+    return this.op(0xfc, 11, 0);
+  }
+
+  block(type: number = VOID): Label {
+    return this.#open(OP.block, type);
+  }
+  loop(type: number = VOID): Label {
+    return this.#open(OP.loop, type);
+  }
+  if(type: number = VOID): Label {
+    return this.#open(OP.if, type);
+  }
+  else(): this {
+    return this.op(OP.else);
+  }
+  end(): this {
+    this.#depth--;
+    return this.op(OP.end);
+  }
+  br(label: Label): this {
+    this.#out.byte(OP.br);
+    this.#out.u32(this.#depth - label.depth);
+    return this;
+  }
+  brIf(label: Label): this {
+    this.#out.byte(OP.brIf);
+    this.#out.u32(this.#depth - label.depth);
+    return this;
+  }
+  brTable(labels: readonly Label[], otherwise: Label): this {
+    this.#out.byte(OP.brTable);
+    this.#out.u32(labels.length);
+    for (const label of labels) this.#out.u32(this.#depth - label.depth);
+    this.#out.u32(this.#depth - otherwise.depth);
+    return this;
+  }
+
+  /** The finished body: locals, instructions, end. */
+  finish(): Uint8Array {
+    if (this.#depth !== 0) throw new Error(`${this.#depth} blocks are still open`);
+    const body = new Bytes();
+    const runs: { type: ValType; count: number }[] = [];
+    for (const type of this.#locals) {
+      const last = runs.at(-1);
+      if (last?.type === type) last.count++;
+      else runs.push({ type, count: 1 });
+    }
+    body.u32(runs.length);
+    for (const { type, count } of runs) {
+      body.u32(count);
+      body.byte(type);
+    }
+    body.bytes(this.#out.view());
+    body.byte(OP.end);
+    return body.view();
+  }
+
+  #open(opcode: number, type: number): Label {
+    this.#out.byte(opcode);
+    this.#out.byte(type);
+    this.#depth++;
+    return { depth: this.#depth };
+  }
+}
+
+/** A function by reference: its index is known once all imports are. */
+export interface Func {
+  index: number;
+  readonly type: number;
+}
+
+export interface MemoryImport {
+  readonly min: number;
+  readonly max: number;
+  readonly shared: boolean;
+}
+
+export interface WasmImport {
+  readonly module: string;
+  readonly name: string;
+}
+
+/**
+ * One module. All imports have to be declared before the first function. Memory is always the import env.memory; an
+ * optional table holds functions for indirect calls.
+ */
+export class WasmModule {
+  readonly #types: string[] = [];
+  readonly #imports: { module: string; name: string; kind: number; payload: (out: Bytes) => void }[] = [];
+  readonly #functions: { type: number; code: Code | undefined }[] = [];
+  readonly #globals: { type: ValType; mutable: boolean; value: bigint | number }[] = [];
+  readonly #exports: { name: string; func: Func }[] = [];
+  #table: readonly (Func | undefined)[] | undefined;
+  #importedFuncs = 0;
+  #importedGlobals = 0;
+
+  /** Index of a function type. */
+  type(params: readonly ValType[], results: readonly ValType[]): number {
+    const key = `${params.join(',')}>${results.join(',')}`;
+    const known = this.#types.indexOf(key);
+    return known >= 0 ? known : this.#types.push(key) - 1;
+  }
+
+  importMemory(limits: MemoryImport): void {
+    this.#imports.push({
+      module: 'env',
+      name: 'memory',
+      kind: 2,
+      payload: (out) => {
+        out.byte(limits.shared ? 3 : 1);
+        out.u32(limits.min);
+        out.u32(limits.max);
+      },
+    });
+  }
+
+  importGlobal(module: string, name: string, type: ValType): number {
+    this.#imports.push({
+      module,
+      name,
+      kind: 3,
+      payload: (out) => {
+        out.byte(type);
+        out.byte(0);
+      },
+    });
+    return this.#importedGlobals++;
+  }
+
+  importFunc(module: string, name: string, params: readonly ValType[], results: readonly ValType[]): Func {
+    if (this.#functions.length > 0) throw new Error('imports come before functions');
+    const type = this.type(params, results);
+    this.#imports.push({ module, name, kind: 0, payload: (out) => out.u32(type) });
+    return { index: this.#importedFuncs++, type };
+  }
+
+  /** A mutable global of the module. Declare imported ones first. */
+  addGlobal(type: ValType, value: bigint | number): number {
+    this.#globals.push({ type, mutable: true, value });
+    return this.#importedGlobals + this.#globals.length - 1;
+  }
+
+  /** Declares a function, so that others can call it; its body is given by `define`. */
+  declare(params: readonly ValType[], results: readonly ValType[]): Func {
+    const type = this.type(params, results);
+    this.#functions.push({ type, code: undefined });
+    return { index: this.#importedFuncs + this.#functions.length - 1, type };
+  }
+
+  define(func: Func, code: Code): void {
+    this.#functions[func.index - this.#importedFuncs]!.code = code;
+  }
+
+  export(name: string, func: Func): void {
+    this.#exports.push({ name, func });
+  }
+
+  /** Functions for indirect calls; undefined entries trap. */
+  table(entries: readonly (Func | undefined)[]): void {
+    this.#table = entries;
+  }
+
+  get imports(): WasmImport[] {
+    return this.#imports.map(({ module, name }) => ({ module, name }));
+  }
+
+  encode(): Uint8Array {
+    const out = new Bytes();
+    out.bytes(Uint8Array.of(0, 0x61, 0x73, 0x6d, 1, 0, 0, 0));
+    const section = (id: number, count: number, write: (body: Bytes) => void): void => {
+      if (count === 0) return;
+      const body = new Bytes();
+      body.u32(count);
+      write(body);
+      out.byte(id);
+      out.u32(body.length);
+      out.bytes(body.view());
+    };
+    section(1, this.#types.length, (body) => {
+      for (const key of this.#types) {
+        body.byte(0x60);
+        for (const list of key.split('>')) {
+          const types = list === '' ? [] : list.split(',').map(Number);
+          body.u32(types.length);
+          for (const type of types) body.byte(type);
+        }
+      }
+    });
+    section(2, this.#imports.length, (body) => {
+      for (const { module, name, kind, payload } of this.#imports) {
+        body.name(module);
+        body.name(name);
+        body.byte(kind);
+        payload(body);
+      }
+    });
+    section(3, this.#functions.length, (body) => {
+      for (const { type } of this.#functions) body.u32(type);
+    });
+    const table = this.#table;
+    if (table !== undefined) {
+      section(4, 1, (body) => {
+        body.byte(0x70);
+        body.byte(1);
+        body.u32(table.length);
+        body.u32(table.length);
+      });
+    }
+    section(6, this.#globals.length, (body) => {
+      for (const { type, mutable, value } of this.#globals) {
+        body.byte(type);
+        body.byte(mutable ? 1 : 0);
+        if (type === I32) {
+          body.byte(OP.i32Const);
+          body.s32(Number(value));
+        } else {
+          body.byte(OP.i64Const);
+          body.s64(BigInt(value));
+        }
+        body.byte(OP.end);
+      }
+    });
+    section(7, this.#exports.length, (body) => {
+      for (const { name, func } of this.#exports) {
+        body.name(name);
+        body.byte(0);
+        body.u32(func.index);
+      }
+    });
+    if (table !== undefined) {
+      const filled = [...table.entries()].filter((entry) => entry[1] !== undefined);
+      section(9, filled.length, (body) => {
+        for (const [index, func] of filled) {
+          body.byte(0);
+          body.byte(OP.i32Const);
+          body.s32(index);
+          body.byte(OP.end);
+          body.u32(1);
+          body.u32(func!.index);
+        }
+      });
+    }
+    section(10, this.#functions.length, (body) => {
+      for (const { code } of this.#functions) {
+        if (code === undefined) throw new Error('a declared function has no body');
+        const bytes = code.finish();
+        body.u32(bytes.length);
+        body.bytes(bytes);
+      }
+    });
+    return out.view().slice();
+  }
+}

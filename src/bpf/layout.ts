@@ -1,0 +1,151 @@
+/**
+ * Where everything is in the one linear memory that programs, maps and both agent threads share:
+ *
+ *     [0..1023 reserved: null page, then the memory's header][per-CPU blocks][maps…]
+ *
+ * A layout is plain data: the tracer makes it, sends it as JSON, and the agent creates memory and programs from it.
+ * "CPU" means thread: 0 is the application's main thread, 1 the agent's worker.
+ */
+import { BpfError } from './errors.ts';
+import { BPF_MAP_TYPE, type MapGeometry, type MapSpec, mapGeometry, roundUp } from './maps/map-layout.ts';
+
+export const WASM_PAGE = 65536;
+
+/** Depth of bpf-to-bpf calls (MAX_CALL_FRAMES) and bytes of stack a frame (MAX_BPF_STACK). */
+export const MAX_CALL_FRAMES = 8;
+export const MAX_BPF_STACK = 512;
+
+/** Fixed addresses within the reserved first kilobyte. Address 0 is never valid: it is NULL. */
+export const MEMORY_HEADER = {
+  /** u32 `MEMORY_MAGIC` once initMemory() has run. */
+  magic: 64,
+  /** u32 */
+  ncpu: 68,
+  /** i64: CLOCK_MONOTONIC nanoseconds to add to `performance.now()` × 10^6, where the clock helper is computed from it. */
+  clockBase: 72,
+  size: 1024,
+} as const;
+export const MEMORY_MAGIC = 0x4c415254;
+
+/** Largest context: struct pt_regs and 32 more arguments behind it, which `sp` points to. */
+export const CTX_SIZE = 432;
+const STACK_ARGS = 176;
+const SCRATCH_SIZE = 16384;
+
+/** Offsets within a per-CPU block. */
+const PERCPU = {
+  ctx: 0,
+  resultSlot: CTX_SIZE,
+  progActive: CTX_SIZE + 8,
+  stack: 448,
+  scratch: 448 + MAX_CALL_FRAMES * MAX_BPF_STACK,
+  size: 448 + MAX_CALL_FRAMES * MAX_BPF_STACK + SCRATCH_SIZE,
+} as const;
+
+export interface PlacedMap {
+  readonly spec: MapSpec;
+  readonly index: number;
+  /** Byte address of the map's header, a multiple of 64. */
+  readonly address: number;
+  readonly byteLength: number;
+  readonly geometry: MapGeometry;
+}
+
+export interface MemoryLayout {
+  readonly ncpu: number;
+  /** Initial and maximum size of the memory, in 64 KiB pages. */
+  readonly pages: number;
+  readonly byteLength: number;
+  /** Address of the i64 clock base. */
+  readonly clockBase: number;
+  readonly percpuBase: number;
+  readonly percpuStride: number;
+  readonly maps: readonly PlacedMap[];
+}
+
+/** Byte addresses of one CPU's block. */
+export interface PercpuBlock {
+  /** struct pt_regs, 168 bytes; a test run's context. */
+  readonly ctx: number;
+  readonly ctxSize: number;
+  /** Arguments beyond the sixth, u64 each. */
+  readonly stackArgs: number;
+  readonly stackArgsSize: number;
+  /** 8 bytes: where `slot64` kfuncs leave their result. */
+  readonly resultSlot: number;
+  /** i32 that is not 0 while a program runs on this CPU (bpf_prog_active). */
+  readonly progActive: number;
+  /** Frame n is [stack + 512 n, stack + 512 (n + 1)); its r10 is the end. */
+  readonly stack: number;
+  readonly stackSize: number;
+  /** For helpers' own use: never visible to programs. */
+  readonly scratch: number;
+  readonly scratchSize: number;
+}
+
+export interface LayoutOptions {
+  readonly ncpu: number;
+}
+
+/** Places maps in memory. Throws BpfError EINVAL for a bad map and ENOMEM when 4 GiB are not enough. */
+export function layoutMemory(maps: readonly MapSpec[], { ncpu }: LayoutOptions): MemoryLayout {
+  if (!Number.isInteger(ncpu) || ncpu < 1 || ncpu > 64) {
+    throw new BpfError('EINVAL', `number of CPUs ${ncpu} is not between 1 and 64`);
+  }
+  const percpuBase = MEMORY_HEADER.size;
+  const percpuStride = roundUp(PERCPU.size, 64);
+  let end = percpuBase + percpuStride * ncpu;
+  const placed: PlacedMap[] = [];
+  for (const [index, spec] of maps.entries()) {
+    const geometry = mapGeometry(spec, ncpu);
+    const address = roundUp(end, 64);
+    end = address + geometry.byteLength;
+    // Addresses of hash elements have bit 31 clear, so all maps lie below 2 GiB.
+    if (end > 2 ** 31) {
+      throw new BpfError(
+        'ENOMEM',
+        `map ${spec.name} needs ${geometry.byteLength} bytes, maps end above 2 GiB`,
+        {
+          hint: 'lower its max entries',
+        },
+      );
+    }
+    placed.push({ spec, index, address, byteLength: geometry.byteLength, geometry });
+  }
+  const pages = Math.ceil(end / WASM_PAGE);
+  return {
+    ncpu,
+    pages,
+    byteLength: pages * WASM_PAGE,
+    clockBase: MEMORY_HEADER.clockBase,
+    percpuBase,
+    percpuStride,
+    maps: placed,
+  };
+}
+
+export function percpuBlock(layout: MemoryLayout, cpu: number): PercpuBlock {
+  if (!Number.isInteger(cpu) || cpu < 0 || cpu >= layout.ncpu) {
+    throw new BpfError('EINVAL', `CPU ${cpu} is not one of ${layout.ncpu}`);
+  }
+  const base = layout.percpuBase + cpu * layout.percpuStride;
+  return {
+    ctx: base + PERCPU.ctx,
+    ctxSize: CTX_SIZE,
+    stackArgs: base + STACK_ARGS,
+    stackArgsSize: CTX_SIZE - STACK_ARGS,
+    resultSlot: base + PERCPU.resultSlot,
+    progActive: base + PERCPU.progActive,
+    stack: base + PERCPU.stack,
+    stackSize: MAX_CALL_FRAMES * MAX_BPF_STACK,
+    scratch: base + PERCPU.scratch,
+    scratchSize: SCRATCH_SIZE,
+  };
+}
+
+/** The memory a layout needs; shared between threads. */
+export function createMemory(layout: MemoryLayout): WebAssembly.Memory {
+  return new WebAssembly.Memory({ initial: layout.pages, maximum: layout.pages, shared: true });
+}
+
+export { BPF_MAP_TYPE };

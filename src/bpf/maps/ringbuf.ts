@@ -1,0 +1,194 @@
+/** Ring buffer (kernel/bpf/ringbuf.c): any number of producers, one consumer. README.md has the rules. */
+import { ERRNO } from '../errors.ts';
+import type { PlacedMap } from '../layout.ts';
+import { MapBase } from './map-base.ts';
+import {
+  BPF_RINGBUF_BUSY_BIT,
+  BPF_RINGBUF_DISCARD_BIT,
+  type MapGeometry,
+  RING_HEADER,
+  RING_RECORD,
+} from './map-layout.ts';
+import type { MapEntry } from './map-types.ts';
+import { type MemoryView, viewMemory } from './memory-view.ts';
+import { lock, unlock } from './spinlock.ts';
+
+/** Flags of bpf_ringbuf_query. */
+export const BPF_RB_AVAIL_DATA = 0;
+export const BPF_RB_RING_SIZE = 1;
+export const BPF_RB_CONS_POS = 2;
+export const BPF_RB_PROD_POS = 3;
+
+const LENGTH_MASK = ~(BPF_RINGBUF_BUSY_BIT | BPF_RINGBUF_DISCARD_BIT);
+
+export class RingBuffer extends MapBase {
+  get size(): number {
+    return 0;
+  }
+
+  private at(field: number): number {
+    return (this.address + field) >>> 2;
+  }
+
+  /** Address of a record's payload of `size` bytes, or 0: no room, which is counted. */
+  reserve(size: number, cpu: number): number {
+    const { i32 } = this.view;
+    const { mask, data } = this.geometry;
+    const length = Math.ceil((size + RING_RECORD.size) / 8) * 8;
+    if (length > this.spec.maxEntries || !lock(i32, this.at(RING_HEADER.lock), cpu)) return this.drop();
+    const producer = i32[this.at(RING_HEADER.producerPos)]!;
+    const consumer = Atomics.load(i32, this.at(RING_HEADER.consumerPos));
+    const next = (producer + length) | 0;
+    if ((next - consumer) >>> 0 > mask) {
+      unlock(i32, this.at(RING_HEADER.lock));
+      return this.drop();
+    }
+    const offset = producer & mask;
+    const header = this.address + data + offset;
+    i32[(header + RING_RECORD.len) >>> 2] = size | BPF_RINGBUF_BUSY_BIT;
+    i32[(header + RING_RECORD.offset) >>> 2] = offset;
+    Atomics.store(i32, this.at(RING_HEADER.producerPos), next);
+    unlock(i32, this.at(RING_HEADER.lock));
+    return header + RING_RECORD.size;
+  }
+
+  private drop(): number {
+    Atomics.add(this.view.i64, (this.address + RING_HEADER.dropped) >>> 3, 1n);
+    return 0;
+  }
+
+  /** bpf_ringbuf_submit: `payload` is what reserve() returned. */
+  submit(payload: number): void {
+    const index = (payload - RING_RECORD.size + RING_RECORD.len) >>> 2;
+    Atomics.store(this.view.i32, index, this.view.i32[index]! & ~BPF_RINGBUF_BUSY_BIT);
+  }
+
+  discard(payload: number): void {
+    const index = (payload - RING_RECORD.size + RING_RECORD.len) >>> 2;
+    Atomics.store(
+      this.view.i32,
+      index,
+      (this.view.i32[index]! & ~BPF_RINGBUF_BUSY_BIT) | BPF_RINGBUF_DISCARD_BIT,
+    );
+  }
+
+  /** bpf_ringbuf_output: 0 or -EAGAIN. */
+  output(from: number, size: number, cpu: number): number {
+    const payload = this.reserve(size, cpu);
+    if (payload === 0) return -ERRNO.EAGAIN;
+    this.view.u8.copyWithin(payload, from, from + size);
+    this.submit(payload);
+    return 0;
+  }
+
+  /** bpf_ringbuf_query; positions are modulo 2^32. */
+  query(flags: number): number {
+    const { i32 } = this.view;
+    const consumer = Atomics.load(i32, this.at(RING_HEADER.consumerPos)) >>> 0;
+    const producer = Atomics.load(i32, this.at(RING_HEADER.producerPos)) >>> 0;
+    switch (flags) {
+      case BPF_RB_AVAIL_DATA:
+        return (producer - consumer) >>> 0;
+      case BPF_RB_RING_SIZE:
+        return this.spec.maxEntries;
+      case BPF_RB_CONS_POS:
+        return consumer;
+      case BPF_RB_PROD_POS:
+        return producer;
+      default:
+        return 0;
+    }
+  }
+
+  protected find(): number {
+    return 0;
+  }
+
+  lookupElem(): number {
+    return 0;
+  }
+
+  updateElem(): number {
+    return -ERRNO.ENOTSUPP;
+  }
+
+  deleteElem(): number {
+    return -ERRNO.ENOTSUPP;
+  }
+
+  update(): number {
+    return -ERRNO.ENOTSUPP;
+  }
+
+  delete(): number {
+    return -ERRNO.ENOTSUPP;
+  }
+
+  getNextKey(): undefined {
+    return undefined;
+  }
+
+  *entries(): IterableIterator<MapEntry> {}
+
+  /** Records belong to the consumer; nothing to clear here. */
+  clear(): void {}
+
+  zero(): void {}
+}
+
+/** Called with the payload at `view.byteOffset`-relative `offset`; the bytes are valid during the call only. */
+export type RecordCallback = (view: DataView, offset: number, length: number) => void;
+
+/** The one consumer of a ring (ring_buffer__poll of libbpf). */
+export class RingBufferConsumer {
+  private readonly view: MemoryView;
+  private readonly address: number;
+  private readonly geometry: MapGeometry;
+
+  constructor(memory: WebAssembly.Memory, placed: PlacedMap) {
+    this.view = viewMemory(memory);
+    this.address = placed.address;
+    this.geometry = placed.geometry;
+  }
+
+  /**
+   * Gives every finished record to `callback`, oldest first, at most `limit`; returns how many. Stops at a record that is still
+   * being written. A record counts as consumed once the callback has returned; when it throws, it is consumed too.
+   */
+  drain(callback: RecordCallback, limit = Number.POSITIVE_INFINITY): number {
+    const { i32, data } = this.view;
+    const consumerIndex = (this.address + RING_HEADER.consumerPos) >>> 2;
+    const producerIndex = (this.address + RING_HEADER.producerPos) >>> 2;
+    const base = this.address + this.geometry.data;
+    let consumer = i32[consumerIndex]!;
+    let count = 0;
+    while (count < limit && consumer !== Atomics.load(i32, producerIndex)) {
+      const header = base + (consumer & this.geometry.mask);
+      const len = Atomics.load(i32, (header + RING_RECORD.len) >>> 2);
+      if (len < 0) break; // the busy bit is the sign bit
+      const length = len & LENGTH_MASK;
+      consumer = (consumer + Math.ceil((length + RING_RECORD.size) / 8) * 8) | 0;
+      try {
+        if ((len & BPF_RINGBUF_DISCARD_BIT) === 0) {
+          count++;
+          callback(data, header + RING_RECORD.size, length);
+        }
+      } finally {
+        Atomics.store(i32, consumerIndex, consumer);
+      }
+    }
+    return count;
+  }
+
+  /** Reserves that found no room since the memory was made. */
+  get lost(): number {
+    return Number(Atomics.load(this.view.i64, (this.address + RING_HEADER.dropped) >>> 3));
+  }
+
+  /** Bytes between producer and consumer. */
+  get available(): number {
+    const { i32 } = this.view;
+    const producer = Atomics.load(i32, (this.address + RING_HEADER.producerPos) >>> 2);
+    return (producer - Atomics.load(i32, (this.address + RING_HEADER.consumerPos) >>> 2)) >>> 0;
+  }
+}

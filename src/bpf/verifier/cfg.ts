@@ -1,0 +1,229 @@
+/**
+ * The program's shape, before any state is followed: opcodes and fields, functions, jump targets, reachability, prune points
+ * (resolve_pseudo_ldimm64, check_subprogs, check_cfg of kernel/bpf/verifier.c).
+ */
+
+import type { Insn } from '../isa.ts';
+import * as isa from '../isa.ts';
+import { COMPLEXITY_LIMIT_INSNS, type Env, type Subprog } from './env.ts';
+import { reject } from './error.ts';
+
+/** Bits of `Env.points`. */
+export const PRUNE_POINT = 1;
+export const FORCE_CHECKPOINT = 2;
+
+const CALL = isa.BPF_JMP | isa.BPF_CALL;
+const EXIT = isa.BPF_JMP | isa.BPF_EXIT;
+const JA = isa.BPF_JMP | isa.BPF_JA;
+const JA32 = isa.BPF_JMP32 | isa.BPF_JA;
+
+export const isMayGoto = (insn: Insn): boolean =>
+  insn.code === (isa.BPF_JMP | isa.BPF_JCOND) && insn.src === isa.BPF_MAY_GOTO;
+
+/** Helpers that call a function of the program, as often as they like (is_callback_calling_function). */
+export const callsBack = (insn: Insn): boolean =>
+  insn.code === CALL &&
+  insn.src === 0 &&
+  (insn.imm === isa.BPF_FUNC_loop || insn.imm === isa.BPF_FUNC_for_each_map_elem);
+
+const isPseudoCall = (insn: Insn): boolean => insn.code === CALL && insn.src === isa.BPF_PSEUDO_CALL;
+const isPseudoFunc = (insn: Insn): boolean => isa.isLdImm64(insn) && insn.src === isa.BPF_PSEUDO_FUNC;
+
+/** Where the function of a call or of a function pointer starts. */
+export const calledFunction = (insn: Insn, at: number): number => at + insn.imm + 1;
+
+const VALID_OPCODES: ReadonlySet<number> = validOpcodes();
+
+/** bpf_opcode_in_insntable */
+function validOpcodes(): Set<number> {
+  const valid = new Set<number>([isa.BPF_LD_IMM64, CALL, EXIT, JA, JA32, isa.BPF_JMP | isa.BPF_JCOND]);
+  for (const cls of [isa.BPF_ALU, isa.BPF_ALU64]) {
+    for (let op = isa.BPF_ADD; op <= isa.BPF_ARSH; op += 0x10) {
+      valid.add(cls | op | isa.BPF_K);
+      if (op !== isa.BPF_NEG) valid.add(cls | op | isa.BPF_X);
+    }
+    valid.add(cls | isa.BPF_END | isa.BPF_TO_LE);
+  }
+  valid.add(isa.BPF_ALU | isa.BPF_END | isa.BPF_TO_BE);
+  for (const cls of [isa.BPF_JMP, isa.BPF_JMP32]) {
+    for (let op = isa.BPF_JEQ; op <= isa.BPF_JSLE; op += 0x10) {
+      if (op === isa.BPF_CALL || op === isa.BPF_EXIT) continue;
+      valid.add(cls | op | isa.BPF_K);
+      valid.add(cls | op | isa.BPF_X);
+    }
+  }
+  for (const size of [isa.BPF_B, isa.BPF_H, isa.BPF_W, isa.BPF_DW]) {
+    valid.add(isa.BPF_LDX | isa.BPF_MEM | size);
+    valid.add(isa.BPF_STX | isa.BPF_MEM | size);
+    valid.add(isa.BPF_ST | isa.BPF_MEM | size);
+    if (size !== isa.BPF_DW) {
+      valid.add(isa.BPF_LDX | isa.BPF_MEMSX | size);
+      valid.add(isa.BPF_LD | isa.BPF_ABS | size);
+      valid.add(isa.BPF_LD | isa.BPF_IND | size);
+    }
+  }
+  valid.add(isa.BPF_STX | isa.BPF_ATOMIC | isa.BPF_W);
+  valid.add(isa.BPF_STX | isa.BPF_ATOMIC | isa.BPF_DW);
+  return valid;
+}
+
+/** Opcodes, and the fields that have to be zero. */
+export function checkInsns(env: Env): void {
+  const { insns } = env;
+  if (insns.length === 0) reject('EINVAL', 'the program has no instructions');
+  if (insns.length > COMPLEXITY_LIMIT_INSNS) reject('E2BIG', `the program has ${insns.length} instructions`);
+  for (let i = 0; i < insns.length; i++) {
+    env.insn = i;
+    const insn = insns[i]!;
+    const cls = isa.BPF_CLASS(insn.code);
+    const mode = isa.BPF_MODE(insn.code);
+    if (isa.isLdImm64(insn)) {
+      checkLdImm64(env, i);
+      i++;
+      continue;
+    }
+    if (cls === isa.BPF_LDX && ((mode !== isa.BPF_MEM && mode !== isa.BPF_MEMSX) || insn.imm !== 0)) {
+      reject('EINVAL', 'BPF_LDX uses reserved fields');
+    }
+    if (!VALID_OPCODES.has(insn.code))
+      reject('EINVAL', `unknown opcode ${insn.code.toString(16).padStart(2, '0')}`);
+  }
+}
+
+function checkLdImm64(env: Env, i: number): void {
+  const insn = env.insns[i]!;
+  const second = env.insns[i + 1];
+  if (second === undefined || second.code !== 0 || second.dst !== 0 || second.src !== 0 || second.off !== 0) {
+    reject('EINVAL', 'invalid bpf_ld_imm64 insn');
+  }
+  if (insn.off !== 0) reject('EINVAL', 'BPF_LD_IMM64 uses reserved fields');
+  switch (insn.src) {
+    case 0:
+    case isa.BPF_PSEUDO_FUNC:
+      break;
+    case isa.BPF_PSEUDO_MAP_IDX:
+    case isa.BPF_PSEUDO_MAP_IDX_VALUE: {
+      const spec = env.maps[insn.imm];
+      if (spec === undefined) reject('EINVAL', `fd ${insn.imm} is not pointing to valid bpf_map`);
+      if (insn.src === isa.BPF_PSEUDO_MAP_IDX) {
+        if (second.imm !== 0) reject('EINVAL', 'unrecognized bpf_ld_imm64 insn');
+        break;
+      }
+      if (spec.type !== 'array' || spec.maxEntries !== 1) {
+        reject('EINVAL', 'invalid access to map value pointer: only an array of one entry has one');
+      }
+      if (second.imm < 0 || second.imm >= spec.valueSize) {
+        reject(
+          'EINVAL',
+          `invalid access to map value pointer, value_size=${spec.valueSize} off=${second.imm}`,
+        );
+      }
+      break;
+    }
+    default:
+      reject('EINVAL', 'unrecognized bpf_ld_imm64 insn');
+  }
+}
+
+/** add_subprog_and_kfunc, check_subprogs: functions, and that no jump leaves its own. */
+export function checkSubprogs(env: Env): void {
+  const { insns } = env;
+  const starts = new Set<number>([0]);
+  for (let i = 0; i < insns.length; i++) {
+    const insn = insns[i]!;
+    if (!isPseudoCall(insn) && !isPseudoFunc(insn)) continue;
+    env.insn = i;
+    const target = calledFunction(insn, i);
+    if (target < 0 || target >= insns.length) reject('EINVAL', 'call to invalid destination');
+    starts.add(target);
+  }
+  const sorted = [...starts].sort((a, b) => a - b);
+  env.subprogs = sorted.map(
+    (start, n): Subprog => ({ start, end: sorted[n + 1] ?? insns.length, stackDepth: 0 }),
+  );
+  for (const [n, { start, end }] of env.subprogs.entries()) {
+    env.log(`func#${n} @${start}`);
+    for (let i = start; i < end; i++) {
+      const insn = insns[i]!;
+      env.insn = i;
+      if (isa.isLdImm64(insn)) {
+        i++;
+        if (i >= end) reject('EINVAL', 'last insn is not an exit or jmp');
+        continue;
+      }
+      if (isJump(insn)) {
+        const target = i + isa.jumpOffset(insn) + 1;
+        if (target < start || target >= end)
+          reject('EINVAL', `jump out of range from insn ${i} to ${target}`);
+      }
+      if (i === end - 1 && insn.code !== EXIT && insn.code !== JA && insn.code !== JA32) {
+        reject('EINVAL', 'last insn is not an exit or jmp');
+      }
+    }
+  }
+}
+
+function isJump(insn: Insn): boolean {
+  const cls = isa.BPF_CLASS(insn.code);
+  return (cls === isa.BPF_JMP || cls === isa.BPF_JMP32) && insn.code !== CALL && insn.code !== EXIT;
+}
+
+/** check_cfg: every instruction is reachable; sets prune points. */
+export function checkCfg(env: Env): void {
+  const { insns } = env;
+  const points = new Uint8Array(insns.length);
+  const visited = new Uint8Array(insns.length);
+  const stack = [0];
+  const go = (from: number, to: number): void => {
+    if (to < 0 || to >= insns.length) reject('EINVAL', `jump out of range from insn ${from} to ${to}`);
+    if (visited[to] === 0) {
+      visited[to] = 1;
+      stack.push(to);
+    }
+  };
+  visited[0] = 1;
+  for (let i = stack.pop(); i !== undefined; i = stack.pop()) {
+    const insn = insns[i]!;
+    env.insn = i;
+    if (isa.isLdImm64(insn)) {
+      if (isPseudoFunc(insn)) go(i, calledFunction(insn, i));
+      go(i, i + 2);
+    } else if (insn.code === EXIT) {
+      // nothing behind it
+    } else if (insn.code === CALL) {
+      const isLoop = callsBack(insn);
+      if (isPseudoCall(insn)) {
+        points[i]! |= PRUNE_POINT;
+        go(i, calledFunction(insn, i));
+      }
+      // Rounds of a callback have to converge here.
+      if (isLoop) points[i]! |= PRUNE_POINT | FORCE_CHECKPOINT;
+      if ((isPseudoCall(insn) || isLoop) && i + 1 < insns.length) points[i + 1]! |= PRUNE_POINT;
+      go(i, i + 1);
+    } else if (insn.code === JA || insn.code === JA32) {
+      const target = i + isa.jumpOffset(insn) + 1;
+      go(i, target);
+      points[target]! |= PRUNE_POINT;
+    } else if (isJump(insn)) {
+      points[i]! |= PRUNE_POINT;
+      if (isMayGoto(insn)) points[i]! |= FORCE_CHECKPOINT;
+      const target = i + insn.off + 1;
+      go(i, target);
+      points[target]! |= PRUNE_POINT;
+      go(i, i + 1);
+    } else {
+      go(i, i + 1);
+    }
+  }
+  for (let i = 0; i < insns.length; i++) {
+    env.insn = i;
+    if (isa.isLdImm64(insns[i]!)) {
+      if (visited[i] === 0) reject('EINVAL', `unreachable insn ${i}`);
+      if (visited[i + 1] !== 0) reject('EINVAL', `jump into the middle of ldimm64 insn ${i}`);
+      i++;
+    } else if (visited[i] === 0) {
+      reject('EINVAL', `unreachable insn ${i}`);
+    }
+  }
+  env.points = points;
+}

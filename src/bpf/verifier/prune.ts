@@ -1,0 +1,368 @@
+/**
+ * State pruning (is_state_visited, states_equal): a path ends where a state that was found safe covers the current one; an exact
+ * repetition on the same path is an infinite loop.
+ */
+import { FORCE_CHECKPOINT, isMayGoto } from './cfg.ts';
+import { type Env, markRegRead, markSlotRead } from './env.ts';
+import { reject } from './error.ts';
+import { stateString } from './log.ts';
+import { isCallbackCall, propagatePrecision } from './precision.ts';
+import { type Reg, UNKNOWN } from './reg.ts';
+import {
+  type Frame,
+  isSpill,
+  STACK_INVALID,
+  STACK_MISC,
+  STACK_SPILL,
+  STACK_ZERO,
+  type StackSlot,
+  type VerifierState,
+} from './state.ts';
+import { tnumIn } from './tnum.ts';
+
+/** Instructions between two checkpoints of a path, about. */
+const MAX_HISTORY = 100;
+
+/** How closely states have to agree (enum exact_level). */
+type Level = 'not_exact' | 'exact' | 'range_within';
+
+/** check_ids: ids may differ between the states as long as the same ones belong together. */
+class IdMap {
+  private readonly toNew = new Map<number, number>();
+  private readonly toOld = new Map<number, number>();
+  private next = -1;
+
+  check(old: number, now: number): boolean {
+    if ((old === 0) !== (now === 0)) return false;
+    if (old === 0) return true;
+    const known = this.toNew.get(old);
+    if (known !== undefined) return known === now;
+    if (this.toOld.has(now)) return false;
+    this.toNew.set(old, now);
+    this.toOld.set(now, old);
+    return true;
+  }
+
+  /** Scalars without an id are unique: each gets one of its own. */
+  checkScalar(old: number, now: number): boolean {
+    return this.check(old === 0 ? this.next-- : old, now === 0 ? this.next-- : now);
+  }
+}
+
+function rangeWithin(old: Reg, now: Reg): boolean {
+  return (
+    old.umin <= now.umin &&
+    old.umax >= now.umax &&
+    old.smin <= now.smin &&
+    old.smax >= now.smax &&
+    old.u32min <= now.u32min &&
+    old.u32max >= now.u32max &&
+    old.s32min <= now.s32min &&
+    old.s32max >= now.s32max
+  );
+}
+
+const sameRange = (old: Reg, now: Reg): boolean =>
+  rangeWithin(old, now) &&
+  rangeWithin(now, old) &&
+  old.varOff.value === now.varOff.value &&
+  old.varOff.mask === now.varOff.mask;
+
+/** Everything but ranges and ids. */
+const sameKind = (old: Reg, now: Reg): boolean =>
+  old.type === now.type &&
+  old.nullable === now.nullable &&
+  old.ringbuf === now.ringbuf &&
+  old.off === now.off &&
+  old.map === now.map &&
+  old.memSize === now.memSize &&
+  old.frame === now.frame;
+
+function sameExactly(old: Reg, now: Reg, ids: IdMap): boolean {
+  return (
+    sameKind(old, now) &&
+    old.addConst === now.addConst &&
+    sameRange(old, now) &&
+    ids.check(old.id, now.id) &&
+    ids.check(old.refObjId, now.refObjId)
+  );
+}
+
+/** regsafe: whatever is safe with `old` is safe with `now`. `isPrecise` and `isRead` are the old state's marks. */
+function regSafe(old: Reg, now: Reg, ids: IdMap, level: Level, isRead: boolean, isPrecise: boolean): boolean {
+  if (level === 'exact') return sameExactly(old, now, ids);
+  const lax = level === 'not_exact';
+  if (lax && !isRead) return true;
+  if (old.type === 'not_init') return lax || now.type === 'not_init';
+  if (old.type !== now.type || old.nullable !== now.nullable) return false;
+  switch (old.type) {
+    case 'scalar':
+      if (lax && !isPrecise) return true;
+      if (old.addConst !== now.addConst || (old.addConst && old.off !== now.off)) return false;
+      if (old === now && old.id === 0) return true;
+      return rangeWithin(old, now) && tnumIn(old.varOff, now.varOff) && ids.checkScalar(old.id, now.id);
+    case 'map_key':
+    case 'map_value':
+    case 'mem':
+      return (
+        sameKind(old, now) &&
+        rangeWithin(old, now) &&
+        tnumIn(old.varOff, now.varOff) &&
+        ids.check(old.id, now.id) &&
+        ids.check(old.refObjId, now.refObjId)
+      );
+    default:
+      return sameExactly(old, now, ids);
+  }
+}
+
+/** A spilled 64-bit scalar, or eight bytes of anything, as the register a load of them gives (scalar_reg_for_stack). */
+function scalarOf(slot: StackSlot, allowUninit: boolean): Reg | undefined {
+  if (slot.types[0] === STACK_SPILL && slot.types[7] === STACK_SPILL) {
+    return slot.spilled.type === 'scalar' ? slot.spilled : undefined;
+  }
+  const isMisc = slot.types.every((type) => type === STACK_MISC || (allowUninit && type === STACK_INVALID));
+  return isMisc ? UNKNOWN : undefined;
+}
+
+function slotSafe(
+  env: Env,
+  old: StackSlot,
+  now: StackSlot | undefined,
+  ids: IdMap,
+  level: Level,
+  isPrecise: boolean,
+): boolean {
+  if (old === now && old.spilled.id === 0 && old.spilled.refObjId === 0) return true;
+  if (level !== 'not_exact') {
+    for (let i = 0; i < 8; i++) if (now === undefined || old.types[i] !== now.types[i]) return false;
+  }
+  const oldScalar = scalarOf(old, env.allowUninitStack);
+  const nowScalar = now === undefined ? undefined : scalarOf(now, env.allowUninitStack);
+  const isAllInvalid = old.types.every((type) => type === STACK_INVALID);
+  if (!isAllInvalid && oldScalar !== undefined && nowScalar !== undefined) {
+    return regSafe(oldScalar, nowScalar, ids, level, true, isPrecise && isSpill(old));
+  }
+  for (let i = 0; i < 8; i++) {
+    const type = old.types[i]!;
+    if (type === STACK_INVALID || (env.allowUninitStack && type === STACK_MISC)) continue;
+    if (now === undefined) return false;
+    const nowType = now.types[i]!;
+    if (type === STACK_MISC && nowType === STACK_ZERO) continue;
+    if (type !== nowType) return false;
+  }
+  if (!isSpill(old) || now === undefined) return true;
+  return regSafe(old.spilled, now.spilled, ids, level, true, isPrecise);
+}
+
+function frameSafe(env: Env, old: Frame, now: Frame, ids: IdMap, level: Level): boolean {
+  if (old.callbackRounds > now.callbackRounds) return false;
+  for (let i = 0; i < 10; i++) {
+    const bit = 1 << i;
+    const isRead = (old.readRegs & bit) !== 0;
+    if (!regSafe(old.regs[i]!, now.regs[i]!, ids, level, isRead, (old.preciseRegs & bit) !== 0)) return false;
+  }
+  for (let spi = 0; spi < old.stack.length; spi++) {
+    const bit = 1n << BigInt(spi);
+    if (level === 'not_exact' && (old.readSlots & bit) === 0n) continue;
+    const isPrecise = (old.preciseSlots & bit) !== 0n;
+    if (!slotSafe(env, old.stack[spi]!, now.stack[spi], ids, level, isPrecise)) return false;
+  }
+  return true;
+}
+
+function sameCallsites(old: VerifierState, now: VerifierState): boolean {
+  if (old.frames.length !== now.frames.length) return false;
+  return old.frames.every((frame, i) => frame.callsite === now.frames[i]!.callsite);
+}
+
+function statesEqual(env: Env, old: VerifierState, now: VerifierState, level: Level): boolean {
+  if (!sameCallsites(old, now) || old.refs.length !== now.refs.length) return false;
+  const ids = new IdMap();
+  if (!old.refs.every((ref, i) => ids.check(ref.id, now.refs[i]!.id))) return false;
+  return old.frames.every((frame, i) => frameSafe(env, frame, now.frames[i]!, ids, level));
+}
+
+/** Whatever the older state's continuation reads is read by the current one's (propagate_liveness). */
+function propagateLiveness(old: VerifierState, now: VerifierState): void {
+  for (let at = 0; at < old.frames.length; at++) {
+    const frame = old.frames[at]!;
+    for (let i = 0; i < 10; i++) {
+      if ((frame.readRegs & (1 << i)) !== 0) markRegRead(now, at, i);
+    }
+    for (let spi = 0; frame.readSlots >> BigInt(spi) !== 0n; spi++) {
+      if (((frame.readSlots >> BigInt(spi)) & 1n) !== 0n) markSlotRead(now, at, spi);
+    }
+  }
+}
+
+/** get_loop_entry: the topmost checkpoint of the loops that a state is in. */
+function loopEntryOf(state: VerifierState): VerifierState | undefined {
+  let top = state.loopEntry;
+  while (top?.loopEntry !== undefined && top !== top.loopEntry) top = top.loopEntry;
+  return top;
+}
+
+function updateLoopEntry(state: VerifierState, head: VerifierState): void {
+  const from = loopEntryOf(state) ?? state;
+  const to = loopEntryOf(head) ?? head;
+  if (to.branches > 0 && to.dfsDepth <= from.dfsDepth) state.loopEntry = head;
+}
+
+/** update_branch_counts: one path from here is done. */
+export function finishPath(state: VerifierState): void {
+  for (let at: VerifierState | undefined = state; at !== undefined; at = at.parent) {
+    at.branches--;
+    if (at.branches === 0 && at.parent !== undefined && at.loopEntry !== undefined) {
+      updateLoopEntry(at.parent, at.loopEntry);
+    }
+    if (at.branches > 0) return;
+  }
+}
+
+/** find_prev_entry: an earlier state of the same path at this instruction. */
+export function findPreviousEntry(
+  env: Env,
+  state: VerifierState | undefined,
+  insn: number,
+): VerifierState | undefined {
+  if (state === undefined) return undefined;
+  return env.explored
+    .get(insn)
+    ?.findLast((old) => old.branches > 0 && sameCallsites(old, state) && old.dfsDepth < state.dfsDepth);
+}
+
+/**
+ * widen_imprecise_scalars: what changes from one round of a loop to the next and decides nothing becomes unknown, so that the
+ * rounds' states agree.
+ */
+export function widenScalars(old: VerifierState, now: VerifierState): void {
+  const ids = new IdMap();
+  for (let at = old.curframe; at >= 0; at--) {
+    const before = old.frames[at]!;
+    const frame = now.frames[at]!;
+    for (let i = 0; i < 10; i++) {
+      const a = before.regs[i]!;
+      const b = frame.regs[i]!;
+      if (a.type !== 'scalar' || b.type !== 'scalar' || (before.preciseRegs & (1 << i)) !== 0) continue;
+      if (!sameExactly(a, b, ids)) frame.regs[i] = UNKNOWN;
+    }
+    for (let spi = 0; spi < Math.min(before.stack.length, frame.stack.length); spi++) {
+      const a = before.stack[spi]!;
+      const b = frame.stack[spi]!;
+      if (!isSpill(a) || !isSpill(b) || a.spilled.type !== 'scalar' || b.spilled.type !== 'scalar') continue;
+      if ((before.preciseSlots & (1n << BigInt(spi))) !== 0n) continue;
+      if (!sameExactly(a.spilled, b.spilled, ids)) frame.stack[spi] = { types: b.types, spilled: UNKNOWN };
+    }
+  }
+}
+
+/** states_maybe_looping: a repetition has the same values in every register. */
+function maybeLooping(old: VerifierState, now: VerifierState): boolean {
+  if (old.frames.length !== now.frames.length) return false;
+  const before = old.frame.regs;
+  const { regs } = now.frame;
+  return before.every(
+    (reg, i) => reg === regs[i] || (reg.type === regs[i]!.type && sameRange(reg, regs[i]!)),
+  );
+}
+
+/**
+ * Called before an instruction that is a prune point. True: the current state is covered, the path ends. Otherwise the state may
+ * have become a checkpoint.
+ */
+export function isStateVisited(env: Env): boolean {
+  const { state, insn } = env;
+  const isForced = (env.points[insn]! & FORCE_CHECKPOINT) !== 0;
+  // Side paths that end soon would otherwise take all checkpoints, and walks back along the main one never end.
+  const force = isForced || (state.history?.length ?? 0) > MAX_HISTORY;
+  const jumps = env.jmpsProcessed - env.prevJmpsProcessed;
+  const insns = env.insnProcessed - env.prevInsnProcessed;
+  let add = force || (jumps >= 2 && insns >= 8);
+  const olds = env.explored.get(insn);
+  if (olds !== undefined) {
+    const convergesHere = isCallbackCall(env, insn);
+    const mayGoto = isMayGoto(env.insns[insn]!);
+    let kept = 0;
+    for (let i = 0; i < olds.length; i++) {
+      const old = olds[i]!;
+      let isHit = false;
+      if (old.branches > 0) {
+        if (
+          mayGoto &&
+          old.mayGotoDepth !== state.mayGotoDepth &&
+          statesEqual(env, old, state, 'range_within')
+        ) {
+          updateLoopEntry(state, old);
+          isHit = true;
+        } else if (convergesHere) {
+          isHit = statesEqual(env, old, state, 'range_within');
+          if (isHit) updateLoopEntry(state, old);
+        } else if (
+          old.mayGotoDepth === state.mayGotoDepth &&
+          old.callbackDepth === state.callbackDepth &&
+          maybeLooping(old, state) &&
+          statesEqual(env, old, state, 'exact')
+        ) {
+          env.log(`cur state: ${stateString(env, state.frame)}`);
+          env.log(`old state: ${stateString(env, old.frame)}`);
+          reject('EINVAL', `infinite loop detected at insn ${insn}`);
+        }
+        if (!isHit && !force && jumps < 20 && insns < 100) add = false;
+      } else {
+        const entry = loopEntryOf(old);
+        const inLoop = entry !== undefined && entry.branches > 0;
+        isHit = statesEqual(env, old, state, inLoop ? 'range_within' : 'not_exact');
+        if (isHit && inLoop) updateLoopEntry(state, entry);
+      }
+      if (isHit) {
+        old.hits++;
+        olds.splice(kept, i - kept);
+        propagateLiveness(old, state);
+        propagatePrecision(env, old);
+        return true;
+      }
+      if (add) old.misses++;
+      const patience = isForced && old.branches > 0 ? 64 : 3;
+      if (old.misses > old.hits * patience + patience) {
+        env.peakStates--;
+        continue; // not useful: forget it
+      }
+      olds[kept++] = old;
+    }
+    env.maxStatesPerInsn = Math.max(env.maxStatesPerInsn, olds.length);
+    olds.length = kept;
+  }
+  if (add) addCheckpoint(env);
+  return false;
+}
+
+function addCheckpoint(env: Env): void {
+  const { state, insn } = env;
+  env.prevJmpsProcessed = env.jmpsProcessed;
+  env.prevInsnProcessed = env.insnProcessed;
+  env.totalStates++;
+  env.peakStates++;
+  const checkpoint = state.copy();
+  checkpoint.insn = insn;
+  checkpoint.branches = 1;
+  checkpoint.hits = 0;
+  checkpoint.misses = 0;
+  checkpoint.loopEntry = undefined;
+  for (const frame of checkpoint.frames) {
+    frame.readRegs = 0;
+    frame.readSlots = 0n;
+    frame.preciseRegs = 0;
+    frame.preciseSlots = 0n;
+  }
+  state.parent = checkpoint;
+  state.history = undefined;
+  state.dfsDepth = checkpoint.dfsDepth + 1;
+  for (const frame of state.frames) {
+    frame.writtenRegs = 0;
+    frame.writtenSlots = 0n;
+  }
+  const list = env.explored.get(insn);
+  if (list === undefined) env.explored.set(insn, [checkpoint]);
+  else list.push(checkpoint);
+}

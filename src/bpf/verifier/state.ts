@@ -1,0 +1,152 @@
+/**
+ * The verifier's state at one instruction: frames with registers and stack (`struct bpf_verifier_state`, `struct bpf_func_state`).
+ * Registers and slots are shared between states and never changed in place; only the arrays and marks belong to one state.
+ */
+import { MAX_BPF_STACK, MAX_CALL_FRAMES } from '../layout.ts';
+import { NOT_INIT, pointer, type Reg } from './reg.ts';
+
+/** enum bpf_stack_slot_type, of one byte. */
+export const STACK_INVALID = 0;
+export const STACK_SPILL = 1;
+export const STACK_MISC = 2;
+export const STACK_ZERO = 3;
+
+/** Eight bytes of stack. `types[7]` is the lowest address, as in the kernel. */
+export interface StackSlot {
+  readonly types: readonly number[];
+  /** What was spilled; NOT_INIT unless `types[7]` is STACK_SPILL. */
+  readonly spilled: Reg;
+}
+
+const allBytes = (type: number): number[] => new Array<number>(8).fill(type);
+export const SLOT_INVALID: StackSlot = { types: allBytes(STACK_INVALID), spilled: NOT_INIT };
+export const SLOT_MISC: StackSlot = { types: allBytes(STACK_MISC), spilled: NOT_INIT };
+export const SLOT_ZERO: StackSlot = { types: allBytes(STACK_ZERO), spilled: NOT_INIT };
+const SPILL_TYPES = allBytes(STACK_SPILL);
+export const spillSlot = (reg: Reg): StackSlot => ({ types: SPILL_TYPES, spilled: reg });
+
+export const isSpill = (slot: StackSlot): boolean => slot.types[7] === STACK_SPILL;
+
+const SLOTS = MAX_BPF_STACK / 8;
+
+/** One function's activation. */
+export class Frame {
+  /** The call instruction that made it; -1 for the program. */
+  readonly callsite: number;
+  readonly frameno: number;
+  /** Index of its function. */
+  readonly subprog: number;
+  /** The callback of a helper (bpf_loop): its exit goes back to the helper's call. */
+  readonly isCallback: boolean;
+  /** Rounds of the callback of a helper that this function is calling, on this path. */
+  callbackRounds = 0;
+  regs: Reg[] = [];
+  /** By slot: 0 is fp-8. */
+  stack: StackSlot[] = [];
+
+  // Marks. "Written" since the parent state; "read" and "precise" are set on checkpoints by states that come behind.
+  writtenRegs = 0;
+  readRegs = 0;
+  preciseRegs = 0;
+  writtenSlots = 0n;
+  readSlots = 0n;
+  preciseSlots = 0n;
+
+  constructor(callsite: number, frameno: number, subprog: number, isCallback = false) {
+    this.callsite = callsite;
+    this.frameno = frameno;
+    this.subprog = subprog;
+    this.isCallback = isCallback;
+    for (let i = 0; i < 10; i++) this.regs.push(NOT_INIT);
+    const fp = pointer('fp');
+    fp.frame = frameno;
+    this.regs.push(fp);
+  }
+
+  copy(): Frame {
+    const copy = Object.assign(Object.create(Frame.prototype) as Frame, this);
+    copy.regs = this.regs.slice();
+    copy.stack = this.stack.slice();
+    return copy;
+  }
+
+  /** Slot `spi`; growing the stack to it (grow_stack_state). */
+  grow(slots: number): void {
+    const wanted = Math.min(slots, SLOTS);
+    while (this.stack.length < wanted) this.stack.push(SLOT_INVALID);
+  }
+}
+
+/** A resource that has to be released (`struct bpf_reference_state`). */
+export interface Reference {
+  readonly id: number;
+  readonly insn: number;
+}
+
+/** One executed instruction of the path since the parent state, newest first (the kernel's jmp_history). */
+export interface HistoryNode {
+  readonly insn: number;
+  readonly prev: HistoryNode | undefined;
+  /** Number of entries up to this one. */
+  readonly length: number;
+  /** A load or store of a spilled register: frame and slot. */
+  stackFrame: number;
+  stackSlot: number;
+  /** Registers and slots that held one scalar id at this comparison: `[frame, reg or -1, slot or -1]`. */
+  linked: readonly (readonly [number, number, number])[] | undefined;
+}
+
+export class VerifierState {
+  frames: Frame[] = [];
+  refs: readonly Reference[] = [];
+  parent: VerifierState | undefined = undefined;
+  history: HistoryNode | undefined = undefined;
+  /** Paths that still have to be followed from here, for checkpoints. */
+  branches = 1;
+  insn = 0;
+  /** How often helpers' callbacks were entered on this path. */
+  callbackDepth = 0;
+  mayGotoDepth = 0;
+  /** The checkpoint that is the entry of the loop that this one is in, for loops that converge (callbacks, may_goto). */
+  loopEntry: VerifierState | undefined = undefined;
+  dfsDepth = 0;
+  hits = 0;
+  misses = 0;
+
+  get frame(): Frame {
+    return this.frames[this.frames.length - 1]!;
+  }
+
+  get curframe(): number {
+    return this.frames.length - 1;
+  }
+
+  copy(): VerifierState {
+    const copy = Object.assign(Object.create(VerifierState.prototype) as VerifierState, this);
+    copy.frames = this.frames.map((frame) => frame.copy());
+    return copy;
+  }
+
+  get isTooDeep(): boolean {
+    return this.frames.length >= MAX_CALL_FRAMES;
+  }
+}
+
+/** Changes every register and spilled register of a state for which `change` gives another. */
+export function mapRegs(state: VerifierState, change: (reg: Reg) => Reg): void {
+  for (const frame of state.frames) {
+    const { regs, stack } = frame;
+    for (let i = 0; i < 10; i++) {
+      const reg = regs[i]!;
+      if (reg === NOT_INIT) continue;
+      const changed = change(reg);
+      if (changed !== reg) regs[i] = changed;
+    }
+    for (let i = 0; i < stack.length; i++) {
+      const slot = stack[i]!;
+      if (slot.spilled === NOT_INIT || !isSpill(slot)) continue;
+      const changed = change(slot.spilled);
+      if (changed !== slot.spilled) stack[i] = { types: slot.types, spilled: changed };
+    }
+  }
+}

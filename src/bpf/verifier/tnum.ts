@@ -1,0 +1,120 @@
+/**
+ * Tracked numbers (kernel/bpf/tnum.c): 64-bit values of which some bits are known. Bits set in `mask` are unknown; `value` has
+ * the others and zeros there. Both are unsigned.
+ */
+export interface Tnum {
+  readonly value: bigint;
+  readonly mask: bigint;
+}
+
+export const U64_MAX = 0xffff_ffff_ffff_ffffn;
+const LOW32 = 0xffff_ffffn;
+const HIGH32 = U64_MAX ^ LOW32;
+
+export const u64 = (value: bigint): bigint => BigInt.asUintN(64, value);
+export const s64 = (value: bigint): bigint => BigInt.asIntN(64, value);
+
+export const TNUM_UNKNOWN: Tnum = { value: 0n, mask: U64_MAX };
+export const TNUM_ZERO: Tnum = { value: 0n, mask: 0n };
+
+const tnum = (value: bigint, mask: bigint): Tnum => ({ value, mask });
+
+export const tnumConst = (value: bigint): Tnum => tnum(u64(value), 0n);
+export const tnumIsConst = (a: Tnum): boolean => a.mask === 0n;
+
+const bitLength = (value: bigint): number => (value === 0n ? 0 : value.toString(2).length);
+
+/** The smallest tnum that has all of [min, max]. */
+export function tnumRange(min: bigint, max: bigint): Tnum {
+  const bits = bitLength(min ^ max);
+  if (bits > 63) return TNUM_UNKNOWN;
+  const delta = (1n << BigInt(bits)) - 1n;
+  return tnum(min & ~delta, delta);
+}
+
+export const tnumLshift = (a: Tnum, shift: number): Tnum =>
+  tnum(u64(a.value << BigInt(shift)), u64(a.mask << BigInt(shift)));
+export const tnumRshift = (a: Tnum, shift: number): Tnum =>
+  tnum(a.value >> BigInt(shift), a.mask >> BigInt(shift));
+
+/** The sign bit is bit `bits - 1`; the result of a 32-bit shift has its upper half clear. */
+export function tnumArshift(a: Tnum, shift: number, bits: 32 | 64): Tnum {
+  const by = BigInt(shift);
+  return tnum(
+    BigInt.asUintN(bits, BigInt.asIntN(bits, a.value) >> by),
+    BigInt.asUintN(bits, BigInt.asIntN(bits, a.mask) >> by),
+  );
+}
+
+export function tnumAdd(a: Tnum, b: Tnum): Tnum {
+  const masks = a.mask + b.mask;
+  const values = a.value + b.value;
+  const changed = (masks + values) ^ values;
+  const mask = u64(changed | a.mask | b.mask);
+  return tnum(u64(values) & ~mask, mask);
+}
+
+export function tnumSub(a: Tnum, b: Tnum): Tnum {
+  const difference = a.value - b.value;
+  const changed = (difference + a.mask) ^ (difference - b.mask);
+  const mask = u64(changed | a.mask | b.mask);
+  return tnum(u64(difference) & ~mask, mask);
+}
+
+export function tnumAnd(a: Tnum, b: Tnum): Tnum {
+  const value = a.value & b.value;
+  return tnum(value, (a.value | a.mask) & (b.value | b.mask) & ~value);
+}
+
+export function tnumOr(a: Tnum, b: Tnum): Tnum {
+  const value = a.value | b.value;
+  return tnum(value, (a.mask | b.mask) & ~value);
+}
+
+export function tnumXor(a: Tnum, b: Tnum): Tnum {
+  const mask = a.mask | b.mask;
+  return tnum((a.value ^ b.value) & ~mask, mask);
+}
+
+/** Long multiplication: a product of the known bits, and the uncertain partial products added up as masks. */
+export function tnumMul(a: Tnum, b: Tnum): Tnum {
+  const product = u64(a.value * b.value);
+  let sum = TNUM_ZERO;
+  let left = a;
+  let right = b;
+  while (left.value !== 0n || left.mask !== 0n) {
+    if ((left.value & 1n) !== 0n) sum = tnumAdd(sum, tnum(0n, right.mask));
+    else if ((left.mask & 1n) !== 0n) sum = tnumAdd(sum, tnum(0n, right.value | right.mask));
+    left = tnumRshift(left, 1);
+    right = tnumLshift(right, 1);
+  }
+  return tnumAdd(tnum(product, 0n), sum);
+}
+
+/** What both know, for values that are in both. */
+export function tnumIntersect(a: Tnum, b: Tnum): Tnum {
+  const mask = a.mask & b.mask;
+  return tnum((a.value | b.value) & ~mask, mask);
+}
+
+/** True when every value of `b` is one of `a`. */
+export function tnumIn(a: Tnum, b: Tnum): boolean {
+  if ((b.mask & ~a.mask) !== 0n) return false;
+  return a.value === (b.value & ~a.mask);
+}
+
+export const tnumCast = (a: Tnum, bytes: number): Tnum =>
+  tnum(BigInt.asUintN(bytes * 8, a.value), BigInt.asUintN(bytes * 8, a.mask));
+
+export const tnumIsAligned = (a: Tnum, size: number): boolean =>
+  ((a.value | a.mask) & BigInt(size - 1)) === 0n;
+
+export const tnumSubreg = (a: Tnum): Tnum => tnum(a.value & LOW32, a.mask & LOW32);
+export const tnumClearSubreg = (a: Tnum): Tnum => tnum(a.value & HIGH32, a.mask & HIGH32);
+export const tnumWithSubreg = (a: Tnum, sub: Tnum): Tnum => tnumOr(tnumClearSubreg(a), tnumSubreg(sub));
+export const tnumSubregIsConst = (a: Tnum): boolean => (a.mask & LOW32) === 0n;
+
+/** `(0x8; 0x7)`, or the number alone when all bits are known (tnum_strn). */
+export function tnumString(a: Tnum): string {
+  return a.mask === 0n ? `${a.value}` : `(0x${a.value.toString(16)}; 0x${a.mask.toString(16)})`;
+}

@@ -1,0 +1,162 @@
+import { byGroup, describe, EXAMPLES, USAGE } from './help.ts';
+import { OPTION_SPECS, type OptionSpec } from './options.ts';
+
+/** The files that are made from the option table, by their path in the repository. `npm run generate` writes them. */
+export function generatedFiles(): ReadonlyMap<string, string> {
+  return new Map([
+    ['docs/cli.md', docsPage()],
+    ['completions/trapline.bash', bashCompletion()],
+    ['completions/_trapline', zshCompletion()],
+    ['completions/trapline.fish', fishCompletion()],
+  ]);
+}
+
+const GENERATED = 'made from src/cli/options.ts by `npm run generate`';
+
+function docsPage(): string {
+  const lines = ['# The command line', '', `<!-- ${GENERATED} -->`, '', '```', ...USAGE, '```', ''];
+  lines.push(
+    'A `PROGRAM` is text with a `{`, or the value of `-e`; anything else is the name of a script file, `-` is standard input.',
+    'Further arguments are the positional parameters `$1`, `$2`, … of the script.',
+  );
+  for (const [group, options] of byGroup()) {
+    lines.push('', `## ${group}`, '', '| option | meaning |', '| --- | --- |');
+    for (const option of options)
+      lines.push(`| ${markdownLabel(option)} | ${escapePipes(describe(option))} |`);
+  }
+  lines.push('', '## Examples', '', '```sh');
+  for (const [command, what] of EXAMPLES) lines.push(`# ${what}`, command);
+  lines.push(
+    '```',
+    '',
+    '## Output and exit codes',
+    '',
+    'Data goes to standard output or to `-o`; "Attaching N probes...", lost events, warnings and what `-v` adds go to standard',
+    'error. Ctrl-C ends tracing and prints all maps; a second Ctrl-C leaves at once, with everything restored. The exit code is 0,',
+    '1 after an error in the command line, the script or the set-up, and `n` after `exit(n)`.',
+    '',
+    'Shell completions are in [completions](../completions).',
+    '',
+  );
+  return lines.join('\n');
+}
+
+function markdownLabel(option: OptionSpec): string {
+  const value = option.value === undefined ? '' : ` ${option.value}`;
+  const short = option.short === undefined ? '' : `\`-${option.short}${value}\`, `;
+  return `${short}\`--${option.name}${value}\``;
+}
+
+function escapePipes(text: string): string {
+  return text.replaceAll('|', '\\|');
+}
+
+function bashCompletion(): string {
+  const words = OPTION_SPECS.flatMap((option) => [
+    `--${option.name}`,
+    ...(option.short === undefined ? [] : [`-${option.short}`]),
+  ]);
+  const cases = OPTION_SPECS.filter((option) => option.value !== undefined).map((option) => {
+    const names = [...(option.short === undefined ? [] : [`-${option.short}`]), `--${option.name}`].join(
+      ' | ',
+    );
+    return `    ${names})\n      ${bashValue(option)}\n      return\n      ;;`;
+  });
+  return `# bash completion for trapline; ${GENERATED}
+_trapline_pids() {
+  pgrep -x node 2>/dev/null
+}
+
+_trapline() {
+  local current=\${COMP_WORDS[COMP_CWORD]} previous=\${COMP_WORDS[COMP_CWORD - 1]}
+  case $previous in
+${cases.join('\n')}
+  esac
+  if [[ $current == -* ]]; then
+    mapfile -t COMPREPLY < <(compgen -W '${words.join(' ')}' -- "$current")
+  else
+    mapfile -t COMPREPLY < <(compgen -f -- "$current")
+  fi
+}
+
+complete -o filenames -F _trapline trapline
+`;
+}
+
+function bashValue(option: OptionSpec): string {
+  const words = (list: string) => `mapfile -t COMPREPLY < <(compgen -W ${list} -- "$current")`;
+  if (option.choices !== undefined) return words(`'${option.choices.join(' ')}'`);
+  if (option.completion === 'pid') return words('"$(_trapline_pids)"');
+  if (option.completion === 'file') return 'mapfile -t COMPREPLY < <(compgen -f -- "$current")';
+  if (option.completion === 'command') return 'mapfile -t COMPREPLY < <(compgen -c -- "$current")';
+  return 'COMPREPLY=()';
+}
+
+function zshCompletion(): string {
+  const specs = OPTION_SPECS.map((option) => {
+    const description = shortDescription(option)
+      .replace(/[[\]:]/g, '\\$&')
+      .replaceAll("'", "'\\''");
+    const action = option.value === undefined ? '' : `:${option.value}:${zshValue(option)}`;
+    const head =
+      option.short === undefined
+        ? `'--${option.name}${option.value === undefined ? '' : '='}`
+        : `${option.repeatable ? "'*'" : `'(-${option.short} --${option.name})'`}{-${option.short}${
+            option.value === undefined ? '' : '+'
+          },--${option.name}${option.value === undefined ? '' : '='}}'`;
+    return `    ${head}[${description}]${action}' \\`;
+  });
+  return `#compdef trapline
+# zsh completion for trapline; ${GENERATED}
+_trapline_pids() {
+  local -a pids
+  pids=(\${(f)"$(pgrep -x node 2>/dev/null)"})
+  compadd -a pids
+}
+
+_trapline() {
+  _arguments -s -S \\
+${specs.join('\n')}
+    '*:script or parameter:_files'
+}
+
+_trapline "$@"
+`;
+}
+
+function zshValue(option: OptionSpec): string {
+  if (option.choices !== undefined) return `(${option.choices.join(' ')})`;
+  if (option.completion === 'pid') return '_trapline_pids';
+  if (option.completion === 'file') return '_files';
+  if (option.completion === 'command') return '_command_names';
+  return ' ';
+}
+
+function fishCompletion(): string {
+  const lines = OPTION_SPECS.map((option) => {
+    const parts = ['complete -c trapline'];
+    if (option.short !== undefined) parts.push(`-s ${option.short}`);
+    parts.push(`-l ${option.name}`);
+    if (option.value !== undefined)
+      parts.push(option.completion === 'file' ? '-r -F' : `-x${fishValue(option)}`);
+    parts.push(`-d ${fishQuote(shortDescription(option))}`);
+    return parts.join(' ');
+  });
+  return `# fish completion for trapline; ${GENERATED}\n${lines.join('\n')}\n`;
+}
+
+function fishValue(option: OptionSpec): string {
+  if (option.choices !== undefined) return ` -a ${fishQuote(option.choices.join(' '))}`;
+  if (option.completion === 'pid') return " -a '(pgrep -x node 2>/dev/null)'";
+  if (option.completion === 'command') return " -a '(__fish_complete_command)'";
+  return '';
+}
+
+function fishQuote(text: string): string {
+  return `'${text.replace(/[\\']/g, '\\$&')}'`;
+}
+
+/** The first sentence, without its full stop. */
+function shortDescription(option: OptionSpec): string {
+  return option.description.split(/[.;] |\.$/)[0]!.replaceAll('`', '');
+}

@@ -1,0 +1,116 @@
+import type { SymbolIndex } from '../arch/v8/match.ts';
+import { BpfError, type VerifiedProgram, verifyProgram } from '../bpf/index.ts';
+import { TraplineError } from '../errors.ts';
+import { kprobeProgram } from '../kernel/trace/bpf-trace.ts';
+import type { Script } from '../lang/ast.ts';
+import {
+  type AttachPoint,
+  attachPoints,
+  type Compilation,
+  type CompiledScript,
+  compile,
+  type ProbeResolver,
+  type ProbeTarget,
+  parseScript,
+  type ScriptPosition,
+} from '../lang/index.ts';
+
+/** A script that parses, with what is known of it without a process. */
+export interface ScriptText {
+  readonly source: string;
+  readonly file: string;
+  readonly params: readonly string[];
+  readonly ast: Script;
+  /** Some probe names a function, so the process's symbols are needed. */
+  readonly needsSymbols: boolean;
+  /** Attach points that name no function: BEGIN, END, interval, profile. */
+  readonly otherProbes: number;
+}
+
+/** Parses, so that errors of syntax are told before a process is touched. Throws a ScriptError. */
+export function parseText(options: {
+  readonly script: string;
+  readonly file?: string;
+  readonly params?: readonly string[];
+}): ScriptText {
+  const { script: source, file = 'stdin', params = [] } = options;
+  const ast = parseScript(source, file);
+  const points = attachPoints(ast, params);
+  const otherProbes = points.filter(({ type }) => !isFunctionProbe(type)).length;
+  return { source, file, params, ast, needsSymbols: otherProbes < points.length, otherProbes };
+}
+
+/** Compiles a script for the functions of one process, and verifies every program. Throws before anything is loaded. */
+export function compileFor(
+  text: ScriptText,
+  index: SymbolIndex | undefined,
+): { script: CompiledScript; programs: VerifiedProgram[] } {
+  const { script } = compileText(text, index);
+  return { script, programs: verifyScript(script) };
+}
+
+/** Compiles only, with the intermediate results. Without an index, probes on functions match nothing. */
+export function compileText(text: ScriptText, index: SymbolIndex | undefined): Compilation {
+  const resolver: ProbeResolver = {
+    resolve: (point) => (isFunctionProbe(point.type) ? resolvePoint(text, point, index) : []),
+  };
+  const { source, file, params } = text;
+  return compile(source, { file, params, resolver });
+}
+
+/** The verifier, for every program of a script. */
+export function verifyScript(script: CompiledScript, logLevel: 0 | 1 | 2 = 0): VerifiedProgram[] {
+  const maps = script.maps.map(({ spec }) => spec);
+  return script.programs.map(({ insns, attach }, number) => {
+    const point = attach[0]?.point;
+    const name = point === undefined ? `program ${number}` : pointText(point);
+    try {
+      return verifyProgram({ ...kprobeProgram(name, insns, maps), logLevel });
+    } catch (error) {
+      if (!(error instanceof BpfError)) throw error;
+      const { code, message, log } = error;
+      const position = point === undefined ? undefined : positionIn(script.file, point.position);
+      throw new TraplineError(code, message, {
+        position,
+        log,
+        cause: error,
+        hint: 'with -v the whole log is shown',
+      });
+    }
+  });
+}
+
+function resolvePoint(
+  { file }: ScriptText,
+  point: AttachPoint,
+  index: SymbolIndex | undefined,
+): readonly ProbeTarget[] {
+  // Without a process, for -d: as if one function of that name were there.
+  if (index === undefined) return [{ name: point.target, params: [] }];
+  try {
+    return index.match(point.target);
+  } catch (error) {
+    if (!(error instanceof TraplineError) || error.position !== undefined) throw error;
+    const { code, message, hint, log } = error;
+    throw new TraplineError(code, message, {
+      hint,
+      log,
+      position: positionIn(file, point.position),
+      cause: error,
+    });
+  }
+}
+
+/** A script position as an error's. */
+export function positionIn(file: string, { line, column, length, text }: ScriptPosition) {
+  return { file, line, column, length, sourceLine: text };
+}
+
+export function isFunctionProbe(type: AttachPoint['type']): boolean {
+  return type === 'kprobe' || type === 'kretprobe' || type === 'throw' || type === 'settle';
+}
+
+/** An attach point as the user writes it. */
+export function pointText({ type, target }: AttachPoint): string {
+  return target === '' ? type : `${type}:${target}`;
+}

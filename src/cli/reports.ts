@@ -1,0 +1,34 @@
+import type { ArmReport } from '../arch/v8/types.ts';
+import type { DetachReport } from '../target/session.ts';
+
+const ms = (value: number) => `${value < 10 ? value.toFixed(2) : value.toFixed(0)} ms`;
+
+/** What `-v` says of a probe: its way, the estimate and the pause that was measured. */
+export function armLine(report: ArmReport): string {
+  const { name, way, estimateMs, pauseMs, rateLimit, escaped, note } = report;
+  const parts = [`estimated ${ms(estimateMs)}`, `paused ${ms(pauseMs)}`];
+  if (rateLimit !== undefined) parts.push(`at most ${rateLimit} hits a second`);
+  if (escaped !== undefined) parts.push(`${escaped} calls escaped`);
+  if (note !== undefined) parts.push(note);
+  return `${name}: ${way} (${parts.join(', ')})`;
+}
+
+/** What has to be said of a probe also without `-v`: that it is slow, or that it does not see every call. */
+export function armWarning({ name, way, escaped = 0 }: ArmReport): string | undefined {
+  if (way === 'break') {
+    return `WARNING: ${name}: armed by a breakpoint, each hit costs the process about 0.1 ms`;
+  }
+  if (escaped === 0) return undefined;
+  return `WARNING: ${name}: ${escaped} call${escaped === 1 ? '' : 's'} came by a reference that is not probed`;
+}
+
+/** What `-v` says at the end: what was put back, and how long the event loop stopped. */
+export function detachLines(pid: number, report: DetachReport): string {
+  const { functionsRestored, bytesRestored, longestPauseMs, pausesMs } = report;
+  const restored = `restored ${functionsRestored} function${functionsRestored === 1 ? '' : 's'}, ${bytesRestored} bytes of source`;
+  if (pausesMs.length === 0) return `process ${pid}: ${restored}; no pause`;
+  const sorted = [...pausesMs].sort((a, b) => a - b);
+  const at = (share: number) => ms(sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))]!);
+  const count = `${sorted.length} pause${sorted.length === 1 ? '' : 's'}`;
+  return `process ${pid}: ${restored}; ${count}: p50 ${at(0.5)}, p99 ${at(0.99)}, longest ${ms(longestPauseMs)}`;
+}

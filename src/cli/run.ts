@@ -1,0 +1,419 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { getSystemErrorName } from 'node:util';
+import type { ArmReport } from '../arch/v8/types.ts';
+import { formatDiagnostic, TraplineError } from '../errors.ts';
+import { type Printer, printedMap, type RawMapEntry, type RecordEvent } from '../output/index.ts';
+import type { ArmOptions, DetachReport, ProcessInfo } from '../target/session.ts';
+import { type StartedCommand, startCommand } from './command.ts';
+import { connect } from './connect.ts';
+import { parseText, positionIn, type ScriptText } from './pipeline.ts';
+import { EventRelay, Tracee } from './tracee.ts';
+
+/** Which processes to trace: running ones, or a command to start. */
+export type Target = { readonly pids: readonly number[] } | { readonly command: string };
+
+export interface TraceOptions {
+  /** The program, in bpftrace's language. */
+  readonly script: string;
+  /** How the script is called in messages; default `stdin`. */
+  readonly file?: string;
+  /** `$1`, `$2`, … */
+  readonly params?: readonly string[];
+  /** Process ids, or a command to start. */
+  readonly target: Target;
+  readonly arm?: ArmOptions['way'];
+  /** Longest stop of the process that arming may cause, in ms; default 100. */
+  readonly maxPauseMs?: number;
+  /** Calls followed at once by a return probe; default 0, unlimited. */
+  readonly maxactive?: number;
+  /** Compile and verify only. */
+  readonly dryRun?: boolean;
+  readonly printer: Printer;
+  readonly observer?: TraceObserver;
+}
+
+/** What happens on the way; every method is optional. */
+export interface TraceObserver {
+  /** Symbols resolved, script compiled and verified, before anything is loaded. */
+  compiled?(tracee: Tracee): void;
+  armed?(pid: number, report: ArmReport): void;
+  /** Everything is attached and counting. */
+  attached?(): void;
+  warning?(text: string): void;
+  detached?(pid: number, report: DetachReport): void;
+  gone?(pid: number, reason: string): void;
+}
+
+export interface TraceResult {
+  /** What `exit(n)` gave, else 0. */
+  readonly exitCode: number;
+  readonly processes: readonly ProcessInfo[];
+  readonly probes: number;
+  readonly lostEvents: number;
+  readonly detached: readonly DetachReport[];
+}
+
+/** Tracing under way. */
+export interface Tracing {
+  /** Resolves when everything is attached, rejects with the set-up's error. */
+  readonly attached: Promise<void>;
+  /** Resolves when tracing has ended and everything is restored. */
+  readonly finished: Promise<TraceResult>;
+  /** Ends as Ctrl-C does: END probes, maps, detach. */
+  stop(): void;
+  /** Detaches at once: no END probes and no maps. */
+  leave(): void;
+}
+
+/** So long a command may take until what the script names is loaded. */
+const COMMAND_LOAD_MS = 10_000;
+/** How often maps are copied, for the case that the process ends. */
+const KEEP_MAPS_MS = 500;
+/** Refusals that may pass: nothing matches yet, or the process does not answer yet. */
+const NOT_YET: ReadonlySet<string> = new Set(['ENOENT', 'ESIGUSR1', 'ETIMEDOUT']);
+
+/** Traces processes until exit(), stop(), or until they are gone. */
+export function trace(options: TraceOptions): Tracing {
+  const run = new Run(options);
+  const finished = run.run();
+  // Either promise may be the one that the caller looks at.
+  finished.catch(() => {});
+  run.attached.catch(() => {});
+  return {
+    attached: run.attached,
+    finished,
+    stop: () => run.stop(),
+    leave: () => run.leave(),
+  };
+}
+
+class Run {
+  readonly attached: Promise<void>;
+  readonly #options: TraceOptions;
+  readonly #printer: Printer;
+  readonly #observer: TraceObserver;
+  readonly #tracees: Tracee[] = [];
+  readonly #gone = new Set<Tracee>();
+  readonly #armed = new Set<Tracee>();
+  /** Events that came while a request (print of a map, clear) was being answered. */
+  readonly #waiting: [Tracee, PrintEvent | RequestEvent][] = [];
+  #busy: Promise<void> | undefined;
+  #exitCode = 0;
+  #lost = 0;
+  /** Events are dropped between exit() and END. */
+  #deaf = false;
+  #leaving = false;
+  #command: StartedCommand | undefined;
+  #ending = false;
+  #firstOnly = false;
+  #wake: (() => void) | undefined;
+  #stopped = false;
+  #setAttached!: { resolve(): void; reject(error: unknown): void };
+
+  constructor(options: TraceOptions) {
+    this.#options = options;
+    this.#printer = options.printer;
+    this.#observer = options.observer ?? {};
+    this.attached = new Promise((resolve, reject) => {
+      this.#setAttached = { resolve, reject };
+    });
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    this.#wake?.();
+  }
+
+  leave(): void {
+    this.#leaving = true;
+    this.stop();
+  }
+
+  async run(): Promise<TraceResult> {
+    const detached: DetachReport[] = [];
+    try {
+      const text = parseText(this.#options);
+      await this.#connect(text);
+      const probes = this.#tracees.reduce((sum, tracee) => sum + tracee.probeCount, 0);
+      if (this.#options.dryRun !== true) {
+        await this.#start(probes);
+        this.#setAttached.resolve();
+        this.#observer.attached?.();
+        await this.#untilStopped();
+        if (!this.#leaving) await this.#end();
+      } else this.#setAttached.resolve();
+      detached.push(...(await this.#detach()));
+      await this.#command?.end();
+      return {
+        exitCode: this.#exitCode,
+        processes: this.#tracees.map(({ session }) => session.info),
+        probes,
+        lostEvents: this.#lost,
+        detached,
+      };
+    } catch (error) {
+      this.#setAttached.reject(error);
+      await this.#detach().catch(() => {});
+      await this.#command?.end();
+      throw error;
+    }
+  }
+
+  async #connect(text: ScriptText): Promise<void> {
+    const { target } = this.#options;
+    if ('pids' in target) return await this.#prepare(text, target);
+    this.#command = await startCommand(target.command);
+    const { pid, hasExited } = this.#command;
+    void this.#command.exited.then(() => this.stop());
+    // What the script names is loaded a little later than the process begins.
+    const until = performance.now() + COMMAND_LOAD_MS;
+    for (;;) {
+      try {
+        return await this.#prepare(text, { pids: [pid] });
+      } catch (error) {
+        if (hasExited()) throw new TraplineError('ESRCH', '-c: the command ended before it could be traced');
+        const early = error instanceof TraplineError && NOT_YET.has(error.code);
+        if (!early || this.#stopped || performance.now() > until) throw error;
+      }
+      await sleep(50);
+    }
+  }
+
+  async #prepare(text: ScriptText, target: { readonly pids: readonly number[] }): Promise<void> {
+    const relays: EventRelay[] = [];
+    const events = () => {
+      const relay = new EventRelay();
+      relay.handlers = { onWarning: (message) => this.#observer.warning?.(message) };
+      relays.push(relay);
+      return relay;
+    };
+    const sessions = await connect(target, events);
+    const tracees: Tracee[] = [];
+    try {
+      for (const session of sessions) tracees.push(await Tracee.prepare(session, text));
+    } catch (error) {
+      await Promise.allSettled(sessions.map((session) => session.detach()));
+      throw error;
+    }
+    for (const [index, tracee] of tracees.entries()) {
+      this.#tracees.push(tracee);
+      this.#listen(relays[index]!, tracee);
+      for (const { message, position, hint } of tracee.script.warnings) {
+        const error = new TraplineError('EWARN', message, {
+          position: positionIn(text.file, position),
+          hint,
+        });
+        this.#observer.warning?.(formatDiagnostic(error, 'WARNING'));
+      }
+      this.#observer.compiled?.(tracee);
+    }
+  }
+
+  #listen(relay: EventRelay, tracee: Tracee): void {
+    const { pid } = tracee.session.info;
+    relay.handlers = {
+      onRecord: (record) => this.#receive(tracee, tracee.decode(record)),
+      // While attaching, these are steps; the outcome is what attach() returns.
+      onArmed: (report) => {
+        if (this.#armed.has(tracee)) this.#observer.armed?.(pid, report);
+      },
+      onLost: (count) => {
+        this.#lost += count;
+        this.#printer.lostEvents(count);
+      },
+      onWarning: (message) => this.#observer.warning?.(message),
+      onGone: (reason) => {
+        this.#gone.add(tracee);
+        this.#observer.gone?.(pid, reason);
+        if (this.#gone.size === this.#tracees.length) this.stop();
+      },
+    };
+  }
+
+  async #start(probes: number): Promise<void> {
+    const { arm = 'auto', maxPauseMs = 100, maxactive = 0 } = this.#options;
+    this.#printer.attachedProbes(probes);
+    for (const tracee of this.#tracees) await tracee.load();
+    await this.#runSpecial('BEGIN');
+    for (const [index, tracee] of this.#tracees.entries()) {
+      if (this.#stopped) return;
+      // Several processes have one clock: the first one's intervals speak for all.
+      const reports = await tracee.attach({ way: arm, maxPauseMs, maxactive }, index === 0);
+      this.#armed.add(tracee);
+      for (const report of reports) this.#observer.armed?.(tracee.session.info.pid, report);
+    }
+  }
+
+  /** BEGIN or END in every process, for what it does to maps; what it prints comes from the first only. */
+  async #runSpecial(type: 'BEGIN' | 'END'): Promise<void> {
+    this.#firstOnly = true;
+    try {
+      for (const tracee of this.#alive()) await tracee.runSpecial(type);
+      for (const { session } of this.#alive()) await session.flush();
+    } finally {
+      this.#firstOnly = false;
+    }
+  }
+
+  async #untilStopped(): Promise<void> {
+    if (this.#stopped) return;
+    const keep = setInterval(() => {
+      for (const tracee of this.#alive()) tracee.keepMaps().catch(() => {});
+    }, KEEP_MAPS_MS);
+    await new Promise<void>((resolve) => {
+      this.#wake = resolve;
+    });
+    clearInterval(keep);
+  }
+
+  async #end(): Promise<void> {
+    this.#ending = true;
+    // As bpftrace does: END sees maps that no probe changes any more.
+    for (const { session } of this.#alive()) await session.disable?.().catch((error) => this.#warn(error));
+    await this.#settle();
+    this.#deaf = false;
+    await this.#runSpecial('END').catch((error) => this.#warn(error));
+    await this.#settle();
+    const [first] = this.#tracees;
+    if (first === undefined) return;
+    this.#printer.end();
+    if (first.script.config.printMapsOnExit) {
+      for (const [index, map] of first.script.maps.entries()) {
+        if (map.name !== undefined) await this.#printMap(index, 0, 0).catch((error) => this.#warn(error));
+      }
+    }
+    for (const tracee of this.#alive()) await this.#reportFaults(tracee).catch((error) => this.#warn(error));
+  }
+
+  /** Everything that programs have written so far is printed when this resolves. */
+  async #settle(): Promise<void> {
+    for (const tracee of this.#alive()) await tracee.session.flush().catch((error) => this.#warn(error));
+    while (this.#busy !== undefined) await this.#busy;
+  }
+
+  async #detach(): Promise<DetachReport[]> {
+    const reports: DetachReport[] = [];
+    for (const tracee of this.#alive()) {
+      try {
+        const report = await tracee.session.detach();
+        reports.push(report);
+        this.#observer.detached?.(tracee.session.info.pid, report);
+      } catch (error) {
+        if (!this.#gone.has(tracee)) throw error;
+      }
+    }
+    return reports;
+  }
+
+  #alive(): Tracee[] {
+    return this.#tracees.filter((tracee) => !this.#gone.has(tracee));
+  }
+
+  #receive(tracee: Tracee, event: RecordEvent): void {
+    if (this.#deaf || (this.#firstOnly && tracee !== this.#tracees[0])) return;
+    if (event.kind === 'exit') {
+      if (this.#ending) return;
+      this.#exitCode = event.code & 0xff;
+      this.#deaf = true;
+      this.stop();
+    } else if (this.#busy === undefined && !isRequest(event)) this.#print(tracee, event);
+    else {
+      this.#waiting.push([tracee, event]);
+      this.#busy ??= this.#work();
+    }
+  }
+
+  /** Requests take a round trip; what comes meanwhile keeps its place behind them. */
+  async #work(): Promise<void> {
+    for (let next = this.#waiting.shift(); next !== undefined; next = this.#waiting.shift()) {
+      const [tracee, event] = next;
+      if (isRequest(event)) await this.#answer(event).catch((error) => this.#warn(error));
+      else this.#print(tracee, event);
+    }
+    this.#busy = undefined;
+  }
+
+  async #answer(event: RequestEvent): Promise<void> {
+    if (event.kind === 'print_map') return await this.#printMap(event.map, event.top, event.div);
+    for (const { session } of this.#alive()) {
+      await (event.kind === 'clear' ? session.clearMap(event.map) : session.zeroMap(event.map));
+    }
+  }
+
+  #print(tracee: Tracee, event: PrintEvent): void {
+    switch (event.kind) {
+      case 'printf':
+        this.#printer.printf(event.text);
+        break;
+      case 'time':
+        this.#printer.time(event.text);
+        break;
+      case 'value':
+        this.#printer.value(event.value);
+        break;
+      case 'error':
+        this.#warnAt(tracee, event.position, 'a run-time check failed');
+        break;
+      case 'unknown':
+        this.#observer.warning?.(`a record has the unknown action ${event.action}`);
+        break;
+    }
+  }
+
+  /** A map of all processes: each process is more CPUs. */
+  async #printMap(index: number, top: number, div: number): Promise<void> {
+    const map = this.#tracees[0]?.script.maps[index];
+    if (map === undefined) return;
+    const entries: RawMapEntry[] = [];
+    for (const tracee of this.#tracees)
+      entries.push(...(await tracee.readMap(index, this.#gone.has(tracee))));
+    this.#printer.map(printedMap(map, entries, { top, div }));
+  }
+
+  async #reportFaults(tracee: Tracee): Promise<void> {
+    for (const { position, errno, count } of await tracee.faults()) {
+      const times = count === 1 ? 'once' : `${count} times`;
+      this.#warnAt(tracee, position, `a value could not be read, ${times}: ${faultReason(errno)}`);
+    }
+    const missed = (await tracee.session.siteStats()).reduce((sum, { nmissed }) => sum + nmissed, 0);
+    if (missed === 0) return;
+    const hits = missed === 1 ? '1 hit was' : `${missed} hits were`;
+    this.#observer.warning?.(
+      `WARNING: ${hits} missed: calls under way while their probe was armed, re-entry, or more than --maxactive`,
+    );
+  }
+
+  #warnAt({ script }: Tracee, index: number, message: string): void {
+    const { line = 1, column = 1 } = script.positions[index] ?? {};
+    this.#printer.warning({ message, file: script.file, line, column });
+  }
+
+  #warn(error: unknown): void {
+    this.#observer.warning?.(error instanceof Error ? error.message : String(error));
+  }
+}
+
+type PrintEvent = Exclude<RecordEvent, { kind: 'exit' | RequestEvent['kind'] }>;
+type RequestEvent = Extract<RecordEvent, { kind: 'print_map' | 'clear' | 'zero' }>;
+
+function isRequest(event: RecordEvent): event is RequestEvent {
+  return event.kind === 'print_map' || event.kind === 'clear' || event.kind === 'zero';
+}
+
+const FAULTS: Record<string, string> = {
+  EFAULT: 'no plain value is there (a getter, a Proxy, or a property of null or undefined)',
+  EINVAL: 'it is of another type',
+  ENOENT: 'there is no such property',
+  ESTALE: 'it belonged to an earlier hit',
+  E2BIG: 'it is too large',
+};
+
+function faultReason(errno: number): string {
+  let name = `errno ${errno}`;
+  try {
+    name = getSystemErrorName(-Math.abs(errno));
+  } catch {
+    // A number that is none of the system's.
+  }
+  return FAULTS[name] === undefined ? name : `${FAULTS[name]} (${name})`;
+}

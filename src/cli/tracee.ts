@@ -1,0 +1,199 @@
+import { functionName, SymbolIndex, shownPath, type TargetMatch } from '../arch/v8/match.ts';
+import type { ArmReport } from '../arch/v8/types.ts';
+import type { VerifiedProgram } from '../bpf/index.ts';
+import type { AttachPoint, CompiledScript, ScriptProgram } from '../lang/script.ts';
+import { type DecodeContext, type RawMapEntry, RecordDecoder, type RecordEvent } from '../output/index.ts';
+import type { ArmOptions, AttachRequest, SessionEvents, TraceSession } from '../target/session.ts';
+import { compileFor, type ScriptText } from './pipeline.ts';
+
+const EVENT_OF = { kprobe: 'entry', kretprobe: 'return', throw: 'throw', settle: 'settle' } as const;
+
+/** One attachment of a program: what a probe's cookie counts. */
+interface Attachment {
+  readonly point: AttachPoint;
+  readonly match: TargetMatch | undefined;
+}
+
+/** A process with the script compiled for it: what has to be known to load, attach and decode. */
+export class Tracee {
+  readonly session: TraceSession;
+  readonly script: CompiledScript;
+  readonly programs: readonly VerifiedProgram[];
+  readonly context: DecodeContext;
+  readonly #attachments: readonly (readonly Attachment[])[];
+  readonly #decoder: RecordDecoder;
+  readonly #seen = new Map<number, readonly RawMapEntry[]>();
+  #loaded = false;
+
+  private constructor(
+    session: TraceSession,
+    script: CompiledScript,
+    programs: readonly VerifiedProgram[],
+    index: SymbolIndex | undefined,
+    otherProbes: number,
+  ) {
+    this.session = session;
+    this.script = script;
+    this.programs = programs;
+    this.#attachments = script.programs.map(attachmentsOf);
+    // The compiler may add a BEGIN of its own, so what is no function is counted in the text.
+    this.probeCount =
+      otherProbes + this.#attachments.flat().filter(({ match }) => match !== undefined).length;
+    this.context = this.#makeContext(index);
+    this.#decoder = new RecordDecoder(script, this.context);
+  }
+
+  /** Compiles and verifies a script against the functions of a process. Nothing of the process is changed. */
+  static async prepare(session: TraceSession, text: ScriptText): Promise<Tracee> {
+    let index: SymbolIndex | undefined;
+    if (text.needsSymbols) {
+      index = new SymbolIndex(await session.functions(), { cwd: session.info.cwd });
+    }
+    const { script, programs } = compileFor(text, index);
+    return new Tracee(session, script, programs, index, text.otherProbes);
+  }
+
+  /** Probes as the user counts them: functions and lines matched, and the others one each. */
+  readonly probeCount: number;
+
+  async load(): Promise<void> {
+    const { maps, ring, programs, paths } = this.script;
+    await this.session.load({
+      maps: maps.map(({ spec }) => spec),
+      ring,
+      programs: this.programs,
+      paths,
+      usesAsyncId: programs.some(({ usesAsyncId }) => usesAsyncId),
+    });
+    this.#loaded = true;
+  }
+
+  /** Runs the programs of BEGIN or END. */
+  async runSpecial(type: 'BEGIN' | 'END'): Promise<void> {
+    if (!this.#loaded) return;
+    for (const [program, attachments] of this.#attachments.entries()) {
+      for (const { point } of attachments) if (point.type === type) await this.session.runOnce(program);
+    }
+  }
+
+  /** Arms every function and line probe, then starts profiles and, where `intervals`, intervals. */
+  async attach(options: ArmOptions, intervals: boolean): Promise<readonly ArmReport[]> {
+    const requests: AttachRequest[] = [];
+    for (const [program, attachments] of this.#attachments.entries()) {
+      for (const [cookie, { point, match }] of attachments.entries()) {
+        if (match === undefined) continue;
+        const { symbol, at } = match;
+        requests.push({
+          program,
+          event: EVENT_OF[point.type as keyof typeof EVENT_OF],
+          cookie,
+          at: at === undefined ? { kind: 'function', symbol } : { kind: 'line', symbol, ...at },
+        });
+      }
+    }
+    const reports = requests.length === 0 ? [] : await this.session.attach(requests, options);
+    for (const [program, attachments] of this.#attachments.entries()) {
+      for (const [cookie, { point }] of attachments.entries()) {
+        const periodNs = point.periodNs ?? 0;
+        if (point.type === 'profile') await this.session.startProfile(program, periodNs, cookie);
+        if (point.type === 'interval' && intervals)
+          await this.session.startInterval(program, periodNs, cookie);
+      }
+    }
+    return reports;
+  }
+
+  /** The entries of a map, or what was last seen of them when the process has gone. */
+  async readMap(index: number, gone: boolean): Promise<readonly RawMapEntry[]> {
+    if (gone) return this.#seen.get(index) ?? [];
+    const entries = await this.session.readMap(index);
+    return entries.map((entry) => ({ ...entry, context: this.context }));
+  }
+
+  /** Keeps a copy of every map that can be printed: a process that ends takes its maps with it. */
+  async keepMaps(): Promise<void> {
+    for (const [index, map] of this.script.maps.entries()) {
+      if (map.name !== undefined) this.#seen.set(index, await this.readMap(index, false));
+    }
+  }
+
+  decode(record: DataView): RecordEvent {
+    return this.#decoder.decode(record);
+  }
+
+  /** Places where reads failed since the last call, with the errno and how often. */
+  async faults(): Promise<readonly { position: number; errno: number; count: number }[]> {
+    if (!this.#loaded) return [];
+    const faults = await this.session.faults();
+    return faults.map(([path, errno, count]) => ({
+      position: this.script.paths[path]?.position ?? 0,
+      errno,
+      count,
+    }));
+  }
+
+  #makeContext(index: SymbolIndex | undefined): DecodeContext {
+    const names = new Map<bigint, string>();
+    if (index !== undefined) {
+      for (const { match } of this.#attachments.flat()) {
+        if (match !== undefined) names.set(match.symbol.address, functionName(match.symbol));
+      }
+    }
+    const { session, script } = this;
+    return {
+      funcName: (address) => names.get(address) ?? (address === 0n ? '' : `0x${address.toString(16)}`),
+      probeName: (program, cookie) => {
+        const attachment = this.#attachments[program]?.[cookie];
+        return attachment === undefined ? '' : attachmentName(attachment);
+      },
+      stack: (id) => session.stack(id)?.map((frame) => shortFrame(frame, session.info.cwd)),
+      realtimeNs: (ns) => ns + session.info.monotonicToRealtimeNs,
+      strftimeFormat: (number) => {
+        const action = script.actions[number];
+        return action?.kind === 'strftime' ? action.format : '';
+      },
+    };
+  }
+}
+
+/** Events of a session go to whoever set the handlers; a session needs them before it exists. */
+export class EventRelay implements SessionEvents {
+  handlers: Partial<SessionEvents> = {};
+
+  onRecord(record: DataView): void {
+    this.handlers.onRecord?.(record);
+  }
+  onArmed(report: ArmReport): void {
+    this.handlers.onArmed?.(report);
+  }
+  onLost(count: number): void {
+    this.handlers.onLost?.(count);
+  }
+  onWarning(message: string): void {
+    this.handlers.onWarning?.(message);
+  }
+  onGone(reason: string): void {
+    this.handlers.onGone?.(reason);
+  }
+}
+
+/** `name (file:1:2)` with the file as probes name it. */
+function shortFrame(frame: string, cwd: string): string {
+  const place = /\((?:file:\/\/)?(\/.*?)((?::\d+){0,2})\)$/.exec(frame);
+  if (place === null) return frame;
+  return `${frame.slice(0, place.index)}(${shownPath(place[1]!, cwd)}${place[2]})`;
+}
+
+function attachmentsOf(program: ScriptProgram): Attachment[] {
+  return program.attach.flatMap(({ point, targets }): Attachment[] =>
+    point.type in EVENT_OF
+      ? // The compiler hands back the very targets that the resolver gave it.
+        targets.map((target) => ({ point, match: target as TargetMatch }))
+      : [{ point, match: undefined }],
+  );
+}
+
+function attachmentName({ point, match }: Attachment): string {
+  if (match !== undefined) return `${point.type}:${match.name}`;
+  return point.target === '' ? point.type : `${point.type}:${point.target}`;
+}

@@ -1,0 +1,32 @@
+/** The library: `import { trace } from 'trapline'`. */
+export type { ArmReport, ArmWay, FunctionSymbol } from './arch/v8/types.ts';
+export {
+  type Target,
+  type TraceObserver,
+  type TraceOptions,
+  type TraceResult,
+  type Tracing,
+  trace,
+} from './cli/run.ts';
+export { formatDiagnostic, type Position, TraplineError } from './errors.ts';
+export { type CompiledScript, compileScript } from './lang/index.ts';
+export {
+  JsonPrinter,
+  type MapEntry,
+  type MapValue,
+  type PrintedMap,
+  type Printer,
+  type Sinks,
+  TextPrinter,
+  type Value,
+} from './output/index.ts';
+export { attach } from './target/attach.ts';
+export type {
+  ArmOptions,
+  AttachRequest,
+  DetachReport,
+  LoadSpec,
+  ProcessInfo,
+  SessionEvents,
+  TraceSession,
+} from './target/session.ts';

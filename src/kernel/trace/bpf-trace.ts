@@ -1,0 +1,106 @@
+/**
+ * The tracing program type (kernel/trace/bpf_trace.c): which context fields, helpers and kfuncs a kprobe program may use, and
+ * what its reads of the context mean for a site.
+ */
+import { HELPERS, type HelperName } from '../../bpf/helpers/helpers.ts';
+import type { HelperProto } from '../../bpf/helpers/proto.ts';
+import { type Insn, isLdImm64, ldImm64Value } from '../../bpf/isa.ts';
+import type { MapSpec } from '../../bpf/maps/map-layout.ts';
+import type { ContextAccess, ProgramInput, VerifiedProgram } from '../../bpf/verifier/types.ts';
+import { JS_KFUNC_DECLS, JS_KFUNCS } from './js-kfuncs.ts';
+import {
+  ARG_REGS,
+  HANDLE_SLOT_MASK,
+  HANDLE_TAG,
+  PT_REGS,
+  PT_REGS_SIZE,
+  READS,
+  referenceOf,
+} from './pt-regs.ts';
+
+/** kprobe_prog_is_valid_access: aligned reads within `struct pt_regs`; nothing is written. */
+export const kprobeContext: ContextAccess = {
+  size: PT_REGS_SIZE,
+  access(off, size, write) {
+    if (write || off < 0 || off + size > PT_REGS_SIZE) return undefined;
+    return off % size === 0 ? 'scalar' : undefined;
+  },
+};
+
+/** Helpers of every tracing program (bpf_tracing_func_proto). */
+const TRACING_HELPERS: ReadonlySet<HelperName> = new Set<HelperName>([
+  'map_lookup_elem',
+  'map_update_elem',
+  'map_delete_elem',
+  'map_lookup_percpu_elem',
+  'ktime_get_ns',
+  'ktime_get_boot_ns',
+  'get_prandom_u32',
+  'get_smp_processor_id',
+  'get_current_pid_tgid',
+  'get_current_uid_gid',
+  'get_current_comm',
+  'trace_printk',
+  'probe_read_kernel',
+  'probe_read_kernel_str',
+  'ringbuf_output',
+  'ringbuf_reserve',
+  'ringbuf_submit',
+  'ringbuf_discard',
+  'ringbuf_query',
+  'strncmp',
+  'loop',
+  'for_each_map_elem',
+]);
+
+/** The declaration of a helper, where tracing programs may call it. */
+export function tracingFuncProto(name: HelperName): HelperProto | undefined {
+  return TRACING_HELPERS.has(name) ? HELPERS[name] : undefined;
+}
+
+/** What kprobe programs may call beyond that: nothing yet (get_func_ip and get_attach_cookie are registers here). */
+export function kprobeProgFuncProto(name: HelperName): HelperProto | undefined {
+  return tracingFuncProto(name);
+}
+
+export { JS_KFUNC_DECLS };
+
+/** A kprobe program, ready for verifyProgram(). */
+export function kprobeProgram(name: string, insns: readonly Insn[], maps: readonly MapSpec[]): ProgramInput {
+  return { name, type: 'kprobe', insns, maps, ctx: kprobeContext, kfuncs: JS_KFUNC_DECLS };
+}
+
+const OFFSET_READS: ReadonlyMap<number, number> = new Map<number, number>([
+  ...ARG_REGS.map((reg, n): [number, number] => [PT_REGS[reg], 1 << n]),
+  [PT_REGS.r10, READS.this],
+  [PT_REGS.ax, READS.retval],
+  [PT_REGS.r11, READS.error],
+  [PT_REGS.r12, READS.argc],
+  [PT_REGS.ip, READS.ip],
+  [PT_REGS.bx, READS.cookie],
+]);
+
+/** The READS mask of a program: what a site has to convert before it runs (convert_ctx_access). */
+export function readsOf(program: Pick<VerifiedProgram, 'ctxReads' | 'kfuncsUsed' | 'insns'>): number {
+  let reads = 0;
+  for (const off of program.ctxReads) reads |= OFFSET_READS.get(off & ~7) ?? 0;
+  if (program.kfuncsUsed.some((decl) => decl.id === JS_KFUNCS.js_arg.id)) reads |= READS.allArgs;
+  return reads | referenceReads(program.insns);
+}
+
+/** What the register references among a program's constants ask for. */
+function referenceReads(insns: readonly Insn[]): number {
+  let reads = 0;
+  for (const [i, insn] of insns.entries()) {
+    if (!isLdImm64(insn) || insn.src !== 0) continue;
+    const value = ldImm64Value(insn, insns[i + 1]!);
+    const slot = value - HANDLE_TAG;
+    if (slot <= 0n || slot > BigInt(HANDLE_SLOT_MASK)) continue;
+    const what = referenceOf(Number(slot));
+    if (what === undefined) continue;
+    reads |= READS.raw;
+    if (typeof what === 'number') reads |= what < ARG_REGS.length ? 1 << what : READS.allArgs;
+    else reads |= OFFSET_READS.get(PT_REGS[what]) ?? 0;
+  }
+  return reads;
+}

@@ -1,0 +1,67 @@
+import type { CompiledScript } from '../lang/script.ts';
+import type { Value } from './model.ts';
+import { compilePrintf, type RecordFormatter } from './printf.ts';
+import { strftime } from './strftime.ts';
+import { type DecodeContext, readValue } from './values.ts';
+
+/** What a ring record says. */
+export type RecordEvent =
+  | { readonly kind: 'printf' | 'time'; readonly text: string }
+  | { readonly kind: 'value'; readonly value: Value }
+  /** Requests to the tracer, about a map of the script. */
+  | { readonly kind: 'print_map'; readonly map: number; readonly top: number; readonly div: number }
+  | { readonly kind: 'clear' | 'zero'; readonly map: number }
+  | { readonly kind: 'exit'; readonly code: number }
+  /** A run-time error at one of the script's positions. */
+  | { readonly kind: 'error'; readonly position: number }
+  /** An action number that the script does not have. */
+  | { readonly kind: 'unknown'; readonly action: number };
+
+/** Turns ring records into events; made once a script. */
+export class RecordDecoder {
+  readonly #script: CompiledScript;
+  readonly #context: DecodeContext;
+  readonly #printf: readonly (RecordFormatter | undefined)[];
+
+  constructor(script: CompiledScript, context: DecodeContext) {
+    this.#script = script;
+    this.#context = context;
+    this.#printf = script.actions.map((action) =>
+      action.kind === 'printf' ? compilePrintf(action.format, action.args, context) : undefined,
+    );
+  }
+
+  decode(record: DataView): RecordEvent {
+    const index = record.getUint32(0, true);
+    const printf = this.#printf[index];
+    if (printf !== undefined) return { kind: 'printf', text: printf(record) };
+    const action = this.#script.actions[index];
+    switch (action?.kind) {
+      case 'print': {
+        const values = action.args.map(({ offset, type }) => readValue(record, offset, type, this.#context));
+        return { kind: 'value', value: values.length === 1 ? values[0]! : { kind: 'tuple', fields: values } };
+      }
+      case 'print_map':
+        return {
+          kind: 'print_map',
+          map: action.map,
+          top: record.getUint32(8, true),
+          div: record.getUint32(12, true),
+        };
+      case 'clear':
+      case 'zero':
+        return { kind: action.kind, map: action.map };
+      case 'time':
+        return {
+          kind: 'time',
+          text: strftime(action.format, this.#context.realtimeNs(record.getBigUint64(8, true))),
+        };
+      case 'exit':
+        return { kind: 'exit', code: Number(BigInt.asIntN(32, record.getBigInt64(8, true))) };
+      case 'error':
+        return { kind: 'error', position: action.position };
+      default:
+        return { kind: 'unknown', action: index };
+    }
+  }
+}

@@ -1,0 +1,23 @@
+/**
+ * `node --import trapline/register app.js`: modules that are loaded from now on get sites, so that they can be traced later
+ * with no pause. See README.md.
+ */
+import { stripNops } from '../arch/v8/instrument-nop.ts';
+import { canHook, hookCommonJs, hookModules, hookModulesFromThread } from './hooks.ts';
+import { createRegistry } from './registry.ts';
+import { patchToString } from './to-string.ts';
+import { createTransform } from './transform.ts';
+
+const SITES = Symbol.for('trapline.sites');
+
+if (!Object.hasOwn(globalThis, SITES) && canHook()) {
+  const registry = createRegistry(stripNops);
+  const hidden = { value: registry, writable: false, enumerable: false, configurable: true };
+  Object.defineProperty(globalThis, SITES, hidden);
+  // What an attaching tracer looks for
+  Object.defineProperty(globalThis, Symbol.for('trapline.register'), hidden);
+  const transform = createTransform(process.env);
+  patchToString();
+  hookCommonJs(registry, transform);
+  if (!hookModules(registry, transform)) hookModulesFromThread();
+}

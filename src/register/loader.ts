@@ -1,0 +1,30 @@
+/**
+ * The loader thread's side on Node 20. A module's gate has to exist before any of its functions can run, and functions of a
+ * module in a cycle run before its first statement: so it is defined by a module that it imports first.
+ */
+import { moduleText } from './hooks.ts';
+import { createTransform } from './transform.ts';
+
+interface LoadResult {
+  format?: string | null;
+  source?: string | ArrayBuffer | NodeJS.TypedArray | null;
+}
+
+const transform = createTransform(process.env);
+
+export async function load(
+  url: string,
+  context: object,
+  next: (url: string, context: object) => Promise<LoadResult>,
+): Promise<LoadResult> {
+  const result = await next(url, context);
+  if (result.format !== 'module') return result;
+  const text = moduleText(result);
+  const made = text === undefined ? undefined : transform(url, text, true);
+  if (made === undefined) return result;
+  const define = `globalThis[Symbol.for('trapline.sites')]?.add(${JSON.stringify(made.script)})`;
+  const first = `/*{tl*/import${JSON.stringify(`data:text/javascript,${encodeURIComponent(define)}`)};/*tl}*/`;
+  const { source } = made;
+  const end = source.startsWith('#!') ? source.indexOf('\n') + 1 : 0;
+  return { ...result, source: source.slice(0, end) + first + source.slice(end) };
+}

@@ -1,0 +1,136 @@
+/**
+ * The sites that are compiled into this process's modules, for whoever arms them: `globalThis[Symbol.for('trapline.sites')]`.
+ * See README.md. Nothing here runs while nothing is armed.
+ */
+import type { NopForm, SelfPath } from '../arch/v8/instrument-nop.ts';
+import { createGate, type Gate } from './gate.ts';
+
+/** What a site calls; the agent's hooks (src/agent/README.md). `e` returns 0 where the call's end is not wanted. */
+export interface SiteHooks {
+  e(self: unknown, ...args: unknown[]): number;
+  r(instance: number, value: unknown): unknown;
+  t(instance: number, error: unknown): void;
+  s(instance: number): void;
+}
+
+/** A script with sites. Functions are numbered in order of appearance: FunctionSymbol.index. */
+export interface SiteScript {
+  readonly url: string;
+  /** Name of the global that the script's sites test. */
+  readonly gate: string;
+  /** By function: 0 no site, 1 entry only, 2 and 3 entry and ends (NOP_FORMS). */
+  readonly forms: readonly NopForm[];
+  /** By function, in shared memory: 0 silences an armed site without touching the main thread. */
+  readonly flags: Uint8Array;
+  /** By function: hits that were not told, because the function was not found again under its name. */
+  readonly missed: Uint32Array;
+}
+
+export interface SiteRegistry {
+  readonly version: 1;
+  /** By url, as the inspector reports it (a path for CommonJS, file:// for ES modules). */
+  readonly scripts: ReadonlyMap<string, SiteScript>;
+  /**
+   * Calls `hooks` at a function's site. Returns false where the function has no site, or `ends` are wanted and its site
+   * tells only entries; then nothing changed.
+   */
+  arm(url: string, index: number, hooks: SiteHooks, ends: boolean): boolean;
+  disarm(url: string, index: number): void;
+  disarmAll(): void;
+  /** A script's text without its sites. */
+  strip(text: string): string;
+}
+
+interface Entry extends SiteScript {
+  readonly selves: Readonly<Record<number, SelfPath>>;
+  readonly hooks: (ArmedSite | undefined)[];
+  armed: number;
+  instance: Gate | undefined;
+}
+
+export interface ArmedSite {
+  readonly hooks: SiteHooks;
+  readonly ends: boolean;
+}
+
+export interface NewScript {
+  readonly url: string;
+  readonly gate: string;
+  readonly forms: readonly NopForm[];
+  readonly selves: Readonly<Record<number, SelfPath>>;
+}
+
+export interface OwnRegistry extends SiteRegistry {
+  /** Makes a script known, before its text runs. A script that is loaded again keeps its sites. */
+  add(script: NewScript): void;
+}
+
+const { defineProperty, deleteProperty } = Reflect;
+
+/** (Re)creates the global that a script's sites test. V8 takes it for a constant until it is set. */
+function defineGate(name: string): void {
+  deleteProperty(globalThis, name);
+  defineProperty(globalThis, name, {
+    value: undefined,
+    writable: true,
+    enumerable: false,
+    configurable: true,
+  });
+}
+
+export function createRegistry(strip: (text: string) => string): OwnRegistry {
+  const scripts = new Map<string, Entry>();
+  const globals = globalThis as unknown as Record<string, unknown>;
+
+  function close(script: Entry): void {
+    script.flags.fill(0);
+    script.hooks.length = 0;
+    script.armed = 0;
+    if (script.instance !== undefined) defineGate(script.gate);
+    script.instance = undefined;
+  }
+
+  return {
+    version: 1,
+    scripts,
+    strip,
+    add({ url, gate, forms, selves }) {
+      if (scripts.get(url)?.gate === gate) return;
+      defineGate(gate);
+      scripts.set(url, {
+        url,
+        gate,
+        forms,
+        selves,
+        flags: new Uint8Array(new SharedArrayBuffer(forms.length)),
+        missed: new Uint32Array(forms.length),
+        hooks: [],
+        armed: 0,
+        instance: undefined,
+      });
+    },
+    arm(url, index, hooks, ends) {
+      const script = scripts.get(url);
+      const form = script?.forms[index] ?? 0;
+      if (script === undefined || form === 0 || (ends && form === 1)) return false;
+      if (script.hooks[index] === undefined) script.armed++;
+      script.hooks[index] = { hooks, ends };
+      script.flags[index] = 1;
+      if (script.instance === undefined) {
+        script.instance = createGate(script);
+        globals[script.gate] = script.instance;
+      }
+      return true;
+    },
+    disarm(url, index) {
+      const script = scripts.get(url);
+      if (script?.hooks[index] === undefined) return;
+      script.flags[index] = 0;
+      script.hooks[index] = undefined;
+      if (--script.armed === 0) close(script);
+    },
+    disarmAll() {
+      for (const script of scripts.values()) if (script.armed > 0) close(script);
+    },
+  };
+}

@@ -1,0 +1,47 @@
+/** A module's text to the same text with sites, or to itself where that cannot or must not be done. */
+import { blacklistReason } from '../arch/v8/blacklist.ts';
+import { compileNops, type NopScript } from '../arch/v8/instrument-nop.ts';
+import { scriptPath } from '../arch/v8/symbols-path.ts';
+import { hashOf, openCache } from './cache.ts';
+import { pathFilter } from './filter.ts';
+import type { NewScript } from './registry.ts';
+
+export interface Transformed {
+  readonly source: string;
+  readonly script: NewScript;
+}
+
+export type Transform = (url: string, source: string, isModule: boolean) => Transformed | undefined;
+
+/** Functions shorter than this keep no site: measured on the TypeScript compiler (bench/compiled-in.mjs). */
+const MIN_LENGTH = 100;
+
+/**
+ * Reads TRAPLINE_INCLUDE, TRAPLINE_EXCLUDE (globs for path ends, comma-separated), TRAPLINE_MIN_LENGTH, TRAPLINE_ENDS (`all`)
+ * and TRAPLINE_CACHE. The function it returns never throws.
+ */
+export function createTransform(env: NodeJS.ProcessEnv): Transform {
+  const wanted = pathFilter(env['TRAPLINE_INCLUDE'], env['TRAPLINE_EXCLUDE']);
+  const minLength = Number(env['TRAPLINE_MIN_LENGTH'] ?? MIN_LENGTH) || 0;
+  const allEnds = env['TRAPLINE_ENDS'] === 'all';
+  const cache = openCache(env['TRAPLINE_CACHE']);
+  return (url, source, isModule) => {
+    const path = scriptPath(url);
+    if (blacklistReason(path) !== undefined || !wanted(path)) return undefined;
+    try {
+      const key = hashOf(url, source, String(isModule), String(minLength), String(allEnds));
+      const gate = `$tl${key.slice(0, 12)}`;
+      let made: NopScript | undefined = cache.get(key, source.length);
+      if (made === undefined) {
+        made = compileNops(source, isModule, { gate, minLength, allEnds });
+        if (made === undefined) return undefined;
+        cache.put(key, source.length, made);
+      }
+      const { forms, selves } = made;
+      return { source: made.source, script: { url, gate, forms, selves } };
+    } catch {
+      // What cannot be parsed here may be fine for V8, or will be reported by it in its own words
+      return undefined;
+    }
+  };
+}

@@ -1,0 +1,13 @@
+/** Programs as the agent takes them: Wasm, and what of the context each reads. */
+
+import type { ProgramImage } from '../agent/protocol.ts';
+import { jitProgram, type MemoryLayout, type VerifiedProgram } from '../bpf/index.ts';
+import { readsOf } from '../kernel/trace/bpf-trace.ts';
+
+export function programImages(programs: readonly VerifiedProgram[], layout: MemoryLayout): ProgramImage[] {
+  return programs.map((program, index) => ({
+    index,
+    wasm: Buffer.from(jitProgram(program, layout).wasm).toString('base64'),
+    reads: readsOf(program),
+  }));
+}

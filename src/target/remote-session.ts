@@ -1,0 +1,262 @@
+/** A session with a process whose agent answers on a Unix socket. */
+
+import type { Notice, SiteSpec, SiteStats } from '../agent/protocol.ts';
+import type { ArmedNotice, TargetInfo } from '../agent/worker/requests.ts';
+import { functionName, shownPath } from '../arch/v8/match.ts';
+import type { ArmReport, FunctionSymbol } from '../arch/v8/types.ts';
+import { layoutMemory, type MemoryLayout } from '../bpf/index.ts';
+import { TraplineError } from '../errors.ts';
+import { Armer, type ArmSite } from './armer.ts';
+import type { AgentConnection } from './connection.ts';
+import { programImages } from './images.ts';
+import { procEnv } from './procfs.ts';
+import type {
+  ArmOptions,
+  AttachRequest,
+  DetachReport,
+  LoadSpec,
+  ProcessInfo,
+  SessionEvents,
+  TraceSession,
+} from './session.ts';
+import { dropLeftovers, isListed, TextSpace } from './text-space.ts';
+
+const NCPU = 2;
+
+export class RemoteSession implements TraceSession {
+  readonly info: ProcessInfo;
+  readonly #connection: AgentConnection;
+  readonly #events: SessionEvents;
+  readonly #text = new TextSpace();
+  readonly #cleanUp: () => void;
+  readonly #armer: Armer;
+  readonly #stacks = new Map<number, readonly string[]>();
+  #reads: readonly number[] = [];
+  #nextSite = 1;
+  #lastStack = 0;
+  #detached: Promise<DetachReport> | undefined;
+  #functions: Promise<readonly FunctionSymbol[]> | undefined;
+
+  constructor(
+    connection: AgentConnection,
+    info: TargetInfo,
+    prefix: string,
+    events: SessionEvents,
+    cleanUp: () => void,
+  ) {
+    this.#connection = connection;
+    this.#events = events;
+    this.#cleanUp = cleanUp;
+    this.info = { ...info, monotonicToRealtimeNs: BigInt(info.monotonicToRealtimeNs) };
+    this.#armer = new Armer(connection, this.#text, prefix, info.nodeVersion, (report) =>
+      events.onArmed(report),
+    );
+    connection.events = {
+      onNotice: (notice) => this.#notice(notice),
+      onRecord: (record) => events.onRecord(record),
+      onClose: (reason) => this.#gone(reason),
+    };
+    if (connection.closed) queueMicrotask(() => this.#gone('the process has exited'));
+  }
+
+  #notice({ event, params }: Notice): void {
+    switch (event) {
+      case 'armed':
+        this.#armer.onNotice(params as ArmedNotice);
+        break;
+      case 'lost':
+        this.#events.onLost((params as { count: number }).count);
+        break;
+      case 'stacks':
+        for (const { id, frames } of params as { id: number; frames: string[] }[]) this.#addStack(id, frames);
+        break;
+      case 'warning':
+        this.#events.onWarning((params as { message: string }).message);
+        break;
+    }
+  }
+
+  #addStack(id: number, frames: readonly string[]): void {
+    this.#stacks.set(id, frames);
+    this.#lastStack = Math.max(this.#lastStack, id);
+  }
+
+  #gone(reason: string): void {
+    this.#cleanUp();
+    if (this.#detached === undefined) this.#events.onGone(reason);
+  }
+
+  functions(): Promise<readonly FunctionSymbol[]> {
+    this.#functions ??= this.#list().catch((error) => {
+      this.#functions = undefined;
+      throw error;
+    });
+    return this.#functions;
+  }
+
+  /** From the files that trapline/register prepared, when it prepared all; no debugger is needed then. */
+  async #listPrepared(): Promise<readonly FunctionSymbol[] | undefined> {
+    if (!this.info.prepared) return undefined;
+    const { pid } = this.info;
+    if (procEnv(pid, 'TRAPLINE_INCLUDE') !== undefined || procEnv(pid, 'TRAPLINE_EXCLUDE') !== undefined)
+      return undefined;
+    const scripts = await this.#connection.request('compiledIn');
+    if (scripts === undefined) return undefined;
+    const symbols: FunctionSymbol[] = [];
+    for (const { url, forms } of scripts) {
+      const script = this.#text.addPrepared(url, forms.length);
+      if (script === undefined) return undefined;
+      for (const symbol of script.symbols) symbols.push(symbol);
+    }
+    return symbols;
+  }
+
+  async #list(): Promise<readonly FunctionSymbol[]> {
+    const prepared = await this.#listPrepared();
+    if (prepared !== undefined) return prepared;
+    const scripts = (await this.#connection.request('scripts')).filter(isListed);
+    const sources = await Promise.all(
+      scripts.map(({ scriptId }) => this.#connection.request('source', { scriptId })),
+    );
+    const texts = sources.map(({ source }) => source);
+    const live = dropLeftovers(scripts, texts);
+    const symbols: FunctionSymbol[] = [];
+    for (const [index, info] of scripts.entries()) {
+      if (!live.has(info)) continue;
+      for (const symbol of this.#text.add(info, texts[index] ?? '').symbols) symbols.push(symbol);
+    }
+    return symbols;
+  }
+
+  async load(spec: LoadSpec): Promise<void> {
+    const layout: MemoryLayout = layoutMemory(spec.maps, { ncpu: NCPU });
+    const programs = programImages(spec.programs, layout);
+    this.#reads = programs.map(({ reads }) => reads);
+    const { ring, paths, usesAsyncId } = spec;
+    await this.#connection.request('load', { layout, ring, programs, paths, usesAsyncId });
+  }
+
+  async attach(requests: readonly AttachRequest[], options: ArmOptions): Promise<readonly ArmReport[]> {
+    const sites = this.#sites(requests, options);
+    const numbers = sites.map(({ spec }) => spec.site);
+    await this.#connection.request('setSites', { sites: sites.map(({ spec }) => spec) });
+    await this.#connection.request('enable', { sites: numbers });
+    try {
+      return await this.#armer.arm(sites, options);
+    } catch (error) {
+      await this.#connection.request('disable', { sites: numbers }).catch(() => undefined);
+      throw error;
+    }
+  }
+
+  /** Requests on the same place share a site. */
+  #sites(requests: readonly AttachRequest[], options: ArmOptions): ArmSite[] {
+    const groups = new Map<string, AttachRequest[]>();
+    for (const request of requests) {
+      const { at } = request;
+      const place = at.kind === 'line' ? `:${at.line}:${at.column}` : '';
+      const key = `${at.symbol.address}${place}`;
+      const group = groups.get(key);
+      if (group === undefined) groups.set(key, [request]);
+      else group.push(request);
+    }
+    return [...groups.values()].map((group): ArmSite => {
+      const { at } = group[0]!;
+      const { symbol } = at;
+      const file = shownPath(symbol.file, this.info.cwd);
+      const name = at.kind === 'line' ? `${file}:${at.line}` : `${file}:${functionName(symbol)}`;
+      const spec: SiteSpec = {
+        site: this.#nextSite++,
+        address: String(symbol.address),
+        name,
+        programs: group.map(({ program, event, cookie }) => ({ program, event, cookie })),
+        maxactive: options.maxactive,
+        isAsync: symbol.isAsync,
+        isGenerator: symbol.isGenerator,
+      };
+      const events = [...new Set(group.map(({ event }) => event))];
+      if (at.kind === 'line' && events.some((event) => event !== 'entry')) {
+        throw new TraplineError(
+          'EINVAL',
+          `${name}: a line has no ${events.find((event) => event !== 'entry')} event`,
+        );
+      }
+      const reads = group.reduce((mask, { program }) => mask | (this.#reads[program] ?? 0), 0);
+      const line = at.kind === 'line' ? { line: at.line, column: at.column } : undefined;
+      return { spec, symbol, events, reads, line };
+    });
+  }
+
+  async runOnce(program: number): Promise<void> {
+    await this.#connection.request('runOnce', { program });
+  }
+
+  async startInterval(program: number, periodNs: number, cookie: number): Promise<void> {
+    await this.#connection.request('startInterval', { program, periodNs, cookie });
+  }
+
+  async startProfile(program: number, periodNs: number, cookie: number): Promise<void> {
+    await this.#connection.request('startProfile', { program, periodNs, cookie });
+  }
+
+  async readMap(index: number): Promise<readonly { key: Uint8Array; values: readonly Uint8Array[] }[]> {
+    const entries = await this.#connection.request('readMap', { index });
+    await this.#fetchStacks();
+    return entries.map(({ key, values }) => ({ key: bytes(key), values: values.map(bytes) }));
+  }
+
+  async clearMap(index: number): Promise<void> {
+    await this.#connection.request('clearMap', { index });
+  }
+
+  async zeroMap(index: number): Promise<void> {
+    await this.#connection.request('zeroMap', { index });
+  }
+
+  stack(id: number): readonly string[] | undefined {
+    return this.#stacks.get(id);
+  }
+
+  async #fetchStacks(): Promise<void> {
+    const stacks = await this.#connection.request('stacks', { after: this.#lastStack });
+    for (const { id, frames } of stacks) this.#addStack(id, frames);
+  }
+
+  faults(): Promise<readonly (readonly [number, number, number])[]> {
+    return this.#connection.request('faults');
+  }
+
+  siteStats(): Promise<readonly SiteStats[]> {
+    return this.#connection.request('siteStats');
+  }
+
+  async flush(): Promise<void> {
+    // frames keep their order, so every record that was drained came before the answer
+    await this.#connection.request('flush');
+    await this.#fetchStacks();
+  }
+
+  async disable(): Promise<void> {
+    const sites = Array.from({ length: this.#nextSite - 1 }, (_, index) => index + 1);
+    if (sites.length > 0) await this.#connection.request('disable', { sites });
+  }
+
+  detach(): Promise<DetachReport> {
+    this.#detached ??= this.#detach();
+    return this.#detached;
+  }
+
+  async #detach(): Promise<DetachReport> {
+    try {
+      const report = await this.#connection.request('detach');
+      for (const failure of report.failures) this.#events.onWarning(`not restored: ${failure}`);
+      const { functionsRestored, bytesRestored, pausesMs } = report;
+      return { functionsRestored, bytesRestored, pausesMs, longestPauseMs: Math.max(0, ...pausesMs) };
+    } finally {
+      this.#connection.close();
+      this.#cleanUp();
+    }
+  }
+}
+
+const bytes = (text: string): Uint8Array => new Uint8Array(Buffer.from(text, 'base64'));

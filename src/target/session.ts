@@ -1,0 +1,98 @@
+import type { SiteEvent, SiteStats } from '../agent/protocol.ts';
+import type { ArmReport, ArmWay, FunctionSymbol } from '../arch/v8/types.ts';
+import type { MapSpec, VerifiedProgram } from '../bpf/index.ts';
+import type { PropertyPath } from '../kernel/trace/js-kfuncs.ts';
+
+export interface ProcessInfo {
+  readonly pid: number;
+  readonly nodeVersion: string;
+  readonly v8Version: string;
+  readonly title: string;
+  readonly argv: readonly string[];
+  readonly cwd: string;
+  readonly heapUsedBytes: number;
+  /** trapline/register is active in the process. */
+  readonly prepared: boolean;
+  /** Application worker threads, which are not traced. */
+  readonly workers: number;
+  /** CLOCK_MONOTONIC nanoseconds of the process's first hrtime, to turn nsecs into wall time. */
+  readonly monotonicToRealtimeNs: bigint;
+}
+
+export interface LoadSpec {
+  readonly maps: readonly MapSpec[];
+  readonly ring: number;
+  readonly programs: readonly VerifiedProgram[];
+  readonly paths: readonly PropertyPath[];
+  readonly usesAsyncId: boolean;
+}
+
+/** One program on one place. */
+export interface AttachRequest {
+  readonly program: number;
+  readonly event: SiteEvent;
+  readonly cookie: number;
+  readonly at:
+    | { readonly kind: 'function'; readonly symbol: FunctionSymbol }
+    /** A statement inside a function: line and column from 1, in the original file. */
+    | {
+        readonly kind: 'line';
+        readonly symbol: FunctionSymbol;
+        readonly line: number;
+        readonly column: number;
+      };
+}
+
+export interface ArmOptions {
+  readonly way: 'auto' | ArmWay;
+  readonly maxPauseMs: number;
+  readonly maxactive: number;
+}
+
+export interface DetachReport {
+  readonly functionsRestored: number;
+  readonly bytesRestored: number;
+  /** Longest stop of the event loop that arming and disarming caused, in ms, as measured in the target. */
+  readonly longestPauseMs: number;
+  readonly pausesMs: readonly number[];
+}
+
+export interface SessionEvents {
+  /** A whole ring record; the view is valid for the call only. */
+  onRecord(record: DataView): void;
+  onArmed(report: ArmReport): void;
+  /** Ring records that found no room, since the last call. */
+  onLost(count: number): void;
+  onWarning(message: string): void;
+  /** The target exited or the connection broke. */
+  onGone(reason: string): void;
+}
+
+/** A session with one traced process. Every method rejects with a TraplineError. */
+export interface TraceSession {
+  readonly info: ProcessInfo;
+  functions(): Promise<readonly FunctionSymbol[]>;
+  load(spec: LoadSpec): Promise<void>;
+  attach(requests: readonly AttachRequest[], options: ArmOptions): Promise<readonly ArmReport[]>;
+  /** Runs a program on the agent's worker thread (BEGIN, END). */
+  runOnce(program: number): Promise<void>;
+  /** Runs a program on the agent's worker every period. */
+  startInterval(program: number, periodNs: number, cookie: number): Promise<void>;
+  /** Runs a program on the main thread `frequency` times a second while JavaScript runs. */
+  startProfile(program: number, periodNs: number, cookie: number): Promise<void>;
+  /** Every entry: key bytes, then one value per CPU (one for maps that are not per-CPU). */
+  readMap(index: number): Promise<readonly { key: Uint8Array; values: readonly Uint8Array[] }[]>;
+  /** Deletes every entry. */
+  clearMap(index: number): Promise<void>;
+  /** Sets every value to zero. */
+  zeroMap(index: number): Promise<void>;
+  stack(id: number): readonly string[] | undefined;
+  /** Failed reads: [path, errno, count] since the last call. */
+  faults(): Promise<readonly (readonly [number, number, number])[]>;
+  siteStats(): Promise<readonly SiteStats[]>;
+  /** Everything in the rings has been delivered to onRecord when this resolves. */
+  flush(): Promise<void>;
+  /** Probes on functions and lines run no program any more; maps and rings stay readable until detach(). */
+  disable?(): Promise<void>;
+  detach(): Promise<DetachReport>;
+}

@@ -1,0 +1,420 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { nodeBinaries } from '../support/nodes.ts';
+
+const root = path.dirname(path.dirname(path.dirname(fileURLToPath(import.meta.url))));
+const cli = path.join(root, 'dist/cli/main.js');
+const app = path.join(root, 'test/cli/fixtures/app.mjs');
+const folder = mkdtempSync(path.join(tmpdir(), 'trapline-cli-'));
+
+interface Target {
+  readonly child: ChildProcess;
+  readonly pid: string;
+  output(): string;
+}
+
+const targets: ChildProcess[] = [];
+
+async function startTarget(binary = process.execPath): Promise<Target> {
+  const child = spawn(binary, ['--inspect-port=0', app], { stdio: ['ignore', 'pipe', 'ignore'] });
+  targets.push(child);
+  let output = '';
+  await new Promise<void>((resolve, reject) => {
+    child.once('exit', (code) => reject(new Error(`the target ended with ${code}`)));
+    child.stdout!.on('data', (data) => {
+      output += data;
+      resolve();
+    });
+  });
+  return { child, pid: String(child.pid), output: () => output };
+}
+
+interface Result {
+  readonly code: number | null;
+  readonly out: string;
+  readonly err: string;
+}
+
+interface Running {
+  readonly child: ChildProcess;
+  readonly finished: Promise<Result>;
+  /** Resolves when this was written to stdout or stderr. */
+  saw(text: string | RegExp): Promise<void>;
+}
+
+function start(...args: string[]): Running {
+  const child = spawn(process.execPath, [cli, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+  let out = '';
+  let err = '';
+  const waiting: { text: string | RegExp; resolve(): void }[] = [];
+  const look = () => {
+    for (const { text, resolve } of waiting) {
+      const both = out + err;
+      if (typeof text === 'string' ? both.includes(text) : text.test(both)) resolve();
+    }
+  };
+  child.stdout!.on('data', (data) => {
+    out += data;
+    look();
+  });
+  child.stderr!.on('data', (data) => {
+    err += data;
+    look();
+  });
+  const finished = new Promise<Result>((resolve) => {
+    child.once('close', (code) => resolve({ code, out, err }));
+  });
+  return {
+    child,
+    finished,
+    saw: (text) =>
+      new Promise((resolve, reject) => {
+        waiting.push({ text, resolve });
+        look();
+        void finished.then((result) => reject(new Error(`ended: ${JSON.stringify(result)}`)));
+      }),
+  };
+}
+
+const run = (...args: string[]): Promise<Result> => start(...args).finished;
+
+let target: Target;
+beforeAll(async () => {
+  target = await startTarget();
+});
+afterAll(() => {
+  for (const child of targets) child.kill('SIGKILL');
+  rmSync(folder, { recursive: true, force: true });
+});
+
+/** A script that ends by itself. */
+const forMs = (script: string, ms = 500) => `${script} interval:ms:${ms} { exit(); }`;
+
+describe.each(nodeBinaries().map(({ version, path }) => [version, path] as const))(
+  'Node %s',
+  (_version, binary) => {
+    test('counts by key, prints the map at the end, leaves the target running', async () => {
+      const own = await startTarget(binary);
+      const script = forMs('kprobe:app.mjs:handle { @[str(arg0.url)] = count(); }');
+      const { code, out, err } = await run('-p', own.pid, script);
+      expect({ code, err }).toEqual({ code: 0, err: 'Attaching 2 probes...\n' });
+      const counts = [...out.matchAll(/^@\[\/item\/([012])\]: (\d+)$/gm)].map((match) => Number(match[2]));
+      expect(counts).toHaveLength(3);
+      // The target calls in turn.
+      expect(Math.max(...counts) - Math.min(...counts)).toBeLessThanOrEqual(1);
+      expect(own.child.exitCode).toBe(null);
+    });
+
+    test('return values, rejections and async latencies', async () => {
+      const own = await startTarget(binary);
+      const { code, out, err } = await run(
+        '-p',
+        own.pid,
+        '-f',
+        'json',
+        '-e',
+        forMs(
+          `kretprobe:app.mjs:total { @total[retval] = count(); }
+         kprobe:app.mjs:query { @t[asyncid] = nsecs; @args = count(); }
+         settle:app.mjs:query /@t[asyncid]/ {
+           @ms = lhist((nsecs - @t[asyncid]) / 1000000, 0, 1000, 5); delete(@t[asyncid]); @done[error != 0] = count();
+         }`,
+        ),
+      );
+      // A call that was under way when the function was rebound is counted; its end is not seen, and said to be missed.
+      const warnings = err.replace(/^WARNING: \d+ hits? (was|were) missed: .*\n/, '');
+      expect({ code, warnings }).toEqual({ code: 0, warnings: '' });
+      const lines = out
+        .trim()
+        .split('\n')
+        .map((line) => JSON.parse(line) as { type: string; data: Record<string, never> });
+      expect(lines[0]).toEqual({ type: 'attached_probes', data: { probes: 4 } });
+      const data = Object.assign({}, ...lines.map((line) => line.data));
+      expect(Object.keys(data['@total'])).toEqual(['6']);
+      const settled = Object.values<number>(data['@done']);
+      expect(settled).toHaveLength(2);
+      const histogram = data['@ms'] as { min: number; count: number }[];
+      // Queries that overlap share their asyncid, so a slow machine may see a few short ones.
+      const usual = histogram.reduce((most, bucket) => (bucket.count > most.count ? bucket : most));
+      expect(usual.min).toBeGreaterThanOrEqual(5);
+      const inHistogram = histogram.reduce((sum, { count }) => sum + count, 0);
+      expect(inHistogram).toBe(settled[0]! + settled[1]!);
+      expect(data['@args'] - inHistogram).toBeLessThanOrEqual(3);
+    });
+  },
+);
+
+describe('output', () => {
+  test('printf and exit(n); nothing is printed behind exit', async () => {
+    const { code, out, err } = await run(
+      '-p',
+      target.pid,
+      '-e',
+      'kprobe:app.mjs:total { printf("%s of %d, %s\\n", func, len(arg0), probe); exit(7); printf("never\\n"); }',
+    );
+    expect({ code, err }).toEqual({ code: 7, err: 'Attaching 1 probe...\n' });
+    expect(out).toBe(
+      'total of 3, kprobe:test/cli/fixtures/app.mjs:total\n\n\n'.replace('test/cli/fixtures', relative()),
+    );
+  });
+
+  test('BEGIN, interval, END and positional parameters need no function', async () => {
+    const script = path.join(folder, 'script.bt');
+    writeFileSync(
+      script,
+      `BEGIN { printf("begin %d %s\\n", $1, str($2)); }
+       interval:ms:50 { @n++; printf("tick %d\\n", @n); if (@n == 3) { exit(); } }
+       END { printf("end\\n"); clear(@n); }`,
+    );
+    const { code, out } = await run('-p', target.pid, script, '42', 'two');
+    expect({ code, out }).toEqual({ code: 0, out: 'begin 42 two\ntick 1\ntick 2\ntick 3\nend\n\n\n' });
+  });
+
+  test('-o takes the data, stderr keeps the rest', async () => {
+    const file = path.join(folder, 'data');
+    const { code, out, err } = await run('-p', target.pid, '-o', file, 'BEGIN { printf("x\\n"); exit(); }');
+    expect({ code, out, err }).toEqual({ code: 0, out: '', err: 'Attaching 1 probe...\n' });
+    expect(readFileSync(file, 'utf8')).toBe('x\n\n\n');
+  });
+
+  test('print and clear keep their order', async () => {
+    const { out } = await run(
+      '-p',
+      target.pid,
+      '-e',
+      'BEGIN { @x = 5; print(@x); printf("between\\n"); clear(@x); print(@x); printf("after\\n"); exit(); }',
+    );
+    expect(out).toBe('@x: 5\nbetween\nafter\n\n\n');
+  });
+
+  test('a getter is not run; the failed read is a warning with its place', async () => {
+    const { code, err } = await run(
+      '-p',
+      target.pid,
+      '-e',
+      forMs('kprobe:app.mjs:look { @[str(arg0.url)] = count(); }'),
+    );
+    expect(code).toBe(0);
+    expect(err).toMatch(/^stdin:1:\d+: WARNING: a value could not be read, \d+ times: .*EFAULT/m);
+    expect(target.output()).not.toContain('GETTER RAN');
+  });
+
+  test('-l lists what can be probed, -lv with parameters', async () => {
+    const short = await run('-l', 'kprobe:app.mjs:*', '-p', target.pid);
+    expect(short.out.split('\n')).toContain(`kprobe:${relative()}/app.mjs:total`);
+    const long = await run('-lv', 'app.mjs:handle', '-p', target.pid);
+    expect(long.out).toMatch(/^kprobe:\S+app\.mjs:handle {2}\S+app\.mjs:4 {2}\(req, res\)\n$/);
+  });
+
+  test('--info shows the process', async () => {
+    const { code, out } = await run('--info', '-p', target.pid);
+    expect(code).toBe(0);
+    expect(out).toContain(`Process ${target.pid}\n`);
+    expect(out).toContain('worker threads, not traced:');
+  });
+
+  test('--dry-run verifies and attaches nothing', async () => {
+    const { code, out, err } = await run(
+      '--dry-run',
+      '-p',
+      target.pid,
+      'kprobe:app.mjs:total { @ = count(); }',
+    );
+    expect({ code, out, err }).toEqual({ code: 0, out: '', err: '' });
+  });
+
+  test('-v says how probes were armed and what was restored', async () => {
+    const { err } = await run('-v', '-p', target.pid, '-e', forMs('kprobe:app.mjs:total { @ = count(); }'));
+    expect(err).toMatch(
+      /^\S+app\.mjs:total: (nop|property|bind|edit|break) \(estimated [\d.]+ ms, paused [\d.]+ ms/m,
+    );
+    expect(err).toMatch(/^process \d+: restored 1 function, \d+ bytes of source; \d+ pauses?: p50/m);
+  });
+});
+
+/** How the target names its files: relative to its working directory, which is this process's. */
+function relative(): string {
+  return path.relative(process.cwd(), path.dirname(app)) || '.';
+}
+
+describe('signals', () => {
+  test('Ctrl-C prints the maps and restores', async () => {
+    const tracer = start(
+      '-v',
+      '-p',
+      target.pid,
+      'kprobe:app.mjs:handle { @ = count(); } END { printf("bye\\n"); }',
+    );
+    await tracer.saw(/handle: \w+ \(/);
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    tracer.child.kill('SIGINT');
+    const { code, out, err } = await tracer.finished;
+    expect(code).toBe(0);
+    expect(out).toMatch(/^bye\n\n\n@: \d+\n$/);
+    expect(err).toContain('restored 1 function');
+  });
+
+  test('a second signal leaves at once, restored', async () => {
+    const tracer = start(
+      '-v',
+      '-p',
+      target.pid,
+      'kprobe:app.mjs:handle { @ = count(); } END { printf("bye\\n"); }',
+    );
+    await tracer.saw(/handle: \w+ \(/);
+    tracer.child.kill('SIGINT');
+    tracer.child.kill('SIGINT');
+    tracer.child.kill('SIGTERM');
+    const { code, err } = await tracer.finished;
+    expect(code).toBe(0);
+    expect(err).toContain('restored 1 function');
+  });
+
+  test('the reader of a pipe goes: restored, exit 0', async () => {
+    const tracer = start('-v', '-p', target.pid, '-e', 'kprobe:app.mjs:handle { printf("%d\\n", nsecs); }');
+    await tracer.saw(/\d{10}/);
+    tracer.child.stdout!.destroy();
+    const { code, err } = await tracer.finished;
+    expect(code).toBe(0);
+    expect(err).toContain('restored 1 function');
+  });
+
+  test('the target goes: said, exit 0', async () => {
+    const own = await startTarget();
+    const tracer = start('-v', '-p', own.pid, '-e', 'kprobe:app.mjs:handle { @ = count(); }');
+    await tracer.saw(/handle: \w+ \(/);
+    await new Promise((resolve) => setTimeout(resolve, 1500));
+    own.child.kill('SIGKILL');
+    const { code, out, err } = await tracer.finished;
+    expect(code).toBe(0);
+    // What was seen of the maps last.
+    expect(out).toMatch(/^\n\n@: [1-9]\d*\n$/);
+    expect(err).toContain(`process ${own.pid}: `);
+  });
+});
+
+describe('several', () => {
+  test('processes: maps are merged by key, BEGIN prints once', async () => {
+    const other = await startTarget();
+    const script = 'BEGIN { printf("begin\\n"); } kprobe:app.mjs:total { @[pid] = count(); @n = count(); }';
+    const { code, out } = await run('-p', target.pid, '-p', other.pid, '-e', forMs(script));
+    expect(code).toBe(0);
+    const maps = new Map(
+      [...out.matchAll(/^@(?:\[(\d+)\]|n): (\d+)$/gm)].map((match) => [match[1] ?? 'n', Number(match[2])]),
+    );
+    expect([...maps.keys()].sort()).toEqual([target.pid, other.pid, 'n'].sort());
+    expect(maps.get(target.pid)! + maps.get(other.pid)!).toBe(maps.get('n'));
+    expect(out.match(/begin/g)).toHaveLength(1);
+  });
+
+  test('tracers: the second is refused', async () => {
+    const first = start('-v', '-p', target.pid, '-e', 'kprobe:app.mjs:total { @ = count(); }');
+    await first.saw(/total: \w+ \(/);
+    const { code, err } = await run('-p', target.pid, 'BEGIN { exit(); }');
+    expect({ code, err }).toEqual({ code: 1, err: `ERROR: process ${target.pid} is being traced already\n` });
+    first.child.kill('SIGINT');
+    expect((await first.finished).code).toBe(0);
+  });
+
+  test('a tracer killed by SIGKILL is cleaned up after within 2 s', async () => {
+    const first = start('-v', '-p', target.pid, '-e', 'kprobe:app.mjs:total { @ = count(); }');
+    await first.saw(/total: \w+ \(/);
+    first.child.kill('SIGKILL');
+    await first.finished;
+    const until = performance.now() + 2000;
+    let last = await run('-p', target.pid, 'BEGIN { exit(); }');
+    while (last.code !== 0 && performance.now() < until)
+      last = await run('-p', target.pid, 'BEGIN { exit(); }');
+    expect(last).toMatchObject({ code: 0 });
+  });
+});
+
+describe('-c', () => {
+  test('starts a command, traces it, ends with it', async () => {
+    const script =
+      'kprobe:app.mjs:total { @[retval] = count(); } kretprobe:app.mjs:total { @n = count(); if (@n > 5) { exit(3); } }';
+    const { code, out, err } = await run(
+      '-c',
+      `'${process.execPath}' --inspect-port=0 ${app}`,
+      script.replace('@[retval]', '@[len(arg0)]'),
+    );
+    expect({ code, err: code === 3 ? '' : err }).toEqual({ code: 3, err: '' });
+    expect(out).toMatch(/^\n\n@\[3\]: \d+\n@n: [6-9]\n$/);
+  });
+
+  test('a command that is not there', async () => {
+    const { code, err } = await run('-c', 'no-such-program x', 'kprobe:app.mjs:total { @ = count(); }');
+    expect({ code, err }).toEqual({
+      code: 1,
+      err: 'ERROR: -c: cannot start no-such-program: there is no such program\n',
+    });
+  });
+});
+
+describe('errors', () => {
+  const cases: readonly (readonly [name: string, args: readonly string[], err: string | RegExp])[] = [
+    ['no program', [], /^ERROR: no program\nHINT: trapline --help/],
+    ['no process', ['BEGIN { exit(); }'], /^ERROR: no process to trace\nHINT: give -p PID/],
+    [
+      'no such script',
+      ['-p', '1', 'missing.bt'],
+      /^ERROR: cannot read the script missing\.bt: there is no such file/,
+    ],
+    [
+      'an option',
+      ['--max-puase', '1'],
+      /^ERROR: unknown option --max-puase\nHINT: did you mean --max-pause\?/,
+    ],
+    [
+      'syntax, before the process is touched',
+      ['-p', '1', 'kprobe:a.js:f {'],
+      /^stdin:1:\d+: ERROR: .*\nkprobe:a\.js:f {\n *~+/,
+    ],
+    [
+      'a process that is not Node',
+      ['-p', String(process.ppid === 1 ? 1 : 1), 'BEGIN { exit(); }'],
+      /^ERROR: /,
+    ],
+  ];
+  test.each(cases)('%s', async (_name, args, err) => {
+    const result = await run(...args);
+    expect(result.code).toBe(1);
+    expect(result.out).toBe('');
+    expect(result.err).toMatch(err);
+  });
+
+  test('an unknown function of the target, with the nearest name', async () => {
+    const { code, err } = await run('-p', target.pid, 'kprobe:app.mjs:handel { @ = count(); }');
+    expect(code).toBe(1);
+    expect(err).toBe(
+      [
+        'stdin:1:8: ERROR: no function matches handel in RELATIVE/app.mjs',
+        'kprobe:app.mjs:handel { @ = count(); }',
+        '       ~~~~~~~~~~~~~~',
+        'HINT: did you mean RELATIVE/app.mjs:handle?',
+        '',
+      ]
+        .join('\n')
+        .replaceAll('RELATIVE', relative()),
+    );
+  });
+
+  test('a pause above --max-pause is refused', async () => {
+    const script = forMs('kprobe:app.mjs:total { @ = count(); }');
+    const { code, out, err } = await run('--max-pause', '0', '--arm', 'edit', '-p', target.pid, script);
+    expect({ code, out }).toEqual({ code: 1, out: '' });
+    expect(err).toMatch(
+      /ERROR: \S+app\.mjs:total cannot be armed: edit: would stop the process for about \d+ ms\nHINT: --max-pause/,
+    );
+  });
+
+  test('an unknown function of the language', async () => {
+    const { code, err } = await run('-p', target.pid, 'kprobe:app.mjs:handle { @ = conut(); }');
+    expect(code).toBe(1);
+    expect(err).toMatch(/^stdin:1:29: ERROR: .*conut.*\nkprobe:.*\n +~~~~~\nHINT: did you mean count\?\n$/);
+  });
+});

@@ -1,0 +1,252 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, test } from 'vitest';
+
+/**
+ * Who may import whom. A file belongs to the first layer whose folder holds it. `types` may be imported with
+ * `import type` only: such an import leaves nothing behind in the built file.
+ */
+interface Layer {
+  readonly name: string;
+  readonly folders: readonly string[];
+  readonly imports: readonly string[];
+  readonly types?: readonly string[];
+  /** npm packages and `node:` modules; undefined is any. */
+  readonly packages?: readonly string[];
+  readonly reason: string;
+}
+
+const LAYERS: readonly Layer[] = [
+  {
+    name: 'errors',
+    folders: ['src/errors.ts'],
+    imports: [],
+    packages: [],
+    reason: 'the common error type stands below everything',
+  },
+  {
+    name: 'bpf',
+    folders: ['src/bpf'],
+    imports: [],
+    packages: [],
+    reason: 'the eBPF machine runs in Node, a worker and a browser: it imports nothing outside itself',
+  },
+  {
+    name: 'kernel',
+    folders: ['src/kernel'],
+    imports: ['bpf', 'errors'],
+    packages: [],
+    reason: 'the tracing core uses the eBPF machine and no API of Node',
+  },
+  {
+    name: 'agent-protocol',
+    folders: ['src/agent/protocol.ts', 'src/agent/agent-main.ts', 'src/agent/inject/config.ts'],
+    imports: [],
+    types: ['kernel', 'bpf', 'agent-protocol'],
+    packages: [],
+    reason: 'what tracer and agent say to each other is types and constants',
+  },
+  {
+    name: 'agent-main',
+    folders: ['src/agent/main'],
+    imports: ['kernel', 'agent-protocol'],
+    types: ['bpf'],
+    packages: [],
+    reason:
+      "the part on the application's main thread is small: kernel constants, and of bpf only the memory layout's types",
+  },
+  {
+    name: 'agent-arming',
+    folders: ['src/agent/arming'],
+    imports: ['agent-protocol', 'kernel'],
+    types: ['agent-worker', 'bpf'],
+    packages: [],
+    reason: 'the third text in the traced process replaces bindings; it knows the others by their types',
+  },
+  {
+    name: 'agent-inject',
+    folders: ['src/agent/inject'],
+    imports: ['agent-protocol', 'kernel'],
+    types: ['agent-main', 'agent-arming', 'agent-worker', 'bpf'],
+    packages: [],
+    reason: 'what the one evaluation runs: it starts the others from their texts',
+  },
+  {
+    name: 'agent-worker',
+    folders: ['src/agent/worker'],
+    imports: ['bpf', 'kernel', 'agent-protocol', 'errors'],
+    types: ['agent-main', 'agent-arming', 'arch'],
+    reason: 'the worker reads maps and drains rings itself, and is told the rest',
+  },
+  {
+    name: 'arch',
+    folders: ['src/arch'],
+    imports: ['kernel', 'bpf', 'errors'],
+    types: ['agent-protocol'],
+    reason: 'V8 is the architecture below the tracing core; it knows no sessions and no language',
+  },
+  {
+    name: 'register',
+    folders: ['src/register'],
+    imports: ['arch', 'agent-protocol', 'agent-inject', 'kernel', 'errors'],
+    types: ['bpf', 'agent-main', 'agent-arming', 'agent-worker'],
+    reason:
+      'preparing a process rewrites modules as they load; it neither compiles scripts nor opens sessions',
+  },
+  {
+    name: 'target',
+    folders: ['src/target'],
+    imports: ['arch', 'agent-protocol', 'kernel', 'bpf', 'errors'],
+    types: ['agent-main', 'agent-worker'],
+    reason:
+      'a session talks to the agent through the protocol only: the agent is another bundle in another process',
+  },
+  {
+    name: 'lang',
+    folders: ['src/lang'],
+    imports: ['bpf', 'kernel', 'errors'],
+    packages: [],
+    reason: 'the language compiles without any process at hand',
+  },
+  {
+    name: 'output',
+    folders: ['src/output'],
+    imports: ['lang', 'kernel', 'errors'],
+    packages: [],
+    reason: 'printers turn bytes into text; where the bytes come from is not their business',
+  },
+  {
+    name: 'cli',
+    folders: ['src/cli', 'src/index.ts'],
+    imports: ['output', 'lang', 'target', 'arch', 'agent-protocol', 'register', 'kernel', 'bpf', 'errors'],
+    reason: 'the top of the stack',
+  },
+];
+
+const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
+
+interface ImportStatement {
+  readonly line: number;
+  readonly specifier: string;
+  readonly typeOnly: boolean;
+}
+
+/** Import, export-from and import() of a TypeScript file. Comments and strings are blanked before the search. */
+function importsOf(text: string): ImportStatement[] {
+  const found: ImportStatement[] = [];
+  const clean = text.replace(/\/\*[\s\S]*?\*\/|^\s*\/\/.*$/gm, (comment) => comment.replace(/[^\n]/g, ' '));
+  const add = (index: number, specifier: string, typeOnly: boolean) =>
+    found.push({ line: clean.slice(0, index).split('\n').length, specifier, typeOnly });
+  for (const match of clean.matchAll(
+    /^[ \t]*(?:import|export)\s+(type\s+)?([\w$*{][^'";]*?\s+from\s+)?['"]([^'"\n]+)['"]/gm,
+  )) {
+    const names = /\{([^}]*)\}/.exec(match[2] ?? '')?.[1];
+    const everyNameIsType =
+      names !== undefined &&
+      names.trim() !== '' &&
+      /^\s*\{/.test(match[2] ?? '') &&
+      names.split(',').every((name) => name.trim() === '' || /^\s*type\s/.test(name));
+    add(match.index, match[3]!, match[1] !== undefined || everyNameIsType);
+  }
+  for (const match of clean.matchAll(/\b(typeof\s+)?import\(\s*['"]([^'"\n]+)['"]\s*\)/g)) {
+    // `import('…').Name` and `typeof import('…')` stand in type positions.
+    add(match.index, match[2]!, match[1] !== undefined || clean[match.index + match[0].length] === '.');
+  }
+  return found;
+}
+
+function layerOf(file: string): Layer | undefined {
+  return LAYERS.find(({ folders }) =>
+    folders.some((folder) => file === folder || file.startsWith(`${folder}/`)),
+  );
+}
+
+/** Complaints about one file, each with the offending path. */
+function check(file: string, text: string): string[] {
+  const layer = layerOf(file);
+  if (layer === undefined) return [`${file}: belongs to no layer of test/imports.test.ts`];
+  const complaints: string[] = [];
+  for (const { line, specifier, typeOnly } of importsOf(text)) {
+    const complain = (target: string) =>
+      complaints.push(
+        `${file}:${line} → ${target}${typeOnly ? ' (type)' : ''}: ${layer.name}: ${layer.reason}`,
+      );
+    if (!specifier.startsWith('.')) {
+      if (layer.packages !== undefined && !typeOnly && !layer.packages.includes(specifier))
+        complain(specifier);
+      continue;
+    }
+    const target = path.posix.join(path.posix.dirname(file), specifier);
+    if (!/\.(ts|json)$/.test(specifier))
+      complaints.push(`${file}:${line} → ${specifier}: imports name the .ts file`);
+    const to = layerOf(target)?.name;
+    if (to === layer.name || (to !== undefined && layer.imports.includes(to))) continue;
+    if (typeOnly && to !== undefined && layer.types?.includes(to)) continue;
+    complain(target);
+  }
+  return complaints;
+}
+
+function sourceFiles(folder: string): string[] {
+  return readdirSync(path.join(root, folder), { withFileTypes: true }).flatMap((entry) => {
+    const name = `${folder}/${entry.name}`;
+    if (entry.isDirectory()) return sourceFiles(name);
+    return name.endsWith('.ts') && !name.endsWith('.d.ts') ? [name] : [];
+  });
+}
+
+describe('import rules', () => {
+  test('every source file imports only what its layer may', () => {
+    const complaints = sourceFiles('src').flatMap((file) =>
+      check(file, readFileSync(path.join(root, file), 'utf8')),
+    );
+    expect(complaints).toEqual([]);
+  });
+
+  test('the rules point one way', () => {
+    const order = LAYERS.map(({ name }) => name);
+    for (const layer of LAYERS) {
+      for (const name of layer.imports) {
+        expect(order, `${layer.name} imports an unknown layer`).toContain(name);
+        expect(LAYERS.find((other) => other.name === name)!.imports).not.toContain(layer.name);
+      }
+    }
+  });
+
+  test('the check finds each form of import, and tells types from values', () => {
+    const text = [
+      "import { a } from '../target/session.ts';",
+      "import type { B } from '../lang/script.ts';",
+      "import {\n  type C,\n  type D,\n} from '../agent/agent-main.ts';",
+      "export * from '../cli/main.ts';",
+      "import './side-effect.ts';",
+      "const lazy = await import('node:fs');",
+      "let e: import('../output/model.ts').E;",
+      "let vm: typeof import('node:vm');",
+      "// import { no } from 'comment';",
+    ].join('\n');
+    expect(
+      importsOf(text).map(({ line, specifier, typeOnly }) => `${line} ${specifier} ${typeOnly}`),
+    ).toEqual([
+      '1 ../target/session.ts false',
+      '2 ../lang/script.ts true',
+      '3 ../agent/agent-main.ts true',
+      '7 ../cli/main.ts false',
+      '8 ./side-effect.ts false',
+      '9 node:fs false',
+      '10 ../output/model.ts true',
+      '11 node:vm true',
+    ]);
+    expect(check('src/bpf/x.ts', "import fs from 'node:fs';")).toHaveLength(1);
+    expect(check('src/lang/x.ts', "import type { TraceSession } from '../target/session.ts';")).toHaveLength(
+      1,
+    );
+    expect(check('src/agent/main/x.ts', "import type { MemoryLayout } from '../../bpf/index.ts';")).toEqual(
+      [],
+    );
+    expect(check('src/agent/main/x.ts', "import { layoutMemory } from '../../bpf/index.ts';")).toHaveLength(
+      1,
+    );
+  });
+});

@@ -1,0 +1,74 @@
+import { execFile } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { build } from 'esbuild';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { nodeBinaries } from '../support/nodes.ts';
+
+// kprobes with JavaScript handlers in the own process, on every kind of function, against what the functions count
+// themselves: by trap, rewritten, with return and settle probes, with post handlers, and after all of it.
+
+const run = promisify(execFile);
+const root = fileURLToPath(new URL('../..', import.meta.url));
+let folder: string;
+let library: string;
+
+beforeAll(async () => {
+  folder = mkdtempSync(path.join(tmpdir(), 'trapline-self-'));
+  // As deep as in the package, for the library must know its own folder.
+  library = path.join(folder, 'dist/arch/v8/self.mjs');
+  await build({
+    stdin: {
+      contents: "export * from './src/arch/v8/self.ts'; export * from './src/kernel/kprobes/index.ts';",
+      resolveDir: root,
+    },
+    bundle: true,
+    platform: 'node',
+    format: 'esm',
+    outfile: library,
+    logLevel: 'error',
+  });
+});
+
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+const nodes = nodeBinaries().map((node) => node.path);
+const [first, last] = [nodes[0]!, nodes.at(-1)!];
+const cases =
+  process.env['TRAPLINE_TEST_ALL'] === undefined
+    ? [[first, 'kinds.cjs'] as const, [last, 'kinds.mjs'] as const]
+    : nodes.flatMap((node) => ['kinds.cjs', 'kinds.mjs'].map((file) => [node, file] as const));
+
+it.each(cases)('%s %s', async (node, file) => {
+  const { stdout } = await run(node, [
+    path.join(root, 'test/fixtures/self/run.mjs'),
+    library,
+    path.join(root, 'test/fixtures/targets', file),
+  ]);
+  const report = JSON.parse(stdout.trim().split('\n').at(-1)!) as {
+    phases: Record<string, { wrong: string[]; changed: string[]; probes: number }>;
+    optimized: number;
+    counted: boolean;
+    environment: boolean;
+    list: string;
+  };
+  expect(Object.fromEntries(Object.entries(report.phases).map(([name, { wrong }]) => [name, wrong]))).toEqual(
+    {
+      trap: [],
+      optimized: [],
+      return: [],
+      post: [],
+      after: [],
+    },
+  );
+  expect(Object.values(report.phases).map(({ probes }) => probes)).toEqual([38, 38, 55, 46, 0]);
+  // A breakpoint in a function makes V8 word a temporal dead zone's error differently; nothing else may change.
+  for (const [name, { changed }] of Object.entries(report.phases))
+    expect(changed, name).toEqual(name === 'trap' ? ['deadZone'] : []);
+  // All but the arrow function with an expression body, whose end V8 cannot follow.
+  expect(report.optimized).toBe(37);
+  expect(report).toMatchObject({ counted: false, environment: true, list: '' });
+});

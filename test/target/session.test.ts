@@ -1,0 +1,268 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { readdirSync, readFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterEach, describe, expect, test } from 'vitest';
+import { attach } from '../../src/target/attach.ts';
+import { startTarget, type Target, targetFile } from '../fixtures/targets/client.ts';
+import { nodeBinaries } from '../support/nodes.ts';
+import {
+  entryOf,
+  functionAround,
+  openSession,
+  PROGRAM,
+  readCounts,
+  recorder,
+  until,
+} from '../support/target.ts';
+
+const ARM = { way: 'auto', maxPauseMs: 60_000, maxactive: 0 } as const;
+const started: { stop(): unknown }[] = [];
+
+async function start(
+  file: string,
+  node?: string,
+  execArgv: string[] = ['--inspect-port=0'],
+): Promise<Target> {
+  const target = await startTarget(file, { ...(node === undefined ? {} : { node }), execArgv });
+  started.push(target);
+  return target;
+}
+
+/** A process that is not one of the fixtures: resolves at its first output. */
+async function run(command: string, args: string[]): Promise<ChildProcess & { pid: number }> {
+  const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'inherit'] });
+  started.push({ stop: () => child.kill('SIGKILL') });
+  await new Promise((resolve) => child.stdout.once('data', resolve));
+  return child as ChildProcess & { pid: number };
+}
+
+afterEach(async () => {
+  for (const target of started.splice(0)) await target.stop();
+});
+
+const threads = (pid: number): number =>
+  Number(/^Threads:\s*(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]);
+const folders = (pid: number): string[] =>
+  readdirSync(tmpdir()).filter((name) => name.startsWith(`trapline-${pid}-`));
+
+async function refusal(promise: Promise<unknown>): Promise<{ code: string; message: string; hint: string }> {
+  const error = await promise.then(
+    () => undefined,
+    (reason: unknown) => reason,
+  );
+  return error as { code: string; message: string; hint: string };
+}
+
+describe.each(nodeBinaries())('a session with Node $version', ({ path, major }) => {
+  test('leaves nothing behind, twice', async () => {
+    const target = await start('kinds.mjs', path);
+    await target.callAll(1);
+    const environment = await target.request('environment');
+    const before = threads(target.pid);
+    for (let round = 0; round < 2; round++) {
+      const { session } = await openSession(target.pid);
+      expect(session.info).toMatchObject({ pid: target.pid, workers: 0, prepared: false });
+      expect(folders(target.pid)).toHaveLength(1);
+      const symbol = functionAround(await session.functions(), targetFile('kinds.mjs'), '/* declaration */');
+      await session.attach([entryOf(symbol)], ARM);
+      await target.call('declaration', 10);
+      expect(await readCounts(session)).toMatchObject({ 0: 10 });
+      const report = await session.detach();
+      expect(report.functionsRestored).toBe(1);
+      expect(report.longestPauseMs).toBeGreaterThan(0);
+      await until('the worker is gone', () => threads(target.pid) === before);
+    }
+    expect(folders(target.pid)).toEqual([]);
+    expect(await target.request('environment')).toEqual(environment);
+  });
+
+  test('restores everything when its tracer is killed', async () => {
+    const target = await start('kinds.cjs', path);
+    const environment = await target.request('environment');
+    const before = await target.observeAll();
+    const count = threads(target.pid);
+    const tracer = await run(process.execPath, [
+      '--input-type=module',
+      '-e',
+      `import { attach } from ${JSON.stringify(new URL('../../dist/target/attach.js', import.meta.url).href)};
+       const none = () => {};
+       const events = { onRecord: none, onArmed: none, onLost: none, onWarning: none, onGone: none };
+       const session = await attach(${target.pid}, events);
+       const functions = await session.functions();
+       const [, symbol] = [0, functions.find(({ name, file }) => name === 'declaration' && file.endsWith('kinds.cjs'))];
+       const closure = functions.find(({ name, file }) => name === 'asyncMethod' || (file.endsWith('kinds.cjs') && name.endsWith('#secret')));
+       const insns = [{ code: 0xb7, dst: 0, src: 0, off: 0, imm: 0 }, { code: 0x95, dst: 0, src: 0, off: 0, imm: 0 }];
+       const program = { name: 'p', type: 'kprobe', insns, maps: [], ctxReads: new Set(), kfuncsUsed: [], helpersUsed: [],
+         stackDepth: 0, subprogs: [0], reachable: [true, true], log: '' };
+       await session.load({ maps: [{ name: 'ring', type: 'ringbuf', keySize: 0, valueSize: 0, maxEntries: 4096 }], ring: 0,
+         programs: [program], paths: [{ keys: [], position: 0 }], usesAsyncId: false });
+       const at = (symbol) => ({ program: 0, event: 'entry', cookie: 0, at: { kind: 'function', symbol } });
+       await session.attach([at(symbol)], { way: 'bind', maxPauseMs: 1e6, maxactive: 0 });
+       if (closure) await session.attach([at(closure)], { way: 'edit', maxPauseMs: 1e6, maxactive: 0 });
+       console.log('armed');
+       setInterval(none, 1000);`,
+    ]);
+    await target.callAll(1);
+    expect(folders(target.pid)).toHaveLength(1);
+    expect(await target.request('environment')).not.toEqual(environment);
+    tracer.kill('SIGKILL');
+    await until('the folder is gone', () => folders(target.pid).length === 0, 2000);
+    await until('the worker is gone', () => threads(target.pid) === count, 2000);
+    expect(await target.request('environment')).toEqual(environment);
+    expect(await target.observeAll()).toEqual(before);
+  });
+
+  test('ends when the process does', async () => {
+    const target = await start('kinds.cjs', path);
+    const { events } = await openSession(target.pid);
+    target.child.kill('SIGKILL');
+    await until('the session knows', () => events.gone.length > 0);
+    expect(folders(target.pid)).toEqual([]);
+  });
+
+  test('delivers or counts every record', async () => {
+    const target = await start('kinds.cjs', path);
+    const { session, events } = await openSession(target.pid);
+    const symbol = functionAround(await session.functions(), targetFile('kinds.cjs'), '/* declaration */');
+    await session.attach([entryOf(symbol, 5, PROGRAM.record)], { ...ARM, way: 'edit' });
+    await target.call('declaration', 50_000);
+    await session.flush();
+    expect(events.records.length + events.lost).toBe(50_000);
+    expect(events.records.length).toBeGreaterThan(0);
+    expect(new Set(events.records)).toEqual(new Set([5]));
+    await session.detach();
+  });
+
+  test('uses an inspector that was open, and leaves it open', async () => {
+    const target = await start('kinds.cjs', path, ['--inspect=127.0.0.1:0']);
+    const environment = await target.request<{ inspectorUrl: string }>('environment');
+    expect(environment.inspectorUrl).toMatch(/^ws:/);
+    const { session } = await openSession(target.pid);
+    await session.detach();
+    expect(await target.request('environment')).toEqual(environment);
+  });
+
+  test.runIf(major >= 22)('says what --permission forbids', async () => {
+    const flag = major >= 24 ? '--permission' : '--experimental-permission';
+    const folder = targetFile('.');
+    const target = await start('kinds.cjs', path, [flag, `--allow-fs-read=${folder}`, '--inspect-port=0']);
+    const { code } = await refusal(attach(target.pid, recorder()));
+    expect(['EPERMISSION', 'ESIGUSR1']).toContain(code);
+    expect((await target.call('declaration', 1)).ok).toBe(1);
+  });
+});
+
+describe('breakpoint probes', () => {
+  test('have a bounded rate, and tell what they missed', async () => {
+    const target = await start('kinds.cjs');
+    const { session, events } = await openSession(target.pid);
+    const symbol = functionAround(await session.functions(), targetFile('kinds.cjs'), '/* declaration */');
+    const [report] = await session.attach([entryOf(symbol)], { ...ARM, way: 'break' });
+    expect(report).toMatchObject({ way: 'break' });
+    const limit = report?.rateLimit ?? 0;
+    await target.call('declaration', 20_000);
+    await until('it is told', () => events.armed.some(({ note }) => note?.includes('hits missed')));
+    const [counted = 0] = await readCounts(session);
+    // one slice's worth, and what came before the breakpoint was gone
+    expect(counted).toBeGreaterThanOrEqual(Math.floor(limit / 4));
+    expect(counted).toBeLessThan(20_000);
+    // it is back
+    await target.call('declaration', 5);
+    expect((await readCounts(session))[0]).toBe(counted + 5);
+    await session.detach();
+  });
+
+  test('see a line inside a function, and cannot see its end', async () => {
+    const target = await start('kinds.cjs');
+    const { session } = await openSession(target.pid);
+    const symbol = functionAround(await session.functions(), targetFile('kinds.cjs'), '/* aliased */');
+    const at = { kind: 'line', symbol, line: symbol.line + 2, column: 1 } as const;
+    await session.attach([{ program: PROGRAM.count, event: 'entry', cookie: 3, at }], {
+      ...ARM,
+      way: 'break',
+    });
+    await target.call('aliased', 4);
+    expect((await readCounts(session))[3]).toBe(4);
+    const end = { ...entryOf(symbol), event: 'return' } as const;
+    expect(await refusal(session.attach([end], { ...ARM, way: 'break' }))).toMatchObject({ code: 'EARM' });
+    await session.detach();
+  });
+});
+
+describe('refusals', () => {
+  test('no such process', async () => {
+    expect(await refusal(attach(2 ** 22 + 1, recorder()))).toMatchObject({ code: 'ESRCH' });
+    expect(await refusal(attach(-1, recorder()))).toMatchObject({ code: 'ESRCH' });
+    expect(await refusal(attach(process.pid, recorder()))).toMatchObject({ code: 'ESELF' });
+  });
+
+  test('not a Node process', async () => {
+    const child = await run('sh', ['-c', 'echo up; exec sleep 60']);
+    await until('sleep runs', () => !readFileSync(`/proc/${child.pid}/cmdline`, 'utf8').startsWith('sh'));
+    const { code, hint } = await refusal(attach(child.pid, recorder()));
+    expect({ code, hint }).toEqual({ code: 'ENOTNODE', hint: 'pgrep -a node lists the Node processes' });
+    await sleep(50);
+    expect(child.signalCode).toBeNull();
+  });
+
+  test("the application's own SIGUSR1 handler", async () => {
+    const child = await run(process.execPath, [
+      '-e',
+      "process.on('SIGUSR1', () => {}); console.log('up'); setInterval(() => {}, 1e3)",
+    ]);
+    const { code, hint } = await refusal(attach(child.pid, recorder()));
+    expect(code).toBe('ESIGUSR1');
+    expect(hint).toContain('its own SIGUSR1 handler');
+    expect(child.exitCode).toBeNull();
+  });
+
+  test('SIGUSR1 disabled', async () => {
+    const binary = nodeBinaries().find(({ major }) => major >= 24);
+    if (binary === undefined) return;
+    const child = await run(binary.path, [
+      '--disable-sigusr1',
+      '-e',
+      "console.log('up'); setInterval(() => {}, 1e3)",
+    ]);
+    await sleep(4100);
+    expect(await refusal(attach(child.pid, recorder()))).toMatchObject({ code: 'ESIGUSR1' });
+    expect(child.signalCode).toBeNull();
+  });
+
+  test('a port that another process holds', async () => {
+    const server = createServer().listen(0, '127.0.0.1');
+    await new Promise((resolve) => server.once('listening', resolve));
+    const { port } = server.address() as { port: number };
+    const target = await start('kinds.cjs', undefined, [`--inspect-port=${port}`]);
+    const { code, message } = await refusal(attach(target.pid, recorder()));
+    expect(code).toBe('EADDRINUSE');
+    expect(message).toContain(`port ${port}, which process ${process.pid} `);
+    server.close();
+    expect((await target.call('declaration', 1)).ok).toBe(1);
+  });
+
+  test('a process that is being traced', async () => {
+    const target = await start('kinds.cjs');
+    const { session } = await openSession(target.pid);
+    expect(await refusal(attach(target.pid, recorder()))).toMatchObject({ code: 'EBUSY' });
+    const symbol = functionAround(await session.functions(), targetFile('kinds.cjs'), '/* declaration */');
+    await session.attach([entryOf(symbol)], ARM);
+    await target.call('declaration', 3);
+    expect(await readCounts(session)).toMatchObject({ 0: 3 });
+    await session.detach();
+    const again = await openSession(target.pid);
+    await again.session.detach();
+  });
+
+  test('a stop that was not allowed', async () => {
+    const target = await start('kinds.cjs');
+    const { session } = await openSession(target.pid);
+    const symbol = functionAround(await session.functions(), targetFile('kinds.cjs'), '/* private */');
+    const { code, hint } = await refusal(session.attach([entryOf(symbol)], { ...ARM, maxPauseMs: 0.5 }));
+    expect(code).toBe('EMAXPAUSE');
+    expect(hint).toMatch(/^--max-pause \d+ allows/);
+    await session.detach();
+  });
+});
