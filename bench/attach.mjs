@@ -2,15 +2,20 @@
  * How long attaching and detaching take, step by step, and that nothing remains: attach and detach a process under load,
  * again and again. Every request of the load has to be answered.
  *
- *   node bench/attach.mjs [--node PATH] [--rounds N]
+ *   node bench/attach.mjs [--node PATH] [--rounds N] [--quick]
  */
 import { spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { attach } from '../dist/target/attach.js';
+import { quick, row } from './lib/report.mjs';
 
 const { values } = parseArgs({
-  options: { node: { type: 'string', default: process.execPath }, rounds: { type: 'string', default: '20' } },
+  options: {
+    node: { type: 'string', default: process.env.TRAPLINE_NODE ?? process.execPath },
+    rounds: { type: 'string', default: quick ? '5' : '100' },
+    quick: { type: 'boolean' },
+  },
 });
 const rounds = Number(values.rounds);
 
@@ -67,6 +72,15 @@ try {
     const shown = (ms) => ms.toFixed(1).padStart(10);
     console.log(`${name.padEnd(16)} ${shown(all[all.length >> 1])}   ${shown(all.at(-1))}`);
   }
+  const whole = steps.get('attach, whole');
+  row({
+    name: 'attaching, whole (no probe yet)',
+    value: whole[whole.length >> 1],
+    unit: 'ms',
+    spread: [whole[0], whole.at(-1)],
+    exact: after.failed === 0,
+    note: `${rounds} attach and detach cycles, ${after.served - before.served} requests served meanwhile, ${after.failed} failed; globals and threads as before`,
+  });
 } finally {
   child.kill('SIGKILL');
 }

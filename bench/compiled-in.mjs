@@ -1,7 +1,8 @@
-// What `trapline/register` costs: a call with its site off, on and off again; and, where a TypeScript 5 compiler is at hand
-// (TRAPLINE_TSC=/path/to/typescript/lib/_tsc.js), a whole compiler run with sites in its functions, and its start.
+// What `trapline/register` costs: a call with its site off, on and off again; and a whole run of the TypeScript 5 compiler with
+// sites in its functions, and its start. The compiler is that of TRAPLINE_TSC (/path/to/typescript/lib/_tsc.js), or is
+// installed with npm into .cache/bench.
 //
-//   node bench/compiled-in.mjs [rounds]
+//   node bench/compiled-in.mjs [--quick] [rounds]
 //
 // Counts and outputs are compared exactly; a difference ends the run with exit code 1.
 import { spawnSync } from 'node:child_process';
@@ -9,14 +10,27 @@ import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
+import { quick, row as result } from './lib/report.mjs';
 
 const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
 const register = process.env.TRAPLINE_REGISTER ?? path.join(root, 'dist/register/index.js');
-const rounds = Number(process.argv[2] ?? 5);
+const rounds = Number(process.argv.slice(2).find((arg) => !arg.startsWith('-')) ?? (quick ? 1 : 5));
 const work = mkdtempSync(path.join(tmpdir(), 'trapline-bench-'));
 const env = { ...process.env, TRAPLINE_CACHE: path.join(work, 'cache') };
-const node = process.execPath;
+const node = process.env.TRAPLINE_NODE ?? process.execPath;
 const median = (a) => a.slice().sort((x, y) => x - y)[a.length >> 1];
+
+/** The last compiler that is JavaScript. */
+function install() {
+  const folder = path.join(root, '.cache/bench');
+  const tsc = path.join(folder, 'node_modules/typescript/lib/_tsc.js');
+  if (existsSync(tsc)) return tsc;
+  mkdirSync(folder, { recursive: true });
+  writeFileSync(path.join(folder, 'package.json'), '{"private":true}\n');
+  const args = ['install', '--no-audit', '--no-fund', '--no-save', 'typescript@5'];
+  const { status } = spawnSync('npm', args, { cwd: folder, stdio: ['ignore', 'ignore', 'inherit'] });
+  return status === 0 ? tsc : undefined;
+}
 
 function fail(message) {
   console.error(message);
@@ -72,6 +86,14 @@ function call() {
   row('entry armed, empty hook', sites.entry);
   row('entry and return armed', sites.ends);
   row('site, off again', sites.offAgain);
+  result({
+    name: 'compiled-in site, off: a call in a hot loop, over the same without',
+    value: sites.off - plain.off,
+    unit: 'ns',
+    limit: 1,
+    exact: process.exitCode !== 1,
+    note: `once armed and off again ${(sites.offAgain - plain.off).toFixed(2)} ns; armed with an empty hook ${(sites.entry - plain.off).toFixed(2)} ns; ${sites.hits.toLocaleString('en-US')} hits of ${sites.calls.toLocaleString('en-US')}`,
+  });
 }
 
 // A program of `count` modules for the compiler to check.
@@ -110,26 +132,35 @@ function compiler(tsc) {
     // what Node itself takes for --import
     'an empty --import': ['--import', 'data:text/javascript,0'],
     sites: ['--import', pathToFileURL(register).href],
+    'sites in every function': ['--import', pathToFileURL(register).href],
   };
-  const run = (args, rest) => {
-    const start = performance.now();
-    const { stdout, status } = spawnSync(node, [...args, tsc, ...rest], {
+  const small = { ...env, TRAPLINE_MIN_LENGTH: '0' };
+  // Processor time, not the clock's: what else the machine does is mostly not in it.
+  const clock = path.join(work, 'cpu.cjs');
+  writeFileSync(
+    clock,
+    "process.on('exit', () => { const { user, system } = process.cpuUsage(); require('fs').writeSync(2, 'cpu ' + (user + system) + '\\n'); });",
+  );
+  const run = (args, rest, every = false) => {
+    const { stdout, stderr, status } = spawnSync(node, ['--require', clock, ...args, tsc, ...rest], {
       cwd: folder,
-      env,
+      env: every ? small : env,
       encoding: 'utf8',
     });
-    return { ms: performance.now() - start, stdout, status };
+    return { ms: Number(/^cpu (\d+)$/m.exec(stderr)?.[1]) / 1000, stdout, status };
   };
   const expected = run([], ['-p', '.']).stdout;
   const cold = run(forms.sites, ['--version']).ms;
+  run(forms.sites, ['--version'], true);
   const empty = () => Object.fromEntries(Object.keys(forms).map((name) => [name, []]));
   const times = { check: empty(), start: empty() };
   for (let i = 0; i < rounds; i++) {
     for (const [name, args] of i % 2 ? Object.entries(forms) : Object.entries(forms).reverse()) {
-      const check = run(args, ['-p', '.']);
+      const every = name === 'sites in every function';
+      const check = run(args, ['-p', '.'], every);
       if (check.stdout !== expected) fail(`${name}: the compiler says something else`);
       times.check[name].push(check.ms);
-      times.start[name].push(run(args, ['--version']).ms);
+      times.start[name].push(run(args, ['--version'], every).ms);
     }
   }
   const lines = expected.split('\n').length - 1;
@@ -145,6 +176,31 @@ function compiler(tsc) {
       );
     }
   }
+  // The least disturbed run of each; what each round says is the spread.
+  const best = (list) => Math.min(...list);
+  const bare = 'an empty --import';
+  for (const name of ['sites', 'sites in every function']) {
+    const each = times.check[name].map((ms, i) => (ms / times.check[bare][i] - 1) * 100);
+    result({
+      name: `the TypeScript compiler, whole run, ${name === 'sites' ? 'sites as by default (100 characters on)' : name}, off`,
+      value: (best(times.check[name]) / best(times.check[bare]) - 1) * 100,
+      unit: '%',
+      limit: 3,
+      spread: [best(each), Math.max(...each)],
+      exact: process.exitCode !== 1,
+      note: `best of ${rounds} interleaved runs, ${best(times.check[name]).toFixed(0)} ms against ${best(times.check[bare]).toFixed(0)} ms of processor time with an empty --import, medians ${median(times.check[name]).toFixed(0)} and ${median(times.check[bare]).toFixed(0)} ms; ${lines} diagnostics equal`,
+    });
+  }
+  const share = (name, pick) =>
+    ((pick(times.start[name]) - pick(times.start['no sites'])) / pick(times.check['no sites'])) * 100;
+  result({
+    name: "trapline/register: what it adds to the compiler's start, of the whole run",
+    value: share('sites', best),
+    unit: '%',
+    limit: 15,
+    exact: process.exitCode !== 1,
+    note: `by medians ${share('sites', median).toFixed(1)} %; an empty --import alone adds ${share(bare, best).toFixed(1)} %: Node then reads the compiler's text for export names; start alone ${best(times.start['no sites']).toFixed(0)} ms, with it ${best(times.start.sites).toFixed(0)} ms, the first time, nothing cached, ${cold.toFixed(0)} ms; whole run ${best(times.check['no sites']).toFixed(0)} ms`,
+  });
   const start = median(times.start['no sites']);
   console.log(
     `start the first time, nothing cached  ${cold.toFixed(0).padStart(4)} ms  (+${(cold - start).toFixed(0)} ms)`,
@@ -154,12 +210,13 @@ function compiler(tsc) {
 try {
   if (!existsSync(register)) throw new Error(`${register} is missing: npm run build`);
   call();
-  const tsc = process.env.TRAPLINE_TSC;
+  const tsc = process.env.TRAPLINE_TSC ?? install();
   if (tsc !== undefined && existsSync(tsc)) compiler(tsc);
   else
-    console.log(
-      '\nno TypeScript 5 compiler: set TRAPLINE_TSC=/path/to/typescript/lib/_tsc.js to measure one',
-    );
+    result({
+      name: 'the TypeScript compiler',
+      note: 'skipped: none at TRAPLINE_TSC, and npm could not install one',
+    });
 } finally {
   rmSync(work, { recursive: true, force: true });
 }

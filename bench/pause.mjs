@@ -1,34 +1,38 @@
-/**
- * What arming stops: each way against a process with a small, a middle and a large heap, and a small and a large script.
- * Every stop is measured in the traced process, on its main thread; the estimate is the cost model's. Counts are checked.
- *
- *   node bench/pause.mjs [--node PATH] [--quick]
- */
-import { spawn } from 'node:child_process';
+// How long arming and disarming stop a process, by way, heap and script. Measured twice, both in the traced process on its main
+// thread: by a loop of the target's own that turns as fast as it can and notes the longest time between two turns (everything
+// is in that: Trapline's stops, and also garbage collection and other processes of the machine), and by Trapline's marks
+// around each operation (what `-v` says). A live edit's is held against its estimate. Every count is checked.
+//
+//   node bench/pause.mjs [--quick] [way…]      needs dist/ (npm run build)
+
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { parseArgs } from 'node:util';
-import { attach } from '../dist/target/attach.js';
+import { check, median, quick, row, shown } from './lib/report.mjs';
+import { registerArgs, startTarget, startTrace } from './lib/trace.mjs';
 
-const { values } = parseArgs({
-  options: {
-    node: { type: 'string', default: process.execPath },
-    quick: { type: 'boolean', default: false },
-  },
-});
-const CASES = values.quick
-  ? [
-      [10, 200],
-      [100, 200],
-    ]
-  : [
-      [10, 200],
-      [100, 200],
-      [400, 200],
-      [100, 20_000],
-      [400, 20_000],
-    ];
+const TIMES = quick ? 1 : 3;
+const SMALL = 200;
+/** 2.5 MB of text. */
+const BUNDLE = 20_000;
+const CASES = [
+  { way: 'nop', heap: 10, functions: SMALL, limit: 1 },
+  { way: 'nop', heap: 100, functions: SMALL, limit: 1 },
+  { way: 'nop', heap: 400, functions: BUNDLE, limit: 1 },
+  { way: 'property', heap: 10, functions: SMALL, limit: 1 },
+  { way: 'property', heap: 100, functions: SMALL, limit: 1 },
+  { way: 'property', heap: 400, functions: BUNDLE, limit: 1 },
+  { way: 'bind', heap: 10, functions: SMALL, limit: 50 },
+  { way: 'bind', heap: 100, functions: SMALL, limit: 50 },
+  { way: 'bind', heap: 400, functions: SMALL, limit: 300 },
+  { way: 'bind', heap: 100, functions: BUNDLE, limit: 300 },
+  { way: 'bind', heap: 400, functions: BUNDLE, limit: 300 },
+  { way: 'edit', heap: 10, functions: SMALL },
+  { way: 'edit', heap: 100, functions: SMALL },
+  { way: 'edit', heap: 400, functions: SMALL },
+  { way: 'edit', heap: 100, functions: 4000 },
+];
+const LIVE = { nop: 'prepared', property: 'by property', bind: 'rebound', edit: 'live edit' };
 const folder = mkdtempSync(path.join(tmpdir(), 'trapline-bench-'));
 process.on('exit', () => rmSync(folder, { recursive: true, force: true }));
 
@@ -37,10 +41,36 @@ function writeTarget(heapMb, functions) {
   for (let i = 0; i < functions; i++) {
     text += `function f${i}(a, b) { const o = { a, b, c: [a, b, ${i}] }; if (a > b) { return o.c.map((x) => x + ${i}); } return JSON.stringify(o); }\n`;
   }
-  text += `const keep = [];
+  text += `class Cart {
+  total(a, b) { const o = { a, b, c: [a, b] }; if (a > b) { return o.c.map((x) => x + 1); } return JSON.stringify(o); }
+}
+module.exports.Cart = Cart;
+const cart = new Cart();
+const keep = [];
 while (process.memoryUsage().heapUsed < ${heapMb}e6) for (let i = 0; i < 10000; i++) keep.push({ i, s: 'x' + i, a: [i, i] });
-let calls = 0;
-process.on('message', (n) => { for (let i = 0; i < n; i++) { f0(i, 5); calls++; } process.send(calls + keep.length * 0); });
+let turning = false, calls = 0, last = 0, gaps = [];
+function turn() {
+  const now = performance.now();
+  const gap = now - last;
+  if (gap > gaps[0]) { gaps[0] = gap; gaps.sort((a, b) => a - b); }
+  last = now;
+  f0(calls, 5);
+  cart.total(calls, 5);
+  calls++;
+  if (turning) setImmediate(turn);
+}
+process.on('message', ({ on }) => {
+  if (on) {
+    turning = true;
+    gaps = [0, 0, 0, 0, 0, 0, 0, 0];
+    last = performance.now();
+    setImmediate(turn);
+    process.send({ calls });
+  } else {
+    turning = false;
+    setImmediate(() => setImmediate(() => process.send({ calls, gaps: gaps.toReversed?.() ?? [...gaps].reverse(), heap: process.memoryUsage().heapUsed, kept: keep.length })));
+  }
+});
 process.send(0);
 `;
   const file = path.join(folder, `heap${heapMb}-functions${functions}.cjs`);
@@ -48,84 +78,92 @@ process.send(0);
   return file;
 }
 
-const EXIT0 = [
-  { code: 0xb7, dst: 0, src: 0, off: 0, imm: 0 },
-  { code: 0x95, dst: 0, src: 0, off: 0, imm: 0 },
-];
-const PROGRAM = {
-  name: 'nothing',
-  type: 'kprobe',
-  insns: EXIT0,
-  maps: [],
-  ctxReads: new Set(),
-  kfuncsUsed: [],
-  helpersUsed: [],
-  stackDepth: 0,
-  subprogs: [0],
-  reachable: [true, true],
-  log: '',
-};
-const ring = { name: 'ring', type: 'ringbuf', keySize: 0, valueSize: 0, maxEntries: 4096 };
+const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
-async function measure(heapMb, functions, way) {
-  const file = writeTarget(heapMb, functions);
-  const child = spawn(values.node, ['--inspect-port=0', '--max-old-space-size=2048', file], {
-    stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
-  });
-  const answer = () => new Promise((resolve) => child.once('message', resolve));
-  const call = (times) => {
-    const done = answer();
-    child.send(times);
-    return done;
-  };
-  await answer();
-  await call(20_000);
-  const armed = [];
-  const none = () => {};
-  const session = await attach(child.pid, {
-    onRecord: none,
-    onArmed: (report) => armed.push(report),
-    onLost: none,
-    onWarning: none,
-    onGone: none,
-  });
+async function measure({ way, heap, functions }) {
+  const file = writeTarget(heap, functions);
+  const execArgv = ['--max-old-space-size=2048', ...(way === 'nop' ? registerArgs : [])];
+  const target = await startTarget(file, { execArgv });
   try {
-    const symbol = (await session.functions()).find(({ name, file: of }) => name === 'f0' && of === file);
-    await session.load({
-      maps: [ring],
-      ring: 0,
-      programs: [PROGRAM],
-      paths: [{ keys: [], position: 0 }],
-      usesAsyncId: false,
+    await target.ask({ on: true });
+    await sleep(500);
+    await target.ask({ on: false });
+    // The same for as long without a tracer.
+    await target.ask({ on: true });
+    await sleep(1500);
+    const quiet = await target.ask({ on: false });
+    const before = await target.ask({ on: true });
+    const name = way === 'property' ? 'Cart.total' : 'f0';
+    const trace = await startTrace(target.pid, `kprobe:${path.basename(file)}:${name} { @ = count(); }`, {
+      way,
+      maxPauseMs: 1e6,
     });
-    const request = { program: 0, event: 'entry', cookie: 0, at: { kind: 'function', symbol } };
-    const [report] = await session.attach([request], { way, maxPauseMs: 1e6, maxactive: 0 });
-    await call(1000);
-    await new Promise((resolve) => setTimeout(resolve, 2500));
-    await call(1000);
-    await new Promise((resolve) => setTimeout(resolve, 1000));
-    await call(1000);
-    const [{ nhit }] = await session.siteStats();
-    if (nhit !== 3000) throw new Error(`${way}: ${nhit} hits counted of 3000`);
-    const { longestPauseMs, pausesMs } = await session.detach();
-    return { estimate: report.estimateMs, longest: longestPauseMs, stops: pausesMs.length };
+    await sleep(800);
+    const stopped = await target.ask({ on: false });
+    const had = await trace.total('@');
+    await target.ask({ on: true });
+    await sleep(300);
+    const { calls } = await target.ask({ on: false });
+    const counted = await trace.total('@');
+    check(`${way}, missed`, await trace.missed(), 0);
+    await target.ask({ on: true });
+    const report = await trace.detach();
+    await sleep(300);
+    const after = await target.ask({ on: false });
+    // Between two moments at which the loop stood still; and none too many while arming.
+    const exact =
+      check(`${way}, ${heap} MB, calls counted`, counted - had, calls - stopped.calls) &&
+      check(`${way}, ${heap} MB, no more than calls`, counted <= calls - before.calls, true);
+    return {
+      gap: Math.max(stopped.gaps[0], after.gaps[0]),
+      quietGap: quiet.gaps[0],
+      longest: report.longestPauseMs,
+      stops: report.pausesMs,
+      armed: trace.reports[0],
+      heapMb: after.heap / 1e6,
+      exact,
+    };
   } finally {
-    child.kill('SIGKILL');
+    await target.stop();
   }
 }
 
-const shown = (ms) => ms.toFixed(1).padStart(8);
-console.log(
-  `Stops of the main thread in ms, Node ${values.node === process.execPath ? process.version : values.node}`,
-);
-console.log('heap MB  functions  way      estimate  longest   ratio  stops');
-for (const [heapMb, functions] of CASES) {
-  for (const way of ['bind', 'edit']) {
-    // the quadratic part of a live edit takes the better part of a minute here: refused by any --max-pause
-    if (way === 'edit' && functions > 4000) continue;
-    const { estimate, longest, stops } = await measure(heapMb, functions, way);
-    console.log(
-      `${String(heapMb).padStart(7)}  ${String(functions).padStart(9)}  ${way.padEnd(6)} ${shown(estimate)} ${shown(longest)} ${(longest / estimate).toFixed(2).padStart(7)} ${String(stops).padStart(6)}`,
-    );
-  }
+const only = process.argv.slice(2).filter((arg) => !arg.startsWith('-'));
+for (const one of CASES) {
+  if (only.length > 0 && !only.includes(one.way)) continue;
+  if (quick && one.heap * one.functions > 100 * 20_000) continue;
+  const runs = [];
+  for (let i = 0; i < TIMES; i++) runs.push(await measure(one));
+  const of = (get) => runs.map(get);
+  const size =
+    one.functions === BUNDLE
+      ? ', a 2.5 MB script'
+      : one.functions > SMALL
+        ? `, ${one.functions} functions`
+        : '';
+  const exact = runs.every((run) => run.exact);
+  const gaps = of(({ gap }) => gap);
+  const armed = runs[0].armed;
+  row({
+    name: `longest stop, ${LIVE[one.way]}, ${one.heap} MB heap${size}`,
+    value: median(gaps),
+    unit: 'ms',
+    ...(one.limit === undefined ? {} : { limit: one.limit }),
+    spread: [Math.min(...gaps), Math.max(...gaps)],
+    exact,
+    note: `Trapline's own marks ${shown(median(of(({ longest }) => longest)))} ms, estimate ${shown(armed.estimateMs)} ms; without a tracer ${shown(median(of(({ quietGap }) => quietGap)))} ms${armed.way === one.way ? '' : `; ARMED BY ${armed.way}`}`,
+  });
+  if (one.way !== 'edit') continue;
+  const off = of(({ armed }) => (armed.pauseMs / armed.estimateMs - 1) * 100);
+  const middle = median(off);
+  row({
+    name: `a live edit's stop against its estimate, ${one.heap} MB heap${size}`,
+    value: Math.abs(middle),
+    unit: '%',
+    limit: 30,
+    spread: [Math.min(...off), Math.max(...off)],
+    exact,
+    note: `stopped ${of(({ armed }) => shown(armed.pauseMs)).join(', ')} ms, estimated ${of(({ armed }) => shown(armed.estimateMs)).join(', ')} ms`,
+  });
 }
+process.exit();

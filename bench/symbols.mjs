@@ -5,6 +5,7 @@
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
+import { row } from './lib/report.mjs';
 
 const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
 const from = process.env.TRAPLINE_DIST ?? path.join(root, 'dist');
@@ -23,7 +24,7 @@ function* files(folder) {
   }
 }
 
-const listed = process.argv.slice(2);
+const listed = process.argv.slice(2).filter((arg) => !arg.startsWith('-'));
 const scripts = [];
 for (const file of listed.length > 0 ? listed : files(path.join(root, 'node_modules'))) {
   const source = readFileSync(file, 'utf8');
@@ -75,4 +76,11 @@ console.log(
 if (listed.length === 0 && symbols.length < WANTED) {
   console.log(`only ${symbols.length} functions in node_modules; per function is what counts`);
 }
-if (symbols.length === 0) process.exitCode = 1;
+row({
+  name: 'functions listed, 50,000 of them',
+  value: (best / symbols.length) * WANTED,
+  unit: 'ms',
+  limit: 1000,
+  exact: symbols.length > 0 && lines.length > 0,
+  note: `${symbols.length.toLocaleString('en-US')} functions in ${mb} MB, best of 3`,
+});

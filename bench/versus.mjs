@@ -1,137 +1,107 @@
-// One question, "how often is each URL handled?", asked of a running process in four ways; each in a process of its own,
-// counts checked. What one call costs, and how that compares with the function unprobed.
+// One question, "how often is each URL handled?", asked of a running function in several ways, each in a process of its own, one
+// after the other and round again; every count is checked. What one call costs beyond the function unprobed, and how often
+// that is what Trapline's costs.
 //
-//   node bench/versus.mjs      needs dist/ (npm run build)
+//   node bench/versus.mjs [--quick]      needs dist/ (npm run build); bpftrace is compared with where it is, as root
 
-import { fork, spawn } from 'node:child_process';
 import path from 'node:path';
-import { fileURLToPath } from 'node:url';
 import WebSocket from 'ws';
+import { noBpftrace, uprobeRounds } from './lib/c-target.mjs';
+import { check, median, quick, row, shown } from './lib/report.mjs';
+import { registerArgs, root, startTarget, startTrace } from './lib/trace.mjs';
 
-const folder = path.dirname(fileURLToPath(import.meta.url));
-const cli = path.join(folder, '../dist/cli/main.js');
-const CALLS = 4_000_000;
-/** A breakpoint is so slow that it gets fewer calls. */
-const FEW = 20_000;
-const SLICES = 200;
-let failed = false;
+const file = path.join(root, 'bench/targets/handle.mjs');
+const TIMES = quick ? 1 : 3;
+const ROUNDS = quick ? 40 : 100;
+const CALLS = 10_000;
+const script = 'kprobe:handle.mjs:handle { @[str(arg0.url)] = count(); }';
 
-const plain = await inTarget((target) => ask(target, { calls: CALLS }));
-const wrapper = await inTarget(async (target) => {
-  const result = await ask(target, { calls: CALLS, wrapped: true });
-  check('wrapper', result.counts, CALLS, CALLS + 10_000);
-  return result;
-});
-const trapline = await inTarget(async (target) => {
-  const script = 'kprobe:question.mjs:handle { @[str(arg0.url)] = count(); }';
-  const child = spawn(process.execPath, [cli, '-v', '-f', 'json', '-p', String(target.pid), '-e', script]);
-  let [out, notes] = ['', ''];
-  child.stdout.on('data', (data) => (out += data));
-  await new Promise((resolve, reject) => {
-    child.stderr.on('data', (data) => {
-      notes += data;
-      if (/handle: \w+ \(/.test(notes)) resolve();
-    });
-    child.once('exit', () => reject(new Error(notes)));
-  });
-  const result = await ask(target, { calls: CALLS });
-  const exited = new Promise((resolve) => child.once('close', resolve));
-  child.kill('SIGINT');
-  await exited;
-  const map = out.split('\n').find((line) => line.startsWith('{"type": "map"'));
-  const way = /handle: (\w+) \(/.exec(notes)[1];
-  // The target calls its function now and then by itself, too.
-  check('trapline', Object.entries(JSON.parse(map).data['@']), CALLS, CALLS + 10_000);
-  return { ...result, way };
-});
-const breakpoint = await inTarget(
-  async (target) => {
-    const condition =
-      '(globalThis.__counts ??= new Map()).set(request.url, (globalThis.__counts.get(request.url) ?? 0) + 1) && false';
-    const inspector = await openInspector(target);
-    await inspector.send('Debugger.enable');
-    const line = 6;
-    const { locations } = await inspector.send('Debugger.setBreakpointByUrl', {
-      urlRegex: '.*/question\\.mjs$',
-      lineNumber: line,
-      condition,
-    });
-    if (locations.length !== 1) throw new Error('the breakpoint is not where it should be');
-    const result = await ask(target, { calls: FEW });
-    const { result: counts } = await inspector.send('Runtime.evaluate', {
-      expression: '[...globalThis.__counts]',
-      returnByValue: true,
-    });
-    check('breakpoint', counts.value, FEW, FEW + 10_000);
-    inspector.close();
-    return result;
-  },
-  ['--inspect=127.0.0.1:0'],
-);
-
-const rows = [
-  ['function, unprobed', plain, CALLS],
-  ['hand-written wrapper with a Map', wrapper, CALLS],
-  [`trapline, @[str(arg0.url)] = count() (${trapline.way})`, trapline, CALLS],
-  ['inspector breakpoint, condition with a Map', breakpoint, FEW],
-];
-const cost = ({ ms }, calls) => (ms * 1e6) / calls;
-const base = cost(plain, CALLS);
-const ours = cost(trapline, CALLS) - base;
-console.log(
-  `${''.padEnd(52)} ${'ns a call'.padStart(12)} ${'added'.padStart(12)} ${'to trapline'.padStart(12)}`,
-);
-for (const [name, result, calls] of rows) {
-  const own = cost(result, calls);
-  const added = own - base;
-  const ratio = result === plain ? '' : `${(added / ours).toFixed(2)} x`;
-  console.log(
-    `${name.padEnd(52)} ${own.toFixed(1).padStart(12)} ${added.toFixed(1).padStart(12)} ${ratio.padStart(12)}`,
-  );
-}
-process.exit(failed ? 1 : 0);
-
-function check(name, counts, least, most) {
-  const total = counts.reduce((sum, [, count]) => sum + Number(count), 0);
-  const quarter = counts.every(([, count]) => Number(count) >= least / 4);
-  if (counts.length === 4 && quarter && total >= least && total <= most) return;
-  console.log(`NOT EXACT: ${name}: ${JSON.stringify(counts)}, expected ${least / 4} each`);
-  failed = true;
-}
-
-async function inTarget(use, execArgv = ['--inspect-port=0']) {
-  const target = fork(path.join(folder, 'targets/question.mjs'), {
-    execArgv,
-    stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
-  });
-  let stderr = '';
-  target.stderr.on('data', (data) => (stderr += data));
-  target.inspectorUrl = () => /ws:\S+/.exec(stderr)?.[0];
-  process.once('exit', () => target.kill('SIGKILL'));
-  await message(target);
+/** A fresh process, warm and quiet; `use` gives ns of rounds. What the function costs unprobed is taken off. */
+async function inTarget(use, execArgv) {
+  const target = await startTarget(file, { execArgv });
   try {
-    await ask(target, { calls: 400_000 }); // warm
-    return await use(target);
+    await target.ask({ do: 'rounds', count: 50, calls: CALLS });
+    const plain = median((await target.ask({ do: 'rounds', count: ROUNDS, calls: CALLS })).ns);
+    return (await use(target)).map((ns) => ns - plain);
   } finally {
-    target.kill('SIGKILL');
+    await target.stop();
   }
 }
 
-async function ask(target, { calls, wrapped = false }) {
-  target.send({ calls, wrapped, slices: SLICES });
-  return await message(target);
+const settled = (ns) => ns.slice(Math.ceil(ns.length / 5));
+
+const ways = {
+  'a hand-written wrapper with a Map': () =>
+    inTarget(async (target) => {
+      const { ns, counts } = await target.ask({ do: 'byHand', count: ROUNDS, calls: CALLS });
+      check(
+        'wrapper',
+        counts.map(([, count]) => count).join(),
+        Array(4)
+          .fill((ROUNDS * CALLS) / 4)
+          .join(),
+      );
+      return settled(ns);
+    }),
+  'trapline, compiled in': () => inTarget((target) => traced(target, 'nop'), registerArgs),
+  'trapline, rebound': () => inTarget((target) => traced(target, 'bind')),
+  'trapline, edited': () => inTarget((target) => traced(target, 'edit')),
+  'trapline, breakpoint': () => inTarget((target) => traced(target, 'break')),
+  'inspector breakpoint, its condition counts in a Map': () =>
+    inTarget(byCondition, ['--inspect=127.0.0.1:0']),
+};
+
+async function traced(target, way) {
+  const few = way === 'break';
+  const trace = await startTrace(target.pid, script, { way });
+  await target.ask({ do: 'quiet', on: true });
+  const start = (await target.ask({ do: 'rounds', count: 0, calls: 0 })).total;
+  const had = await trace.total('@');
+  const request = few ? { count: 20, calls: 8, waitMs: 40 } : { count: ROUNDS, calls: CALLS };
+  const { ns, total } = await target.ask({ do: 'rounds', ...request });
+  check(way, (await trace.total('@')) - had, total - start);
+  await trace.detach();
+  return settled(ns);
 }
 
-function message(target) {
-  return new Promise((resolve) => target.once('message', resolve));
+async function byCondition(target) {
+  const condition =
+    '(globalThis.__counts ??= new Map()).set(request.url, (globalThis.__counts.get(request.url) ?? 0) + 1) && false';
+  await target.ask({ do: 'quiet', on: true });
+  const inspector = await openInspector(target);
+  await inspector.send('Debugger.enable');
+  const { result } = await inspector.send('Runtime.evaluate', { expression: '0' });
+  if (result.value !== 0) throw new Error('the inspector does not answer');
+  const { readFileSync } = await import('node:fs');
+  const lineNumber = readFileSync(file, 'utf8')
+    .split('\n')
+    .findIndex((line) => line.includes('return request.url.length + n'));
+  const { locations } = await inspector.send('Debugger.setBreakpointByUrl', {
+    urlRegex: '.*/handle\\.mjs$',
+    lineNumber,
+    condition,
+  });
+  if (locations.length !== 1) throw new Error('the breakpoint is not where it should be');
+  const { ns } = await target.ask({ do: 'rounds', count: 25, calls: 80 });
+  const counts = await inspector.send('Runtime.evaluate', {
+    expression: '[...globalThis.__counts].map(([, count]) => count).join()',
+    returnByValue: true,
+  });
+  check('condition', counts.result.value, Array(4).fill(500).join());
+  inspector.close();
+  return settled(ns);
 }
 
 async function openInspector(target) {
-  while (target.inspectorUrl() === undefined) await new Promise((resolve) => setTimeout(resolve, 20));
-  const socket = new WebSocket(target.inspectorUrl());
+  let url;
+  while (url === undefined) {
+    url = /ws:\S+/.exec(target.stderr())?.[0];
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  const socket = new WebSocket(url);
   await new Promise((resolve) => socket.once('open', resolve));
   const waiting = new Map();
-  let id = 0;
+  let last = 0;
   socket.on('message', (data) => {
     const { id, result, error } = JSON.parse(data);
     const call = waiting.get(id);
@@ -142,9 +112,46 @@ async function openInspector(target) {
   return {
     send: (method, params) =>
       new Promise((resolve, reject) => {
-        waiting.set(++id, { resolve, reject });
-        socket.send(JSON.stringify({ id, method, params }));
+        waiting.set(++last, { resolve, reject });
+        socket.send(JSON.stringify({ id: last, method, params }));
       }),
     close: () => socket.terminate(),
   };
 }
+
+const results = Object.fromEntries(Object.keys(ways).map((name) => [name, []]));
+for (let i = 0; i < TIMES; i++) {
+  for (const [name, run] of Object.entries(ways)) results[name].push(median(await run()));
+}
+const uprobe = "bpftrace's uprobe on a C function";
+const missing = noBpftrace();
+if (missing === undefined) {
+  const { plain, probed, out, made, warm } = await uprobeRounds(
+    '@[str(*(uint64*)arg0)] = count();',
+    20,
+    quick ? 1000 : 5000,
+  );
+  const counts = [...out.matchAll(/^@\[.*\]: (\d+)$/gm)].map(([, count]) => Number(count));
+  const least = made / 4;
+  // The calls that showed that it is attached come on top, where they were counted.
+  if (counts.length !== 4 || counts.some((count) => count < least || count > least + warm)) {
+    check(uprobe, counts.join(), Array(4).fill(least).join());
+  }
+  const base = median(plain);
+  results[uprobe] = [median(probed) - base];
+}
+
+// The least disturbed process of each.
+const ours = Math.min(...results['trapline, edited']);
+for (const [name, each] of Object.entries(results)) {
+  const least = Math.min(...each);
+  row({
+    name: `@[str(url)] = count() by ${name}`,
+    value: least,
+    unit: 'ns',
+    spread: [least, Math.max(...each)],
+    note: `${shown(least / ours)} × of trapline's edited function; every call counted`,
+  });
+}
+if (missing !== undefined) row({ name: uprobe, note: `skipped: ${missing}` });
+process.exit();

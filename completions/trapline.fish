@@ -1,7 +1,7 @@
 # fish completion for trapline; made from src/cli/options.ts by `npm run generate`
 complete -c trapline -s e -l execute -x -d 'The program, instead of a script file'
 complete -c trapline -s p -l pid -x -a '(pgrep -x node 2>/dev/null)' -d 'Trace this running Node.js process'
-complete -c trapline -s c -l command -x -a '(__fish_complete_command)' -d 'Start this command (node app.js), trace it as soon as what the script names is loaded, end with it'
+complete -c trapline -s c -l command -x -a '(__fish_complete_command)' -d 'Start this command (node app.js), trace its first Node process from the first instruction, end with it'
 complete -c trapline -s l -l list -d 'List the probes that match a pattern (kprobe:server.js:*) instead of tracing'
 complete -c trapline -s o -l output -r -F -d 'Write data to this file instead of standard output'
 complete -c trapline -s f -l format -x -a 'text json' -d 'Form of the data: text, or one JSON object a line'
@@ -10,7 +10,7 @@ complete -c trapline -l max-pause -x -d 'The longest stop of the process that ar
 complete -c trapline -l maxactive -x -d 'Calls of one function that return probes follow at the same time'
 complete -c trapline -l unsafe -d 'Allow what can change the process: nothing does yet'
 complete -c trapline -s d -l debug -x -a 'ast maps codegen verifier wasm all' -d 'Show a stage of compilation instead of tracing'
-complete -c trapline -l dry-run -d 'Compile and verify against the process, load nothing'
+complete -c trapline -l dry-run -d 'Compile and verify, load nothing'
 complete -c trapline -l info -d 'Show what this machine, and with -p the process, can do'
 complete -c trapline -s v -l verbose -d 'Say how each probe was armed, its estimated and measured pause, and what detaching restored'
 complete -c trapline -s h -l help -d 'Show this help'

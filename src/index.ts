@@ -1,4 +1,20 @@
 /** The library: `import { trace } from 'trapline'`. */
+export {
+  disableKprobe,
+  disableKretprobe,
+  enableKprobe,
+  enableKretprobe,
+  registerKprobe,
+  registerKprobes,
+  registerKretprobe,
+  registerKretprobes,
+  SelfArch,
+  selfKprobes,
+  unregisterKprobe,
+  unregisterKprobes,
+  unregisterKretprobe,
+  unregisterKretprobes,
+} from './arch/v8/self.ts';
 export type { ArmReport, ArmWay, FunctionSymbol } from './arch/v8/types.ts';
 export {
   type Target,
@@ -9,6 +25,7 @@ export {
   trace,
 } from './cli/run.ts';
 export { formatDiagnostic, type Position, TraplineError } from './errors.ts';
+export * from './kernel/kprobes/index.ts';
 export { type CompiledScript, compileScript } from './lang/index.ts';
 export {
   JsonPrinter,

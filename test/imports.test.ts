@@ -41,7 +41,12 @@ const LAYERS: readonly Layer[] = [
   },
   {
     name: 'agent-protocol',
-    folders: ['src/agent/protocol.ts', 'src/agent/agent-main.ts', 'src/agent/inject/config.ts'],
+    folders: [
+      'src/agent/protocol.ts',
+      'src/agent/launch-protocol.ts',
+      'src/agent/agent-main.ts',
+      'src/agent/inject/config.ts',
+    ],
     imports: [],
     types: ['kernel', 'bpf', 'agent-protocol'],
     packages: [],

@@ -1,4 +1,4 @@
-import { listFunctions, SymbolIndex } from '../arch/v8/match.ts';
+import { fileFilter, listFunctions, SymbolIndex } from '../arch/v8/match.ts';
 import { TraplineError } from '../errors.ts';
 import { didYouMean } from '../lang/similar.ts';
 import type { TraceSession } from '../target/session.ts';
@@ -24,7 +24,7 @@ export async function listProbes(
       hint: didYouMean(name, [...FUNCTION_PROBES, 'BEGIN', 'END', 'interval', 'profile']),
     });
   }
-  const index = new SymbolIndex(await session.functions(), { cwd: session.info.cwd });
+  const index = new SymbolIndex(await session.functions(fileFilter(target)), { cwd: session.info.cwd });
   return [...lines, ...types.flatMap((type) => listFunctions(index, target, type, verbose))];
 }
 

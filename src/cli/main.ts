@@ -9,6 +9,7 @@ import { helpText } from './help.ts';
 import { machineInfo, processInfo } from './info.ts';
 import { listProbes } from './list.ts';
 import { type CommandLine, flagName, parseCommandLine } from './options.ts';
+import { compileFor, parseText } from './pipeline.ts';
 import { armLine, armWarning, detachLines } from './reports.ts';
 import { type Target, type Tracing, trace } from './run.ts';
 import { standardSinks } from './sinks.ts';
@@ -78,6 +79,11 @@ function runningOf(line: CommandLine): { readonly pids: readonly number[] } {
 }
 
 async function run(line: CommandLine, program: Program): Promise<number> {
+  if (line.dryRun && line.pids.length === 0 && line.command === undefined) {
+    // No process to look at: the script alone is checked.
+    compileFor(parseText(program), undefined);
+    return 0;
+  }
   const target = targetOf(line);
   let tracing: Tracing | undefined;
   let readerGone = false;

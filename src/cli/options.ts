@@ -48,7 +48,7 @@ export const OPTIONS = [
     completion: 'command',
     group: 'What to trace',
     description:
-      'Start this command (`node app.js`), trace it as soon as what the script names is loaded, end with it.',
+      'Start this command (`node app.js`), trace its first Node process from the first instruction, end with it.',
   },
   {
     name: 'list',
@@ -114,7 +114,7 @@ export const OPTIONS = [
   {
     name: 'dry-run',
     group: 'Looking inside',
-    description: 'Compile and verify against the process, load nothing.',
+    description: 'Compile and verify, load nothing; against the process, if there is one.',
   },
   {
     name: 'info',

@@ -2,7 +2,7 @@ import type { SymbolIndex } from '../arch/v8/match.ts';
 import { BpfError, type VerifiedProgram, verifyProgram } from '../bpf/index.ts';
 import { TraplineError } from '../errors.ts';
 import { kprobeProgram } from '../kernel/trace/bpf-trace.ts';
-import type { Script } from '../lang/ast.ts';
+import { type Script, walkProbe } from '../lang/ast.ts';
 import {
   type AttachPoint,
   attachPoints,
@@ -23,6 +23,10 @@ export interface ScriptText {
   readonly ast: Script;
   /** Some probe names a function, so the process's symbols are needed. */
   readonly needsSymbols: boolean;
+  /** What probes on functions name, behind the probe type. */
+  readonly targets: readonly string[];
+  /** Some probe is on the end of a call. */
+  readonly wantsEnds: boolean;
   /** Attach points that name no function: BEGIN, END, interval, profile. */
   readonly otherProbes: number;
 }
@@ -36,8 +40,11 @@ export function parseText(options: {
   const { script: source, file = 'stdin', params = [] } = options;
   const ast = parseScript(source, file);
   const points = attachPoints(ast, params);
-  const otherProbes = points.filter(({ type }) => !isFunctionProbe(type)).length;
-  return { source, file, params, ast, needsSymbols: otherProbes < points.length, otherProbes };
+  const targets = points.filter(({ type }) => isFunctionProbe(type)).map(({ target }) => target);
+  const otherProbes = points.length - targets.length;
+  const wantsEnds = points.some(({ type }) => isFunctionProbe(type) && type !== 'kprobe');
+  const needsSymbols = targets.length > 0;
+  return { source, file, params, ast, needsSymbols, targets, wantsEnds, otherProbes };
 }
 
 /** Compiles a script for the functions of one process, and verifies every program. Throws before anything is loaded. */
@@ -49,7 +56,7 @@ export function compileFor(
   return { script, programs: verifyScript(script) };
 }
 
-/** Compiles only, with the intermediate results. Without an index, probes on functions match nothing. */
+/** Compiles only, with the intermediate results. Without an index, as if every function that a probe names were there. */
 export function compileText(text: ScriptText, index: SymbolIndex | undefined): Compilation {
   const resolver: ProbeResolver = {
     resolve: (point) => (isFunctionProbe(point.type) ? resolvePoint(text, point, index) : []),
@@ -81,12 +88,12 @@ export function verifyScript(script: CompiledScript, logLevel: 0 | 1 | 2 = 0): V
 }
 
 function resolvePoint(
-  { file }: ScriptText,
+  { file, ast }: ScriptText,
   point: AttachPoint,
   index: SymbolIndex | undefined,
 ): readonly ProbeTarget[] {
-  // Without a process, for -d: as if one function of that name were there.
-  if (index === undefined) return [{ name: point.target, params: [] }];
+  // Without a process, for -d and --dry-run: as if one function of that name were there.
+  if (index === undefined) return [{ name: point.target, params: parametersNamed(ast) }];
   try {
     return index.match(point.target);
   } catch (error) {
@@ -99,6 +106,18 @@ function resolvePoint(
       cause: error,
     });
   }
+}
+
+/** Every NAME of args.NAME in a script: the parameters that a function nobody has seen must have. */
+function parametersNamed({ probes }: Script): string[] {
+  const names = new Set<string>();
+  for (const probe of probes) {
+    walkProbe(probe, (expr) => {
+      if (expr.kind === 'member' && expr.object.kind === 'ident' && expr.object.name === 'args')
+        names.add(expr.name);
+    });
+  }
+  return [...names];
 }
 
 /** A script position as an error's. */

@@ -1,10 +1,14 @@
+import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { getSystemErrorName } from 'node:util';
+import { fileFilter, isLineTarget } from '../arch/v8/match.ts';
 import type { ArmReport } from '../arch/v8/types.ts';
 import { formatDiagnostic, TraplineError } from '../errors.ts';
 import { type Printer, printedMap, type RawMapEntry, type RecordEvent } from '../output/index.ts';
+import type { HeldProcess, LaunchedCommand } from '../target/launch.ts';
+import { findFiles } from '../target/launch-files.ts';
 import type { ArmOptions, DetachReport, ProcessInfo } from '../target/session.ts';
-import { type StartedCommand, startCommand } from './command.ts';
+import { startCommand } from './command.ts';
 import { connect } from './connect.ts';
 import { parseText, positionIn, type ScriptText } from './pipeline.ts';
 import { EventRelay, Tracee } from './tracee.ts';
@@ -67,6 +71,8 @@ export interface Tracing {
 
 /** So long a command may take until what the script names is loaded. */
 const COMMAND_LOAD_MS = 10_000;
+/** So long it may take to end after its last listener of `exit`. */
+const LAST_MS = 2000;
 /** How often maps are copied, for the case that the process ends. */
 const KEEP_MAPS_MS = 500;
 /** Refusals that may pass: nothing matches yet, or the process does not answer yet. */
@@ -103,7 +109,9 @@ class Run {
   /** Events are dropped between exit() and END. */
   #deaf = false;
   #leaving = false;
-  #command: StartedCommand | undefined;
+  #command: LaunchedCommand | undefined;
+  /** It waits behind its last listener of `exit`. */
+  #commandEnds = false;
   #ending = false;
   #firstOnly = false;
   #wake: (() => void) | undefined;
@@ -137,10 +145,12 @@ class Run {
       const probes = this.#tracees.reduce((sum, tracee) => sum + tracee.probeCount, 0);
       if (this.#options.dryRun !== true) {
         await this.#start(probes);
+        this.#command?.go();
         this.#setAttached.resolve();
         this.#observer.attached?.();
         await this.#untilStopped();
         if (!this.#leaving) await this.#end();
+        await this.#letGo();
       } else this.#setAttached.resolve();
       detached.push(...(await this.#detach()));
       await this.#command?.end();
@@ -163,13 +173,30 @@ class Run {
     const { target } = this.#options;
     if ('pids' in target) return await this.#prepare(text, target);
     this.#command = await startCommand(target.command);
-    const { pid, hasExited } = this.#command;
-    void this.#command.exited.then(() => this.stop());
-    // What the script names is loaded a little later than the process begins.
+    const { exited, exiting, hasExited } = this.#command;
+    void exited.then(() => this.stop());
+    void exiting.then(() => {
+      this.#commandEnds = true;
+      this.stop();
+    });
+    const held = await this.#command.held(COMMAND_LOAD_MS);
+    if (held === undefined) {
+      if (hasExited()) throw new TraplineError('ESRCH', '-c: the command ended before it could be traced');
+      throw new TraplineError('ENOTNODE', '-c: the command started no Node.js process');
+    }
+    const pids = [held.pid];
+    const files = this.#filesOf(text, held);
+    await held.prepare(files ?? [], text.wantsEnds);
+    if (files !== undefined) return await this.#prepare(text, { pids });
+    // What the script names cannot be known before it is loaded: as soon as possible then.
+    this.#observer.warning?.(
+      'WARNING: -c: what the script names is not found before it is loaded: calls until then are not counted',
+    );
+    this.#command.go();
     const until = performance.now() + COMMAND_LOAD_MS;
     for (;;) {
       try {
-        return await this.#prepare(text, { pids: [pid] });
+        return await this.#prepare(text, { pids });
       } catch (error) {
         if (hasExited()) throw new TraplineError('ESRCH', '-c: the command ended before it could be traced');
         const early = error instanceof TraplineError && NOT_YET.has(error.code);
@@ -177,6 +204,21 @@ class Run {
       }
       await sleep(50);
     }
+  }
+
+  /** Files with the functions that a script names; undefined where sites in files cannot be all that it needs. */
+  #filesOf(text: ScriptText, { cwd, main }: HeldProcess): readonly string[] | undefined {
+    const { arm = 'auto' } = this.#options;
+    if (!text.needsSymbols) return [];
+    if ((arm !== 'auto' && arm !== 'nop') || text.targets.some(isLineTarget)) return undefined;
+    const roots = main === undefined ? [cwd] : [cwd, dirname(main)];
+    const files = new Set<string>();
+    for (const target of text.targets) {
+      const found = findFiles(roots, fileFilter(target));
+      if (found.length === 0) return undefined;
+      for (const file of found) files.add(file);
+    }
+    return [...files];
   }
 
   async #prepare(text: ScriptText, target: { readonly pids: readonly number[] }): Promise<void> {
@@ -224,7 +266,8 @@ class Run {
       onWarning: (message) => this.#observer.warning?.(message),
       onGone: (reason) => {
         this.#gone.add(tracee);
-        this.#observer.gone?.(pid, reason);
+        // a command that has come to its end is no news
+        if (!this.#commandEnds) this.#observer.gone?.(pid, reason);
         if (this.#gone.size === this.#tracees.length) this.stop();
       },
     };
@@ -291,6 +334,16 @@ class Run {
     while (this.#busy !== undefined) await this.#busy;
   }
 
+  /** A command that waits at its exit goes on, and has gone then. */
+  async #letGo(): Promise<void> {
+    if (this.#command === undefined) return;
+    this.#command.letGo();
+    if (!this.#commandEnds) return;
+    await Promise.race([this.#command.exited, sleep(LAST_MS, undefined, { ref: false })]);
+    // what its end tells comes with the next turns
+    await sleep(1);
+  }
+
   async #detach(): Promise<DetachReport[]> {
     const reports: DetachReport[] = [];
     for (const tracee of this.#alive()) {
@@ -352,7 +405,7 @@ class Run {
         this.#printer.value(event.value);
         break;
       case 'error':
-        this.#warnAt(tracee, event.position, 'a run-time check failed');
+        this.#warnAt(tracee, event.position, event.message);
         break;
       case 'unknown':
         this.#observer.warning?.(`a record has the unknown action ${event.action}`);

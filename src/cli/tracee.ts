@@ -1,6 +1,7 @@
-import { functionName, SymbolIndex, shownPath, type TargetMatch } from '../arch/v8/match.ts';
+import { fileFilter, functionName, SymbolIndex, shownPath, type TargetMatch } from '../arch/v8/match.ts';
 import type { ArmReport } from '../arch/v8/types.ts';
 import type { VerifiedProgram } from '../bpf/index.ts';
+import { TraplineError } from '../errors.ts';
 import type { AttachPoint, CompiledScript, ScriptProgram } from '../lang/script.ts';
 import { type DecodeContext, type RawMapEntry, RecordDecoder, type RecordEvent } from '../output/index.ts';
 import type { ArmOptions, AttachRequest, SessionEvents, TraceSession } from '../target/session.ts';
@@ -45,12 +46,21 @@ export class Tracee {
 
   /** Compiles and verifies a script against the functions of a process. Nothing of the process is changed. */
   static async prepare(session: TraceSession, text: ScriptText): Promise<Tracee> {
-    let index: SymbolIndex | undefined;
-    if (text.needsSymbols) {
-      index = new SymbolIndex(await session.functions(), { cwd: session.info.cwd });
+    const { cwd } = session.info;
+    const prepared = (index: SymbolIndex | undefined): Tracee => {
+      const { script, programs } = compileFor(text, index);
+      return new Tracee(session, script, programs, index, text.otherProbes);
+    };
+    if (!text.needsSymbols) return prepared(undefined);
+    const filters = text.targets.map(fileFilter);
+    const wanted = (path: string): boolean => filters.some((filter) => filter(path));
+    try {
+      return prepared(new SymbolIndex(await session.functions(wanted), { cwd }));
+    } catch (error) {
+      if (!(error instanceof TraplineError) || error.code !== 'ENOENT') throw error;
+      // all of them, for what the hint proposes
+      return prepared(new SymbolIndex(await session.functions(), { cwd }));
     }
-    const { script, programs } = compileFor(text, index);
-    return new Tracee(session, script, programs, index, text.otherProbes);
   }
 
   /** Probes as the user counts them: functions and lines matched, and the others one each. */

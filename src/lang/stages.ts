@@ -139,7 +139,7 @@ export function dumpCodegen({ script, notes }: Compilation): string {
     );
   }
   for (const [index, { keys }] of script.paths.entries()) {
-    if (index > 0) parts.push(`; path ${index} ${keys.map((key) => JSON.stringify(key)).join(' ')}`);
+    if (keys.length > 0) parts.push(`; path ${index} ${keys.map((key) => JSON.stringify(key)).join(' ')}`);
   }
   return `${parts.join('\n')}\n`;
 }

@@ -27,7 +27,10 @@ export function printedMap(
   { top = 0, div = 0 }: MapPrintOptions = {},
 ): PrintedMap {
   const divisor = BigInt(div === 0 ? 1 : div);
-  const rows = joinEntries(map, entries).map(({ key, values, context }) => {
+  const joined = joinEntries(map, entries).filter(
+    ({ values }) => map.key.length > 0 || wasHit(map.value, values),
+  );
+  const rows = joined.map(({ key, values, context }) => {
     const { value, order } = mergeValue(map.value, values, context, divisor);
     return { key, value, order };
   });
@@ -67,6 +70,25 @@ function joinEntries(map: ScriptMap, entries: readonly RawMapEntry[]): JoinedEnt
     }
   }
   return all;
+}
+
+/**
+ * Whether a keyless aggregation was hit. It exists from the beginning, but bpftrace shows a count alone as 0: the others have no
+ * entry yet there. (A sum of 0 cannot be told from none and is shown.)
+ */
+function wasHit({ kind }: MapValueType, values: readonly Uint8Array[]): boolean {
+  switch (kind) {
+    case 'avg':
+    case 'stats':
+    case 'min':
+    case 'max':
+      return values.some((cell) => viewOf(cell).getBigUint64(8, true) !== 0n);
+    case 'hist':
+    case 'lhist':
+      return values.some((cell) => cell.some((byte) => byte !== 0));
+    default:
+      return true;
+  }
 }
 
 interface Merged {

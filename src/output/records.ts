@@ -13,7 +13,7 @@ export type RecordEvent =
   | { readonly kind: 'clear' | 'zero'; readonly map: number }
   | { readonly kind: 'exit'; readonly code: number }
   /** A run-time error at one of the script's positions. */
-  | { readonly kind: 'error'; readonly position: number }
+  | { readonly kind: 'error'; readonly position: number; readonly message: string }
   /** An action number that the script does not have. */
   | { readonly kind: 'unknown'; readonly action: number };
 
@@ -59,7 +59,11 @@ export class RecordDecoder {
       case 'exit':
         return { kind: 'exit', code: Number(BigInt.asIntN(32, record.getBigInt64(8, true))) };
       case 'error':
-        return { kind: 'error', position: action.position };
+        return {
+          kind: 'error',
+          position: action.position,
+          message: action.message ?? 'a check failed at run time',
+        };
       default:
         return { kind: 'unknown', action: index };
     }

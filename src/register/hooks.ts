@@ -3,7 +3,7 @@ import Module, { createRequire } from 'node:module';
 import { extname } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import type { OwnRegistry } from './registry.ts';
-import type { Transform } from './transform.ts';
+import type { EagerFiles, Transform } from './transform.ts';
 
 type Compile = (this: unknown, content: unknown, filename: unknown, ...rest: unknown[]) => unknown;
 
@@ -65,9 +65,9 @@ export function hookModules(registry: OwnRegistry, transform: Transform): boolea
 }
 
 /** ES modules on Node 20: hooks in a thread of their own (loader.ts). */
-export function hookModulesFromThread(): void {
+export function hookModulesFromThread(eager: EagerFiles | undefined): void {
   const loader = new URL(`./loader${extname(new URL(import.meta.url).pathname)}`, import.meta.url);
-  Module.register(loader, pathToFileURL('./'));
+  Module.register(loader, { parentURL: pathToFileURL('./'), data: eager });
 }
 
 export function moduleText({ source }: LoadResult): string | undefined {

@@ -4,6 +4,7 @@
  */
 import { stripNops } from '../arch/v8/instrument-nop.ts';
 import { canHook, hookCommonJs, hookModules, hookModulesFromThread } from './hooks.ts';
+import { prepareFiles, takeLaunch } from './launch.ts';
 import { createRegistry } from './registry.ts';
 import { patchToString } from './to-string.ts';
 import { createTransform } from './transform.ts';
@@ -16,8 +17,14 @@ if (!Object.hasOwn(globalThis, SITES) && canHook()) {
   Object.defineProperty(globalThis, SITES, hidden);
   // What an attaching tracer looks for
   Object.defineProperty(globalThis, Symbol.for('trapline.register'), hidden);
-  const transform = createTransform(process.env);
+  const launch = await takeLaunch();
+  const eager = launch?.order;
+  const transform = createTransform(process.env, eager);
   patchToString();
   hookCommonJs(registry, transform);
-  if (!hookModules(registry, transform)) hookModulesFromThread();
+  if (!hookModules(registry, transform)) hookModulesFromThread(eager);
+  if (launch !== undefined) {
+    prepareFiles(registry, transform, launch.order.files);
+    await launch.ready();
+  }
 }

@@ -3,14 +3,19 @@
  * module in a cycle run before its first statement: so it is defined by a module that it imports first.
  */
 import { moduleText } from './hooks.ts';
-import { createTransform } from './transform.ts';
+import { createTransform, type EagerFiles } from './transform.ts';
 
 interface LoadResult {
   format?: string | null;
   source?: string | ArrayBuffer | NodeJS.TypedArray | null;
 }
 
-const transform = createTransform(process.env);
+let transform = createTransform(process.env);
+
+/** `data` is what index.ts hands over. */
+export function initialize(eager: EagerFiles | undefined): void {
+  transform = createTransform(process.env, eager);
+}
 
 export async function load(
   url: string,

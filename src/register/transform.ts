@@ -16,18 +16,29 @@ export type Transform = (url: string, source: string, isModule: boolean) => Tran
 /** Functions shorter than this keep no site: measured on the TypeScript compiler (bench/compiled-in.mjs). */
 const MIN_LENGTH = 100;
 
+/** Files in which every function is to get a site, whatever the environment says of the others. */
+export interface EagerFiles {
+  readonly files: readonly string[];
+  /** And one that tells the ends of calls. */
+  readonly ends: boolean;
+}
+
 /**
  * Reads TRAPLINE_INCLUDE, TRAPLINE_EXCLUDE (globs for path ends, comma-separated), TRAPLINE_MIN_LENGTH, TRAPLINE_ENDS (`all`)
  * and TRAPLINE_CACHE. The function it returns never throws.
  */
-export function createTransform(env: NodeJS.ProcessEnv): Transform {
+export function createTransform(env: NodeJS.ProcessEnv, eager?: EagerFiles): Transform {
   const wanted = pathFilter(env['TRAPLINE_INCLUDE'], env['TRAPLINE_EXCLUDE']);
-  const minLength = Number(env['TRAPLINE_MIN_LENGTH'] ?? MIN_LENGTH) || 0;
-  const allEnds = env['TRAPLINE_ENDS'] === 'all';
+  const usualLength = Number(env['TRAPLINE_MIN_LENGTH'] ?? MIN_LENGTH) || 0;
+  const usualEnds = env['TRAPLINE_ENDS'] === 'all';
   const cache = openCache(env['TRAPLINE_CACHE']);
+  const eagerFiles = new Set(eager?.files);
   return (url, source, isModule) => {
     const path = scriptPath(url);
-    if (blacklistReason(path) !== undefined || !wanted(path)) return undefined;
+    const isEager = eagerFiles.has(path);
+    if (blacklistReason(path) !== undefined || (!isEager && !wanted(path))) return undefined;
+    const minLength = isEager ? 0 : usualLength;
+    const allEnds = usualEnds || (isEager && eager?.ends === true);
     try {
       const key = hashOf(url, source, String(isModule), String(minLength), String(allEnds));
       const gate = `$tl${key.slice(0, 12)}`;

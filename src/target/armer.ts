@@ -6,9 +6,17 @@
 import type { SiteEvent, SiteSpec } from '../agent/protocol.ts';
 import type { ArmedNotice, ArmItem, BindItem, EditItem, Location } from '../agent/worker/requests.ts';
 import { type Candidate, type Plan, planSite } from '../arch/v8/arm.ts';
-import { BREAK_LIMIT, deoptimizeMs, NEXT_HIT_MS, type TargetCost } from '../arch/v8/arm-cost.ts';
+import {
+  BREAK_LIMIT,
+  calibrate,
+  deoptimizeMs,
+  hitMs,
+  NEXT_HIT_MS,
+  type TargetCost,
+} from '../arch/v8/arm-cost.ts';
 import { changedTexts, type InstrumentEdit, instrument } from '../arch/v8/instrument.ts';
 import { lineSite } from '../arch/v8/instrument-line.ts';
+import { type FittedEdit, fitLiveEdit, lostTexts } from '../arch/v8/live-edit-fit.ts';
 import { LineTable } from '../arch/v8/symbols-lines.ts';
 import type { ArmReport, ArmWay, FunctionSymbol } from '../arch/v8/types.ts';
 import { TraplineError } from '../errors.ts';
@@ -31,15 +39,20 @@ const WINDOW_BUDGET_MS = 10;
 const WINDOW_HITS = 50;
 /** Throwing optimized code away is part of every binding below this. */
 const CHEAP_DEOPTIMIZE_MS = 50;
-/** The worker's slice for breakpoint probes (BREAK_SLICE_MS there). */
-const SLICE_MS = 250;
 /** When a breakpoint probe is tried to be optimized, in ms after it was armed, and every time again (kick_kprobe_optimizer). */
 const OPTIMIZE_MS = [1000, 3000, 10_000, 30_000];
 
 interface PlannedEdit {
   readonly item: EditItem;
   readonly edited: EditedScript;
+  /** Indexes of the functions that V8 would lose by this edit. */
+  readonly lost: ReadonlySet<number>;
 }
+
+/** How often a group of sites whose edit V8 refuses is halved: each try may stop the process. */
+const HALVINGS = 2;
+/** How long may be looked for sites of one script that V8 can follow together. */
+const PLAN_MS = 3000;
 
 interface Job {
   readonly site: ArmSite;
@@ -63,13 +76,22 @@ interface Job {
   readonly deoptimize: BindItem['deoptimize'];
   /** How often an optimization was tried. */
   tries: number;
+  /** V8's live edit loses it, whatever else is edited. */
+  unfit: boolean;
 }
 
 /** A script's text as it is now, and the sites in it. */
 interface EditedScript {
   readonly text: string;
+  /** Texts by which it goes back, ending with the original one. */
+  readonly back: readonly string[];
   readonly jobs: ReadonlyMap<number, Job>;
 }
+
+/** V8's number of the main context: the first one that is made. Hooks are globals of this one only. */
+const MAIN_CONTEXT = 1;
+
+const LOST = "V8's live edit cannot follow the change: its text is dense, or its line long";
 
 export class Armer {
   readonly #connection: AgentConnection;
@@ -83,6 +105,7 @@ export class Armer {
   readonly #edits = new Map<string, EditedScript>();
   readonly #lines = new Map<string, { text: string; table: LineTable }>();
   #work: Promise<unknown> = Promise.resolve();
+  #planUntil = 0;
 
   constructor(
     connection: AgentConnection,
@@ -150,8 +173,7 @@ export class Armer {
   }
 
   async #target(): Promise<TargetCost> {
-    const { heapBytes, debuggerEnabled } = await this.#connection.request('cost');
-    return { heapBytes, debuggerEnabled };
+    return calibrate(await this.#connection.request('cost'));
   }
 
   #plan(site: ArmSite, options: ArmOptions, target: TargetCost): Job {
@@ -160,6 +182,12 @@ export class Armer {
     if (script === undefined)
       throw new TraplineError('EINVAL', `${site.spec.name}: its script is not loaded any more`);
     const { info, source, symbols } = script;
+    if (isDebuggable(symbol) && info.executionContextId !== MAIN_CONTEXT) {
+      const message = `${site.spec.name} cannot be armed: it runs in a context of its own (vm.createContext)`;
+      throw new TraplineError('EARM', message, {
+        hint: 'functions of vm.runInThisContext and of modules can be probed',
+      });
+    }
     const plan = planSite(
       { symbol, line: line !== undefined, events },
       {
@@ -191,6 +219,7 @@ export class Armer {
       rateLimit: undefined,
       deoptimize: this.#deoptimize(deoptimizeMs(target), options.maxPauseMs),
       tries: 0,
+      unfit: false,
     };
     const allowed = candidates.filter(({ estimateMs }) => estimateMs <= options.maxPauseMs);
     for (const { way: dear, estimateMs } of candidates) {
@@ -228,7 +257,10 @@ export class Armer {
       }
       const done = new Set<Job>();
       // edits first: where breakpoints go depends on the text
-      for (const group of edits.values()) for (const job of await this.#edit(group)) done.add(job);
+      for (const group of edits.values()) {
+        this.#planUntil = performance.now() + PLAN_MS;
+        for (const job of await this.#edit(group)) done.add(job);
+      }
       const items: ArmItem[] = [];
       for (const job of others) {
         try {
@@ -236,6 +268,11 @@ export class Armer {
         } catch (error) {
           this.#reject(job, error);
         }
+      }
+      // what the agent tells of a binding may come before its answer
+      for (const { kind, site } of items.flatMap((item) => (item.kind === 'edit' ? [] : [item]))) {
+        const job = this.#jobs.get(site);
+        if (kind === 'bind' && job !== undefined) job.bound = true;
       }
       const results = items.length === 0 ? [] : await this.#connection.request('arm', { items });
       for (const { kind, sites, ok, pauseMs, reason } of results) {
@@ -248,7 +285,10 @@ export class Armer {
             job.bound = kind === 'bind';
             job.broken = kind === 'break';
             if (job.broken) this.#kickOptimizer(job);
-          } else this.#reject(job, new Error(reason));
+          } else {
+            if (kind === 'bind') job.bound = false;
+            this.#reject(job, new Error(reason));
+          }
         }
       }
       pending = pending.filter((job) => !done.has(job) && !failed.includes(job));
@@ -256,15 +296,27 @@ export class Armer {
     return failed;
   }
 
-  /** Returns the jobs that are armed then. */
-  async #edit(group: readonly Job[]): Promise<readonly Job[]> {
-    const planned = this.#editItem(this.#withWaiting(group));
+  /**
+   * Returns the jobs that are armed then. V8 says `Ok` to an edit that reaches nothing: functions that it would lose are not
+   * edited together with the others, and one that it loses even alone is refused before anything stops.
+   */
+  async #edit(group: readonly Job[], halvings = HALVINGS): Promise<readonly Job[]> {
+    const jobs = this.#withWaiting(group);
+    const planned = this.#editItem(jobs);
     if (planned === undefined) return [];
-    const { item, edited } = planned;
+    const { item, edited, lost } = planned;
+    if (lost.size > 0)
+      return await this.#editApart(
+        jobs.filter(({ armed }) => armed !== undefined),
+        group,
+        lost,
+      );
     const [result] = await this.#connection.request('arm', { items: [item] });
     if (result === undefined || !result.ok) {
-      for (const job of group) this.#reject(job, new Error(result?.reason ?? 'no answer'));
-      this.#retryAlone(group);
+      const left = group.filter(({ armed }) => armed !== undefined);
+      // one function that cannot be edited now refuses the whole edit
+      if (left.length > 1 && halvings > 0) return await this.#editHalves(left, halvings - 1);
+      for (const job of left) this.#reject(job, new Error(result?.reason ?? 'no answer'));
       return [];
     }
     this.#edits.set(item.scriptId, edited);
@@ -275,7 +327,48 @@ export class Armer {
       job.rateLimit = undefined;
       job.armed = job.editCandidate;
     }
+    await this.#breakAgain(item.scriptId);
     return group.filter(({ site }) => edited.jobs.has(site.spec.site));
+  }
+
+  /** The edit took all breakpoints of its script away: those that are no part of it go to where their place is now. */
+  async #breakAgain(scriptId: string): Promise<void> {
+    for (const job of this.#jobs.values()) {
+      if (!job.broken || job.script.info.scriptId !== scriptId) continue;
+      const [set] = await this.#connection.request('arm', { items: [this.#item(job, 'break')] });
+      if (set?.ok === true) continue;
+      job.broken = false;
+      this.#reject(job, new Error(set?.reason ?? 'no answer'));
+      this.#report(this.#reportOf(job));
+    }
+  }
+
+  /** First those that V8 can follow together, then the others. */
+  async #editApart(
+    jobs: readonly Job[],
+    group: readonly Job[],
+    lost: ReadonlySet<number>,
+  ): Promise<readonly Job[]> {
+    const isLost = (job: Job): boolean => lost.has(job.site.symbol.index);
+    const wanted = group.filter((job) => jobs.includes(job));
+    if (wanted.length <= 1 || performance.now() > this.#planUntil) {
+      for (const job of wanted) {
+        job.unfit = true;
+        this.#reject(job, new Error(LOST));
+      }
+      return [];
+    }
+    const good = wanted.filter((job) => !isLost(job));
+    const bad = wanted.filter(isLost);
+    if (good.length === 0 || bad.length === 0) return await this.#editHalves(wanted, HALVINGS);
+    const done = await this.#edit(good);
+    return [...done, ...(await this.#edit(bad))];
+  }
+
+  async #editHalves(group: readonly Job[], halvings: number): Promise<readonly Job[]> {
+    const middle = group.length >> 1;
+    const done = await this.#edit(group.slice(0, middle), halvings);
+    return [...done, ...(await this.#edit(group.slice(middle), halvings))];
   }
 
   /** A breakpoint that stands where a live edit was refused for the moment becomes one as soon as V8 lets it. */
@@ -284,6 +377,7 @@ export class Armer {
     if (
       options.way !== 'auto' ||
       editCandidate === undefined ||
+      job.unfit ||
       editCandidate.estimateMs > options.maxPauseMs
     )
       return;
@@ -306,13 +400,6 @@ export class Armer {
         .catch(() => undefined);
     }, delay);
     timer.unref();
-  }
-
-  /** One function that cannot be edited now refuses the whole edit: those that have no other way try again without. */
-  #retryAlone(group: readonly Job[]): void {
-    const alone = group.filter(({ candidates }) => candidates.length === 0);
-    if (alone.length === group.length) return;
-    for (const job of alone) if (job.editCandidate !== undefined) job.candidates = [job.editCandidate];
   }
 
   #reject(job: Job, error: unknown): void {
@@ -355,6 +442,7 @@ export class Armer {
           target: binding,
           args: argumentText(symbol),
           isGenerator: symbol.isGenerator,
+          ends: site.events.some((event) => event !== 'entry'),
           window,
           deoptimize: job.deoptimize,
           verify: this.#foldsBindings && !symbol.isGenerator,
@@ -364,8 +452,8 @@ export class Armer {
       case 'break': {
         const at = this.#location(script, symbol, this.#offset(job));
         job.rateLimit = BREAK_LIMIT;
-        const most = Math.round((BREAK_LIMIT * SLICE_MS) / 1000);
-        return { kind: 'break', site: number, at, args: argumentText(symbol), most };
+        const firstMs = hitMs(script.source);
+        return { kind: 'break', site: number, at, args: argumentText(symbol), firstMs, nextMs: NEXT_HIT_MS };
       }
       case 'nop': {
         const ends = site.events.some((event) => event !== 'entry');
@@ -416,7 +504,18 @@ export class Armer {
         all.delete(site);
       }
     }
-    const result = instrument(script.source, edits, { prefix: this.#prefix }, isModule);
+    const rough = instrument(script.source, edits, { prefix: this.#prefix }, isModule);
+    const now = this.#edits.get(scriptId);
+    const from = now?.text ?? script.source;
+    const indexes = edits.map(({ symbol }) => symbol.index);
+    let fit: FittedEdit;
+    try {
+      fit = fitLiveEdit(script.info, script.source, from, rough.source, indexes);
+    } catch (error) {
+      for (const job of jobs) this.#reject(job, error);
+      return undefined;
+    }
+    const result = { ...rough, source: fit.source };
     for (const { site, reason } of result.refused) {
       const job = all.get(site);
       all.delete(site);
@@ -427,6 +526,8 @@ export class Armer {
       if (job !== undefined) job.note = note;
     }
     if (!jobs.some(({ site }) => all.has(site.spec.site))) return undefined;
+    const direct = now === undefined || lostTexts(script.info, fit.source, script.source).size === 0;
+    const back = direct ? [script.source] : [now.text, ...now.back];
     const item: EditItem = {
       kind: 'edit',
       scriptId,
@@ -434,16 +535,18 @@ export class Armer {
       replaces: [...all].filter(([, job]) => job.bound || job.broken).map(([site]) => site),
       original: script.source,
       edited: result.source,
+      back,
       texts: changedTexts(result, script.source),
     };
-    return { item, edited: { text: result.source, jobs: all } };
+    return { item, edited: { text: result.source, back, jobs: all }, lost: fit.lost };
   }
 
   /** Bindings of a script that wait for their breakpoint, which an edit of the script takes away: they are edited too. */
   #withWaiting(jobs: readonly Job[]): Job[] {
     const all = new Set(jobs);
     for (const job of this.#jobs.values()) {
-      if (((job.bound && !job.settled) || job.broken) && job.script === jobs[0]?.script) all.add(job);
+      const waits = (job.bound && !job.settled) || job.broken;
+      if (waits && !job.unfit && job.script === jobs[0]?.script) all.add(job);
     }
     return [...all];
   }
@@ -454,14 +557,14 @@ export class Armer {
     if (job === undefined) return;
     job.pauseMs = Math.max(job.pauseMs, notice.pauseMs);
     if (notice.state === 'limited') {
-      job.note = `about ${notice.missed} hits missed: limited to ${job.rateLimit} a second`;
+      job.note = `about ${notice.missed} hits missed: all breakpoint probes together are limited to ${job.rateLimit} a second`;
       this.#report(this.#reportOf(job));
       return;
     }
     if (!job.bound) return;
     job.settled = notice.state === 'settled' || notice.state === 'failed';
     if (notice.state === 'failed') {
-      job.bound = false;
+      // its breakpoint counts until the next way replaces it
       this.#reject(job, new Error(notice.reason ?? 'no reason given'));
       void this.#escalate(job);
       return;
@@ -491,6 +594,7 @@ export class Armer {
       return;
     }
     job.armed = before;
+    if (before?.way !== 'bind') job.bound = false;
     if (before?.way !== 'bind') return this.#report(this.#reportOf(job));
     // the answer to this is one more notice, with the final count
     job.note = `calls come past its binding; not edited: ${job.failures.join('; ')}`;

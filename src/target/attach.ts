@@ -11,7 +11,8 @@ import { TraplineError } from '../errors.ts';
 import { agentTexts } from './agent-text.ts';
 import { CdpClient } from './cdp.ts';
 import { AgentConnection } from './connection.ts';
-import { openInspector } from './inspector-port.ts';
+import { guardInspector } from './guard.ts';
+import { closePort, type OpenInspector, openInspector } from './inspector-port.ts';
 import { identify } from './process.ts';
 import { RemoteSession } from './remote-session.ts';
 import type { SessionEvents, TraceSession } from './session.ts';
@@ -37,19 +38,27 @@ export async function attach(
   };
   const identity = await identify(pid);
   step('identify');
-  const inspector = await openInspector(identity);
-  step('open inspector');
-  const client = await CdpClient.connect(inspector.url);
-  const config = makeConfig(!inspector.wasOpen);
-  let injected: InjectResult;
+  const guard = guardInspector(pid);
+  let inspector: OpenInspector;
+  let config: InjectConfig;
+  let injected: Injected;
   try {
-    injected = await injectThrough(client, config, pid);
-  } catch (error) {
-    if (!inspector.wasOpen) await closePort(client);
-    await client.close();
-    throw error;
+    inspector = await openInspector(identity, (seen) => guard.begin(seen));
+    step('open inspector');
+    const client = await CdpClient.connect(inspector.url);
+    config = makeConfig(!inspector.wasOpen);
+    try {
+      injected = await injectThrough(client, config, pid);
+    } catch (error) {
+      if (!inspector.wasOpen) await closePort(client);
+      throw error;
+    } finally {
+      await client.close();
+    }
+  } finally {
+    // the agent closes the port itself from here on
+    guard.end();
   }
-  await client.close();
   step('inject');
   const connection = await AgentConnection.open(reach(pid, injected.socket), AGENT_START_MS, () =>
     isAlive(pid),
@@ -105,12 +114,6 @@ async function injectThrough(client: CdpClient, config: InjectConfig, pid: numbe
   if (result === undefined) throw new TraplineError('EINJECT', `process ${pid} did not answer`);
   if (!result.ok) throw new TraplineError(result.code, result.message, { hint: result.hint });
   return result;
-}
-
-/** When there is no agent to close the port: from a timer, so that this client has left by then. */
-async function closePort(client: CdpClient): Promise<void> {
-  const expression = "setTimeout(()=>process.getBuiltinModule?.('inspector').close(),50).unref?.();void 0";
-  await client.send('Runtime.evaluate', { expression, silent: true }).catch(() => undefined);
 }
 
 /** Folders of processes that were killed together with their tracer, beside the one that was just made. */

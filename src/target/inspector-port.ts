@@ -6,6 +6,7 @@
 import http from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { TraplineError } from '../errors.ts';
+import type { CdpClient } from './cdp.ts';
 import { awaitSignalHandler, type Identity } from './process.ts';
 import {
   type ListeningSocket,
@@ -27,8 +28,14 @@ export interface OpenInspector {
   readonly wasOpen: boolean;
 }
 
-/** Errors: ESRCH, ESIGUSR1, EADDRINUSE. */
-export async function openInspector(target: Identity): Promise<OpenInspector> {
+/**
+ * `beforeSignal` is called with the sockets that the process listens on, when SIGUSR1 is about to be sent.
+ * Errors: ESRCH, ESIGUSR1, EADDRINUSE.
+ */
+export async function openInspector(
+  target: Identity,
+  beforeSignal: (seen: readonly string[]) => void = () => {},
+): Promise<OpenInspector> {
   if (process.platform !== 'linux') return await openElsewhere(target);
   const { pid, inspector } = target;
   const before = processListeners(pid);
@@ -37,8 +44,9 @@ export async function openInspector(target: Identity): Promise<OpenInspector> {
   if (open !== undefined) return { url: open, wasOpen: true };
   if (inspector.port !== 0) await awaitPort(target);
   await awaitSignalHandler(pid);
-  signal(pid);
   const seen = new Set(before.map((socket) => socket.inode));
+  beforeSignal([...seen]);
+  signal(pid);
   const deadline = Date.now() + OPEN_MS;
   while (Date.now() < deadline) {
     const fresh = processListeners(pid).filter((socket) => !seen.has(socket.inode));
@@ -101,6 +109,17 @@ function refuseHeldPort(target: Identity): void {
       hint: 'close that inspector, or start the process to be traced with --inspect-port=0',
     },
   );
+}
+
+/** An inspector that a process opened since it listened on those sockets. */
+export async function openedSince(pid: number, seen: ReadonlySet<string>): Promise<string | undefined> {
+  return await firstInspector(processListeners(pid).filter((socket) => !seen.has(socket.inode)));
+}
+
+/** Has a process close its inspector's port: from a timer, so that this client has left by then. */
+export async function closePort(client: CdpClient): Promise<void> {
+  const expression = "setTimeout(()=>process.getBuiltinModule?.('inspector').close(),50).unref?.();void 0";
+  await client.send('Runtime.evaluate', { expression, silent: true }).catch(() => undefined);
 }
 
 async function firstInspector(sockets: readonly ListeningSocket[]): Promise<string | undefined> {

@@ -60,7 +60,11 @@ const refuse = (code: string, message: string, hint?: string): never => {
 export async function identify(pid: number): Promise<Identity> {
   if (!Number.isSafeInteger(pid) || pid <= 0) refuse('ESRCH', `${pid} is not a process ID`);
   if (pid === process.pid) {
-    refuse('ESELF', 'a process cannot attach to itself by PID', 'use selfSession() of the library');
+    refuse(
+      'ESELF',
+      'a process cannot attach to itself by PID',
+      'registerKprobe() of the library probes the own process: docs/kprobes.md',
+    );
   }
   return process.platform === 'linux' ? await identifyLinux(pid) : identifyElsewhere(pid);
 }

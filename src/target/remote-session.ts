@@ -19,7 +19,15 @@ import type {
   SessionEvents,
   TraceSession,
 } from './session.ts';
-import { dropLeftovers, isListed, TextSpace } from './text-space.ts';
+import {
+  dropLeftovers,
+  isListed,
+  isWanted,
+  mapMentions,
+  scriptPath,
+  TextSpace,
+  type Wanted,
+} from './text-space.ts';
 
 const NCPU = 2;
 
@@ -86,7 +94,12 @@ export class RemoteSession implements TraceSession {
     if (this.#detached === undefined) this.#events.onGone(reason);
   }
 
-  functions(): Promise<readonly FunctionSymbol[]> {
+  functions(wanted?: (path: string) => boolean): Promise<readonly FunctionSymbol[]> {
+    if (wanted !== undefined) {
+      // a pattern may be anchored at what users see
+      const { cwd } = this.info;
+      return this.#list((path) => wanted(path) || wanted(shownPath(path, cwd)));
+    }
     this.#functions ??= this.#list().catch((error) => {
       this.#functions = undefined;
       throw error;
@@ -95,7 +108,7 @@ export class RemoteSession implements TraceSession {
   }
 
   /** From the files that trapline/register prepared, when it prepared all; no debugger is needed then. */
-  async #listPrepared(): Promise<readonly FunctionSymbol[] | undefined> {
+  async #listPrepared(wanted: Wanted): Promise<readonly FunctionSymbol[] | undefined> {
     if (!this.info.prepared) return undefined;
     const { pid } = this.info;
     if (procEnv(pid, 'TRAPLINE_INCLUDE') !== undefined || procEnv(pid, 'TRAPLINE_EXCLUDE') !== undefined)
@@ -104,6 +117,9 @@ export class RemoteSession implements TraceSession {
     if (scripts === undefined) return undefined;
     const symbols: FunctionSymbol[] = [];
     for (const { url, forms } of scripts) {
+      // what a source map says is in the text: scripts with one cannot be told from their path
+      const path = scriptPath(url);
+      if (!wanted(path) && !mapMentions(path, wanted)) continue;
       const script = this.#text.addPrepared(url, forms.length);
       if (script === undefined) return undefined;
       for (const symbol of script.symbols) symbols.push(symbol);
@@ -111,14 +127,13 @@ export class RemoteSession implements TraceSession {
     return symbols;
   }
 
-  async #list(): Promise<readonly FunctionSymbol[]> {
-    const prepared = await this.#listPrepared();
+  async #list(wanted: Wanted = () => true): Promise<readonly FunctionSymbol[]> {
+    const prepared = await this.#listPrepared(wanted);
     if (prepared !== undefined) return prepared;
-    const scripts = (await this.#connection.request('scripts')).filter(isListed);
-    const sources = await Promise.all(
-      scripts.map(({ scriptId }) => this.#connection.request('source', { scriptId })),
+    const scripts = (await this.#connection.request('scripts')).filter(
+      (script) => isListed(script) && isWanted(script, wanted),
     );
-    const texts = sources.map(({ source }) => source);
+    const texts = await Promise.all(scripts.map((script) => this.#source(script.scriptId)));
     const live = dropLeftovers(scripts, texts);
     const symbols: FunctionSymbol[] = [];
     for (const [index, info] of scripts.entries()) {
@@ -126,6 +141,12 @@ export class RemoteSession implements TraceSession {
       for (const symbol of this.#text.add(info, texts[index] ?? '').symbols) symbols.push(symbol);
     }
     return symbols;
+  }
+
+  async #source(scriptId: string): Promise<string> {
+    const known = this.#text.get(scriptId);
+    if (known !== undefined) return known.source;
+    return (await this.#connection.request('source', { scriptId })).source;
   }
 
   async load(spec: LoadSpec): Promise<void> {
@@ -237,6 +258,7 @@ export class RemoteSession implements TraceSession {
   }
 
   async disable(): Promise<void> {
+    await this.#connection.request('stopTimers');
     const sites = Array.from({ length: this.#nextSite - 1 }, (_, index) => index + 1);
     if (sites.length > 0) await this.#connection.request('disable', { sites });
   }

@@ -71,7 +71,11 @@ export interface SessionEvents {
 /** A session with one traced process. Every method rejects with a TraplineError. */
 export interface TraceSession {
   readonly info: ProcessInfo;
-  functions(): Promise<readonly FunctionSymbol[]>;
+  /**
+   * Functions of the scripts that are loaded; with `wanted`, of those only whose path, as V8 or a source map has it, it says
+   * yes to. The others are not even fetched.
+   */
+  functions(wanted?: (path: string) => boolean): Promise<readonly FunctionSymbol[]>;
   load(spec: LoadSpec): Promise<void>;
   attach(requests: readonly AttachRequest[], options: ArmOptions): Promise<readonly ArmReport[]>;
   /** Runs a program on the agent's worker thread (BEGIN, END). */

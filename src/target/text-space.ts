@@ -2,7 +2,7 @@
 
 import { readFileSync } from 'node:fs';
 import { loadScriptMap, originalSymbols, type ScriptMap } from '../arch/v8/sourcemap.ts';
-import { scanFunctions } from '../arch/v8/symbols.ts';
+import { scanCached } from '../arch/v8/symbols-cache.ts';
 import { scriptPath } from '../arch/v8/symbols-path.ts';
 import type { FunctionSymbol, ScriptInfo } from '../arch/v8/types.ts';
 
@@ -50,24 +50,61 @@ export class TextSpace {
       executionContextId: 1,
       hash: '',
     };
-    if (scanFunctions(info, source, 0n).symbols.length !== functions) return undefined;
-    return this.add(info, source);
+    const script = this.#scan(info, source);
+    // as V8 numbers them: before a source map leaves some out
+    if (script.functions !== functions) return undefined;
+    return this.#keep(script);
   }
 
   /** Scans a script once; its address stays the same for the session. */
   add(info: ScriptInfo, source: string): LoadedScript {
     const known = this.#scripts.get(info.scriptId);
     if (known !== undefined) return known;
-    const base = this.#next;
-    const size = BigInt(Math.max(1, source.length));
-    this.#next += ((size + TEXT_ALIGN - 1n) / TEXT_ALIGN) * TEXT_ALIGN;
-    const scanned = scanFunctions(info, source, base);
+    return this.#keep(this.#scan(info, source));
+  }
+
+  #scan(info: ScriptInfo, source: string): LoadedScript & { readonly functions: number } {
+    const scanned = scanCached(info, source, this.#next);
     const map = loadScriptMap(info, source, readText);
     const symbols = map === undefined ? scanned.symbols : originalSymbols(scanned, source, map);
-    const script = { info, source, map, symbols, failure: scanned.failure };
-    this.#scripts.set(info.scriptId, script);
+    return { info, source, map, symbols, failure: scanned.failure, functions: scanned.symbols.length };
+  }
+
+  /** Takes the address space that the script was scanned for. */
+  #keep(script: LoadedScript): LoadedScript {
+    const size = BigInt(Math.max(1, script.source.length));
+    this.#next += ((size + TEXT_ALIGN - 1n) / TEXT_ALIGN) * TEXT_ALIGN;
+    this.#scripts.set(script.info.scriptId, script);
     return script;
   }
+}
+
+/** Says which files matter, by their path. */
+export type Wanted = (path: string) => boolean;
+
+/** Whether a script, or one of the files that it was made of, is wanted. Its text is not needed for that. */
+export function isWanted(info: ScriptInfo, wanted: Wanted): boolean {
+  if (wanted(scriptPath(info.url))) return true;
+  if (info.sourceMapURL === '') return false;
+  return loadScriptMap(info, '', readText)?.files.some(wanted) ?? false;
+}
+
+const MAP_COMMENT = '//# sourceMappingURL=';
+
+/** The same for a script that is known by its file. */
+export function mapMentions(path: string, wanted: Wanted): boolean {
+  const source = readText(path);
+  if (source?.includes(MAP_COMMENT) !== true) return false;
+  const info = {
+    scriptId: '',
+    url: path,
+    isModule: false,
+    length: 0,
+    sourceMapURL: '',
+    executionContextId: 1,
+    hash: '',
+  };
+  return loadScriptMap(info, source, readText)?.files.some(wanted) ?? false;
 }
 
 function readText(path: string): string | undefined {

@@ -433,6 +433,43 @@ describe('helpers and kfuncs', () => {
     expect(both((b) => b.kcall(3).exit())).toBe(2n ** 52n + 1n);
   });
 
+  test('leading zeros in place of a call: nothing is imported, the verifier knows the range', () => {
+    const kfuncs = [{ id: 4, name: 'k_clz', args: ['u64'], result: 's32', inline: 'clz64' }] as const;
+    const m = machine([], { kfuncs });
+    for (const value of [
+      0n,
+      1n,
+      2n,
+      3n,
+      255n,
+      256n,
+      (1n << 32n) - 1n,
+      1n << 32n,
+      1n << 63n,
+      (1n << 64n) - 1n,
+    ]) {
+      // The result is an index into the stack: 65 bytes of it.
+      const program = m.verify((b) => {
+        for (let at = -72; at < 0; at += 8) b.st(8, R10, at, 0);
+        b.lddw(R1, value).kcall(4).mov(R2, R10).add(R2, -65).add(R2, R0).st(1, R2, 0, 7).exit();
+      });
+      const expected = value === 0n ? 64n : BigInt(64 - value.toString(2).length);
+      expect(m.jit(program).run64(0n, 0n)).toBe(expected);
+      expect(m.interpret(program, 0n)).toBe(expected);
+      expect(
+        WebAssembly.Module.imports(
+          new WebAssembly.Module(jitProgram(program, m.layout).wasm as Uint8Array<ArrayBuffer>),
+        ).map((i) => i.name),
+      ).not.toContain('k_clz');
+    }
+    expect(() =>
+      m.verify((b) => {
+        for (let at = -64; at < 0; at += 8) b.st(8, R10, at, 0);
+        b.ldx(8, R1, R1, 0).kcall(4).mov(R2, R10).add(R2, -64).add(R2, R0).st(1, R2, 0, 7).exit();
+      }),
+    ).toThrow(/stack/);
+  });
+
   test('bpf_for_each_map_elem: every entry, early end, deleting, values of this CPU', () => {
     const specs: MapSpec[] = [
       { name: 'h', type: 'hash', keySize: 8, valueSize: 8, maxEntries: 8 },

@@ -68,7 +68,7 @@ test('the listing, under the statements it came from', () => {
   29: (95) exit
 
 ; map 0 @: percpu_array, key 4, value 8, 1 entries
-; map 1 ring: ringbuf, key 0, value 0, 1048576 entries
+; map 1 ring: ringbuf, key 0, value 0, 8388608 entries
 `);
 });
 

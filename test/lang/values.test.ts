@@ -107,11 +107,104 @@ describe('bare values are what the application has, not what a register holds', 
     live.agent.dispose();
   });
 
+  test('what has no length, no bytes or no text is 0 or "", and told with its place', () => {
+    const live = new Live(
+      'kprobe:f { @len[len(arg0)] = count(); @sum = sum(len(arg0.x)); print(buf(arg0, 4)); print(str(arg0)); }',
+    );
+    const f = live.probe((..._: unknown[]) => undefined);
+    for (const value of [{}, null, 1.5, new Proxy([], {})]) f(value);
+    expect(live.map('@len')).toEqual([['0', '4']]);
+    expect(live.map('@sum')).toEqual([['', '0']]);
+    const places = live.agent.faults().map(([path, errno, count]) => {
+      const { line, column } = live.script.positions[live.script.paths[path]!.position]!;
+      return `${line}:${column} ${errno} ${count}`;
+    });
+    expect(places).toEqual(['1:21 14 4', '1:54 14 4', '1:74 14 4', '1:95 14 2']);
+    live.agent.dispose();
+  });
+
+  test('strings and objects are no numbers', () => {
+    const live = new Live(
+      'kprobe:f { @sum = sum(arg0); @h[arg0 > 100] = count(); $v = arg0; @plus[$v + 1] = count(); if (arg0 == arg1) { @same = count(); } printf("%d %d", arg0, arg2 ? arg0 : 7); @i[id(arg0) == id(arg1)] = count(); }',
+    );
+    const f = live.probe((..._: unknown[]) => undefined);
+    const object = {};
+    for (const value of ['500', object, [], 2n ** 80n, Symbol('s'), 250]) f(value, value, true);
+    f(object, {}, false);
+    expect(live.map('@sum')).toEqual([['', '250']]);
+    expect(live.map('@h')).toEqual([
+      ['1', '1'],
+      ['0', '6'],
+    ]);
+    expect(live.map('@plus')).toEqual([
+      ['251', '1'],
+      ['1', '6'],
+    ]);
+    expect(live.map('@same')).toEqual([['', '6']]);
+    expect(live.map('@i')).toEqual([
+      ['0', '1'],
+      ['1', '6'],
+    ]);
+    expect(live.printed()).toEqual(['0 0', '0 0', '0 0', '0 0', '0 0', '250 250', '0 7']);
+    live.agent.dispose();
+  });
+
+  test('what is no number equals none', () => {
+    const live = new Live(
+      'kprobe:f { @eq[arg0 == 0, 0 == arg0, arg0 != 0, arg0.x == 7, arg0 == arg1 + 0] = count(); } kprobe:f { $v = arg0; @v[$v == 0, $v != 5] = count(); }',
+    );
+    const f = live.probe((..._: unknown[]) => undefined);
+    for (const value of [{ x: 7 }, 'x', null, 0, 5]) f(value, 0);
+    expect(live.map('@eq')).toEqual(
+      [
+        ['0,0,1,0,0', '2'],
+        ['0,0,1,1,0', '1'],
+        ['1,1,0,0,1', '2'],
+      ].sort((a, b) => Number(a[1]) - Number(b[1]) || (a[0]! < b[0]! ? -1 : 1)),
+    );
+    expect(live.map('@v').sort()).toEqual([
+      ['0,0', '1'],
+      ['0,1', '2'],
+      ['1,1', '2'],
+    ]);
+    live.agent.dispose();
+  });
+
+  test('a string ends at its first NUL; a copy has all of it', () => {
+    const live = new Live('kprobe:f { @s[str(arg0)] = count(); @v[arg0] = count(); }');
+    const f = live.probe((..._: unknown[]) => undefined);
+    const texts = [
+      '',
+      '\0nul',
+      '\0',
+      'abc',
+      'abc\0def',
+      'abcd\0',
+      'abcd',
+      'abcde\0\u00e9x',
+      'abcde',
+      '\u00e9\0x',
+      '\u00e9',
+      'abcdefg\0hijklmnop',
+    ];
+    for (const text of texts) f(text);
+    expect(live.map('@s').sort()).toEqual([
+      ['', '3'],
+      ['abc', '2'],
+      ['abcd', '2'],
+      ['abcde', '2'],
+      ['abcdefg', '1'],
+      ['\u00e9', '2'],
+    ]);
+    expect(live.map('@v').length).toBe(texts.length);
+    live.agent.dispose();
+  });
+
   test('outside of a hit a reference is nothing', () => {
     const live = new Live('kprobe:f { print(arg0); }');
     live.agent.run(0);
     expect(live.printed()).toEqual(['undefined']);
-    expect(live.agent.faults()).toEqual([[0, 116, 1]]);
+    expect(live.agent.faults()).toEqual([[1, 116, 1]]);
     live.agent.dispose();
   });
 });

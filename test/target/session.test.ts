@@ -165,8 +165,8 @@ describe('breakpoint probes', () => {
     await target.call('declaration', 20_000);
     await until('it is told', () => events.armed.some(({ note }) => note?.includes('hits missed')));
     const [counted = 0] = await readCounts(session);
-    // one slice's worth, and what came before the breakpoint was gone
-    expect(counted).toBeGreaterThanOrEqual(Math.floor(limit / 4));
+    // one slice's worth but for what the first hit took, and what came before the breakpoint was gone
+    expect(counted).toBeGreaterThanOrEqual(Math.floor(limit / 8));
     expect(counted).toBeLessThan(20_000);
     // it is back
     await target.call('declaration', 5);

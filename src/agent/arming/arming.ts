@@ -67,6 +67,10 @@ export interface BindStatus {
 const CONSTANT_HITS = 2000;
 const ESCAPE_HITS = 2000;
 
+/** Time that breakpoint probes, all together, may take of each slice. */
+const BREAK_SLICE_MS = 250;
+const BREAK_BUDGET_MS = 25;
+
 /** What a walk may cost the main thread. */
 const WALK = { objects: 50_000, depth: 8, ms: 8 } as const;
 const EXPORTS = { objects: 20_000, depth: 1, ms: 4 } as const;
@@ -152,26 +156,37 @@ export class Arming {
     }
   }
 
-  /** A breakpoint probe: its entry programs run in the condition, up to `most` hits in every `sliceMs`. */
-  expectBreak(site: number, most: number, sliceMs: number): void {
-    this.#breaks.set(site, { most, sliceMs, since: 0, hits: 0 });
+  /** A breakpoint probe: its entry programs run in the condition, as long as the slice's budget lasts. */
+  expectBreak(site: number, firstMs: number, nextMs: number): void {
+    this.#breaks.set(site, { firstMs, nextMs, known: false, hits: 0 });
   }
 
-  /** Milliseconds in which the hits of the last slice came. */
-  breakMs(site: number): number {
-    const { since = 0 } = this.#breaks.get(site) ?? {};
-    return this.#now() - since;
+  #slice = { since: 0, spentMs: 0, told: false };
+
+  /** Hits of the slice by site, and how long it has lasted. */
+  breakSlice(): BreakSlice {
+    const { since, spentMs } = this.#slice;
+    const hits: [number, number][] = [];
+    for (const [site, state] of this.#breaks) if (state.hits > 0) hits.push([site, state.hits]);
+    return { tookMs: this.#now() - since, spentMs, hits };
+  }
+
+  newBreakSlice(): void {
+    this.#slice = { since: this.#now(), spentMs: 0, told: false };
+    for (const state of this.#breaks.values()) state.hits = 0;
   }
 
   #passBreak(site: number, state: Breakpoint, self: unknown, args: () => unknown[]): void {
-    const now = this.#now();
-    if (now - state.since > state.sliceMs) {
-      state.since = now;
-      state.hits = 0;
-    }
+    // passed once more before V8 has come to switch breakpoints off: the programs run all the same
+    if (!this.#slice.told && this.#now() - this.#slice.since > BREAK_SLICE_MS) this.newBreakSlice();
+    const slice = this.#slice;
     state.hits++;
+    slice.spentMs += state.known ? state.nextMs : state.firstMs;
+    state.known = true;
     this.#entry(site, self, args);
-    if (state.hits === state.most) this.#notify({ site, state: 'limit' }, true);
+    if (slice.told || slice.spentMs < BREAK_BUDGET_MS) return;
+    slice.told = true;
+    this.#notify({ site, state: 'limit' }, true);
   }
 
   #hook(
@@ -197,7 +212,10 @@ export class Arming {
     // (a generator passes at its first next(), which says of one call only that it was made)
     if (state === 'waiting' || (!bound.item.isGenerator && (state !== 'bound' || calls === bound.last))) {
       if (state === 'bound') bound.escaped++;
-      this.#entry(site, self, args);
+      // the call that replaces the binding began before the probe was in place: for programs that want to see its end it is
+      // none, since half of it would leave behind what its entry noted
+      const begins = state === 'waiting' && (bound.state as string) !== 'missed';
+      if (!(begins && bound.item.ends)) this.#entry(site, self, args);
     }
     bound.last = this.#count(site);
     if (state === 'waiting') {
@@ -205,6 +223,9 @@ export class Arming {
     } else if (state === 'const') {
       // counted here until the constant is replaced, unless that would hold the application up for too long
       if (bound.hits === CONSTANT_HITS) this.#notify({ site, state: 'drop' }, true);
+    } else if (state === 'missed') {
+      // counted here until something else is in place
+      if (bound.hits === ESCAPE_HITS) this.#notify({ site, state: 'drop' }, true);
     } else if (bound.hits >= bound.item.window && !bound.told) {
       bound.told = true;
       // calls that escape go on being counted here until something better is in place
@@ -444,6 +465,29 @@ export class Arming {
     return true;
   }
 
+  /**
+   * A text that could not be set back goes on calling its hooks: these stay, and do nothing. Not configurable, so that the
+   * agent's end does not take them along.
+   */
+  keepHooks(sites: readonly number[]): void {
+    const inert: Record<string, unknown> = {
+      e: () => 0,
+      r: (_: unknown, value: unknown) => value,
+      t: () => undefined,
+      s: () => undefined,
+    };
+    for (const site of sites) {
+      for (const letter of Reflect.ownKeys(inert) as string[]) {
+        Reflect.defineProperty(globalThis, `${this.#agent.prefix}${site}${letter}`, {
+          value: inert[letter],
+          writable: false,
+          enumerable: false,
+          configurable: false,
+        });
+      }
+    }
+  }
+
   /** Puts back everything of some sites, newest first; constants are the worker's to restore before. */
   undo(sites: readonly number[]): number {
     let count = 0;
@@ -463,10 +507,17 @@ export class Arming {
 }
 
 interface Breakpoint {
-  readonly most: number;
-  readonly sliceMs: number;
-  since: number;
+  readonly firstMs: number;
+  readonly nextMs: number;
+  /** It was hit before. */
+  known: boolean;
   hits: number;
+}
+
+export interface BreakSlice {
+  readonly tookMs: number;
+  readonly spentMs: number;
+  readonly hits: readonly (readonly [site: number, hits: number])[];
 }
 
 /** Of src/register/registry.ts, as far as arming needs it. */

@@ -9,11 +9,11 @@ export const MAX_ROPE = 1 << 18;
 
 export interface StringWriter {
   /**
-   * Writes `text` at `dst` as UTF-8 with a NUL, cut at a whole character to fit `size`, and zero-fills the rest.
+   * Writes `text` at `dst` as UTF-8 with a NUL, cut at a NUL of its own and at a whole character to fit `size`, and zero-fills the rest.
    * Lone surrogates become U+FFFD. Returns bytes written with the NUL.
    */
   writeString(dst: number, size: number, text: string): number;
-  /** As writeString() without the NUL. */
+  /** As writeString() without the NUL; those of the text are kept. */
   writeBytes(dst: number, size: number, text: string): number;
   zero(dst: number, size: number): void;
 }
@@ -52,12 +52,12 @@ export function createStringWriter(i32: Int32Array, u8: Uint8Array): StringWrite
   }
 
   /** From unit `from` on and byte `at` on; returns the byte after the last. */
-  function writeTail(at: number, end: number, text: string, from: number): number {
+  function writeTail(at: number, end: number, text: string, from: number, isString: boolean): number {
     const length = text.length;
     for (let i = from; i < length; i++) {
       let code = charCodeAt(text, i);
       if (code < 0x80) {
-        if (at >= end) return at;
+        if (at >= end || (code === 0 && isString)) return at;
         u8[at++] = code;
       } else if (code < 0x800) {
         if (at + 2 > end) return at;
@@ -88,7 +88,7 @@ export function createStringWriter(i32: Int32Array, u8: Uint8Array): StringWrite
   }
 
   /** Room is `limit - dst` bytes; everything up to `end` is zeroed behind the text. Four ASCII characters a store. */
-  function write(dst: number, limit: number, end: number, text: string): number {
+  function write(dst: number, limit: number, end: number, text: string, isString: boolean): number {
     const length = text.length;
     const room = limit - dst;
     const n = length < room ? length : room;
@@ -102,7 +102,10 @@ export function createStringWriter(i32: Int32Array, u8: Uint8Array): StringWrite
         const c = charCodeAt(text, i + 2);
         const d = charCodeAt(text, i + 3);
         if ((a | b | c | d) >= 0x80) break;
-        i32[w++] = a | (b << 8) | (c << 16) | (d << 24);
+        const four = a | (b << 8) | (c << 16) | (d << 24);
+        // Borrows from a byte that is 0.
+        if (((four - 0x01010101) & 0x80808080) !== 0) break;
+        i32[w++] = four;
         i += 4;
       }
     }
@@ -110,9 +113,10 @@ export function createStringWriter(i32: Int32Array, u8: Uint8Array): StringWrite
     while (i < n) {
       const code = charCodeAt(text, i);
       if (code >= 0x80) {
-        at = writeTail(at, limit, text, i);
+        at = writeTail(at, limit, text, i, isString);
         break;
       }
+      if (code === 0 && isString) break;
       u8[at++] = code;
       i++;
     }
@@ -121,8 +125,8 @@ export function createStringWriter(i32: Int32Array, u8: Uint8Array): StringWrite
   }
 
   return {
-    writeString: (dst, size, text) => write(dst, dst + size - 1, dst + size, text) + 1,
-    writeBytes: (dst, size, text) => write(dst, dst + size, dst + size, text),
+    writeString: (dst, size, text) => write(dst, dst + size - 1, dst + size, text, true) + 1,
+    writeBytes: (dst, size, text) => write(dst, dst + size, dst + size, text, false),
     zero,
   };
 }

@@ -3,7 +3,7 @@
  * undone, so that everything can be put back at any moment: when the tracer says so, and when its socket drops.
  */
 
-import type { HookNotice } from '../arming/arming.ts';
+import type { BreakSlice, HookNotice } from '../arming/arming.ts';
 import type {
   ArmedNotice,
   ArmItem,
@@ -28,9 +28,13 @@ const WINDOW_MS = 250;
 const VERIFY_MS = 1000;
 /** How long the tracer may take to put a live edit in the place of a binding that calls come past. */
 const ESCAPE_MS = 1500;
+/** A text has to go back: it is tried for this long, then its hooks stay behind, inert. */
+const RESTORE_MS = 5000;
 /** Share of the main thread's time that breakpoint probes may take, and the slice it is measured in. */
 const BREAK_SHARE = 0.1;
 const BREAK_SLICE_MS = 250;
+/** A breakpoint with this share of a slice's hits is removed while they are off. */
+const HOT_SHARE = 0.1;
 
 /** `this` of the frame; before super() there is none. */
 const SELF = '(()=>{try{return this}catch{}})()';
@@ -56,9 +60,8 @@ interface BindLog {
 interface BreakLog {
   readonly item: BreakItem;
   breakpoint: string | undefined;
-  /** Hits that came while the breakpoint was away, by their rate before. */
+  /** Hits that came while breakpoints were off, by their rate before. */
   missed: number;
-  timer: NodeJS.Timeout | undefined;
 }
 
 export interface ArmingEvents {
@@ -82,6 +85,9 @@ export class WorkerArming {
   readonly #properties = new Map<number, PropertyItem>();
   readonly #edits = new Map<string, EditItem>();
   readonly #breaks = new Map<number, BreakLog>();
+  /** Runs while the breakpoints of the session are off: their budget is used up. */
+  #breakTimer: NodeJS.Timeout | undefined;
+  #closed = false;
   readonly #failures: string[] = [];
   #restored = { functions: 0, bytes: 0 };
   #work: Promise<unknown> = Promise.resolve();
@@ -109,6 +115,7 @@ export class WorkerArming {
   arm(items: readonly ArmItem[]): Promise<ArmResult[]> {
     return this.#serial(async () => {
       const results: ArmResult[] = [];
+      if (this.#closed) throw new InspectorError('the session ends');
       for (const item of items) {
         if (item.kind === 'nop') results.push(await this.#guard(item, [item.site], () => this.#nop(item)));
       }
@@ -255,9 +262,8 @@ export class WorkerArming {
    * before the function is called again.
    */
   onHook(notice: HookNotice, acknowledge: () => void): void {
-    const limited = this.#breaks.get(notice.site);
-    if (limited !== undefined) {
-      this.#limit(limited);
+    if (this.#breaks.has(notice.site)) {
+      this.#limit();
       acknowledge();
       return;
     }
@@ -267,7 +273,7 @@ export class WorkerArming {
       return;
     }
     const { state } = notice;
-    const once = log.item.window <= 1 && (state === 'bound' || state === 'const' || state === 'missed');
+    const once = log.item.window <= 1 && (state === 'bound' || state === 'const');
     if (once || state === 'settled' || state === 'drop')
       void this.#removeBreakpoint(log).catch(() => undefined);
     acknowledge();
@@ -278,7 +284,7 @@ export class WorkerArming {
   async #advance(log: BindLog, { state }: HookNotice): Promise<void> {
     const { site } = log.item;
     if (!this.#binds.has(site) || log.phase === 'settled' || log.phase === 'pause') return;
-    if (state === 'missed') return this.#fail(log, 'the binding is not reached from inside the function');
+    if (state === 'missed') return this.#unreached(log);
     if (state === 'settled') return this.#settle(log);
     if (state === 'escaping') return this.#tellEscapes(log);
     if (state === 'const') {
@@ -413,6 +419,19 @@ export class WorkerArming {
       holders: status.holders,
     });
     await this.#idle();
+  }
+
+  /** Its breakpoint goes on counting calls until something else is in place, or nothing has been for a while. */
+  #unreached(log: BindLog): void {
+    log.phase = 'settled';
+    clearTimeout(log.timer);
+    const reason = 'the binding is not reached from inside the function';
+    this.#events.onArmed({ site: log.item.site, state: 'failed', pauseMs: log.pauseMs, reason });
+    const close = async (): Promise<void> => {
+      await this.#removeBreakpoint(log);
+      await this.#idle();
+    };
+    log.timer = setTimeout(() => void this.#serial(close).catch(() => undefined), ESCAPE_MS);
   }
 
   async #fail(log: BindLog, reason: string): Promise<void> {
@@ -552,10 +571,12 @@ export class WorkerArming {
     await this.#session.call(this.#agent, 'installHooks', item.sites, item.texts);
     this.#edits.set(item.scriptId, before === undefined ? item : { ...item, original: before.original });
     try {
-      const ms = await this.#setSource(item.scriptId, item.edited, item.replaces);
+      // breakpoints go with the old text: of these sites no call counts twice
+      const quiet = item.replaces.filter((site) => this.#binds.get(site)?.bound === true);
+      const ms = await this.#setSource(item.scriptId, item.edited, quiet);
       await this.#undoBindings((site) => item.replaces.includes(site));
       await this.#undoBreaks((site) => item.replaces.includes(site));
-      if (item.replaces.length > 0) await this.#session.call(this.#agent, 'enable', item.replaces);
+      if (quiet.length > 0) await this.#session.call(this.#agent, 'enable', quiet);
       return ms;
     } catch (error) {
       if (before === undefined) this.#edits.delete(item.scriptId);
@@ -572,11 +593,17 @@ export class WorkerArming {
    * `quiet` are sites that are armed in another way too until that is undone: off from the edit on, in the same batch,
    * so that no call counts twice.
    */
-  async #setSource(scriptId: string, scriptSource: string, quiet: readonly number[] = []): Promise<number> {
+  async #setSource(
+    scriptId: string,
+    scriptSource: string,
+    quiet: readonly number[] = [],
+    patienceMs = EDIT_TRIES * EDIT_RETRY_MS,
+  ): Promise<number> {
     let status = '';
     let longest = 0;
-    for (let attempt = 0; attempt < EDIT_TRIES; attempt++) {
-      if (attempt > 0) await delay(EDIT_RETRY_MS);
+    const since = performance.now();
+    for (let attempt = 0; attempt < EDIT_TRIES || performance.now() - since < patienceMs; attempt++) {
+      if (attempt > 0) await delay(EDIT_RETRY_MS * Math.min(attempt, EDIT_TRIES));
       const { value, ms } = await this.#session.stopping('live edit', async () => {
         const off = quiet.length === 0 ? undefined : this.#session.call(this.#agent, 'disable', quiet);
         const edit = this.#session.post('Debugger.setScriptSource', { scriptId, scriptSource });
@@ -605,9 +632,16 @@ export class WorkerArming {
 
   async #break(item: BreakItem): Promise<number> {
     await this.#prepareHooks([item.site]);
-    const log: BreakLog = { item, breakpoint: undefined, missed: 0, timer: undefined };
+    const bind = this.#binds.get(item.site);
+    if (bind !== undefined && !bind.bound) {
+      clearTimeout(bind.timer);
+      await this.#removeBreakpoint(bind).catch(() => undefined);
+    }
+    const before = this.#breaks.get(item.site);
+    if (before !== undefined) await this.#removeBreakpoint(before).catch(() => undefined);
+    const log: BreakLog = { item, breakpoint: undefined, missed: before?.missed ?? 0 };
     this.#breaks.set(item.site, log);
-    await this.#session.call(this.#main, 'expectBreak', item.site, item.most, BREAK_SLICE_MS);
+    await this.#session.call(this.#main, 'expectBreak', item.site, item.firstMs, item.nextMs);
     try {
       return await this.#setBreak(log);
     } catch (error) {
@@ -628,34 +662,63 @@ export class WorkerArming {
   }
 
   /**
-   * A breakpoint probe has used up its share of the main thread's time: it goes until its next slice, which is the later
-   * the longer it takes to set it again. What is missed meanwhile is known by the rate before only.
+   * Breakpoint probes have used up their share of the main thread's time, all together: they are switched off until the
+   * next slice. That is done at once and walks no heap, but each call still passes the place, which takes microseconds, and
+   * is not optimized: those hit most are removed too, which makes the pause the longer the longer it takes to set them
+   * again. Bindings that wait for their first call wait so long too. What is missed is known by the rate before only.
    */
-  #limit(log: BreakLog): void {
-    const removed = this.#removeBreakpoint(log);
-    const { site, most } = log.item;
+  #limit(): void {
+    if (this.#breakTimer !== undefined) return;
+    const off = this.#session.post('Debugger.setBreakpointsActive', { active: false });
     const since = performance.now();
+    this.#breakTimer = setTimeout(() => undefined, BREAK_SLICE_MS);
     void this.#serial(async () => {
-      await removed;
-      const tookMs = Math.max(1, Number(await this.#session.call(this.#main, 'breakMs', site)));
-      const setMs = this.#session.longest.get('set breakpoint') ?? 0;
-      const waitMs = Math.max(BREAK_SLICE_MS - tookMs, setMs / BREAK_SHARE);
-      log.timer = setTimeout(() => {
-        void this.#serial(async () => {
-          if (this.#breaks.get(site) !== log) return;
+      await off;
+      const slice = (await this.#session.call(this.#main, 'breakSlice')) as BreakSlice;
+      const all = slice.hits.reduce((sum, [, hits]) => sum + hits, 0);
+      const hot: BreakLog[] = [];
+      for (const [site, hits] of slice.hits) {
+        const log = this.#breaks.get(site);
+        if (log === undefined || hits < all * HOT_SHARE) continue;
+        await this.#removeBreakpoint(log);
+        hot.push(log);
+      }
+      const tookMs = Math.max(1, slice.tookMs);
+      const setMs = hot.length * (this.#session.longest.get('set breakpoint') ?? 0);
+      const waitMs = Math.max(BREAK_SLICE_MS, (slice.spentMs + setMs) / BREAK_SHARE) - tookMs;
+      clearTimeout(this.#breakTimer);
+      this.#breakTimer = setTimeout(() => this.#activate(slice, hot, tookMs, since), Math.max(1, waitMs));
+    }).catch((error) => this.#activationFailed(error));
+  }
+
+  #activate(slice: BreakSlice, hot: readonly BreakLog[], tookMs: number, since: number): void {
+    void this.#serial(async () => {
+      this.#breakTimer = undefined;
+      if (this.#closed) return;
+      for (const log of hot) {
+        if (this.#breaks.get(log.item.site) === log && log.breakpoint === undefined)
           await this.#setBreak(log);
-          log.missed += Math.round(((performance.now() - since) * most) / tookMs);
-          this.#events.onArmed({ site, state: 'limited', pauseMs: 0, missed: log.missed });
-        }).catch((error) => this.#events.onWarning(`breakpoint of site ${site}: ${reasonOf(error)}`));
-      }, waitMs);
-    }).catch(() => undefined);
+      }
+      await this.#session.call(this.#main, 'newBreakSlice');
+      await this.#session.post('Debugger.setBreakpointsActive', { active: true });
+      for (const [site, hits] of slice.hits) {
+        const log = this.#breaks.get(site);
+        if (log === undefined) continue;
+        log.missed += Math.round(((performance.now() - since) * hits) / tookMs);
+        this.#events.onArmed({ site, state: 'limited', pauseMs: 0, missed: log.missed });
+      }
+    }).catch((error) => this.#activationFailed(error));
+  }
+
+  #activationFailed(error: unknown): void {
+    this.#breakTimer = undefined;
+    this.#events.onWarning(`breakpoint probes are off: ${reasonOf(error)}`);
   }
 
   async #undoBreaks(chosen: (site: number) => boolean): Promise<number[]> {
     const sites: number[] = [];
     for (const [site, log] of this.#breaks) {
       if (!chosen(site)) continue;
-      clearTimeout(log.timer);
       this.#breaks.delete(site);
       await this.#attempt(`breakpoint of site ${site}`, () => this.#removeBreakpoint(log));
       await this.#session.call(this.#main, 'undo', [site]);
@@ -672,8 +735,11 @@ export class WorkerArming {
     return this.#serial(() => this.#undo(new Set(sites)));
   }
 
+  /** Everything, for good: what is asked for from here on is refused. */
   restore(): Promise<RestoreReport> {
     return this.#serial(async () => {
+      this.#closed = true;
+      clearTimeout(this.#breakTimer);
       await this.#undo(undefined);
       return {
         functionsRestored: this.#restored.functions,
@@ -693,13 +759,14 @@ export class WorkerArming {
     }
     for (const [scriptId, item] of this.#edits) {
       if (only !== undefined && !item.sites.some(chosen)) continue;
-      await this.#attempt(`source of script ${scriptId}`, async () => {
-        await this.#setSource(scriptId, item.original);
+      const restored = await this.#attempt(`source of script ${scriptId}`, async () => {
+        for (const text of item.back) await this.#setSource(scriptId, text, [], RESTORE_MS);
         this.#edits.delete(scriptId);
         await this.#session.call(this.#agent, 'removeHooks', item.sites);
         this.#restored.functions += item.sites.length;
         this.#restored.bytes += Buffer.byteLength(item.original);
       });
+      if (!restored && this.#closed) await this.#session.call(this.#main, 'keepHooks', item.sites);
     }
     await this.#idle();
   }
@@ -739,12 +806,14 @@ export class WorkerArming {
     return sites;
   }
 
-  async #attempt(what: string, operation: () => Promise<unknown>): Promise<void> {
+  async #attempt(what: string, operation: () => Promise<unknown>): Promise<boolean> {
     try {
       await operation();
+      return true;
     } catch (error) {
       this.#failures.push(`${what}: ${reasonOf(error)}`);
       this.#events.onWarning(`could not restore the ${what}: ${reasonOf(error)}`);
+      return false;
     }
   }
 

@@ -93,6 +93,12 @@ export class DataPlane {
     arm();
   }
 
+  /** Ends interval and profile programs; the ring is drained on. */
+  stopTimers(): void {
+    for (const timer of this.#timers) clearTimeout(timer);
+    this.#timers.clear();
+  }
+
   #schedule(): void {
     this.#drainTimer = setTimeout(() => {
       const moved = this.#server.congested ? 0 : this.drain();
@@ -147,7 +153,6 @@ export class DataPlane {
 
   stop(): void {
     clearTimeout(this.#drainTimer);
-    for (const timer of this.#timers) clearTimeout(timer);
-    this.#timers.clear();
+    this.stopTimers();
   }
 }

@@ -129,6 +129,10 @@ class AgentWorker {
       await this.#session.call(this.#agent, 'disable', sites);
       return undefined;
     },
+    stopTimers: async () => {
+      this.#plane().stopTimers();
+      return undefined;
+    },
     arm: ({ items }: { items: readonly ArmItem[] }) => this.#armed().arm(items),
     closeWindow: async ({ sites }) => {
       await this.#armed().closeWindow(sites);
@@ -179,6 +183,7 @@ class AgentWorker {
     cost: async () => ({
       heapBytes: (await this.#session.call(this.#state, 'heapUsed')) as number,
       debuggerEnabled: this.#scripts.enabled,
+      enableMs: this.#session.longest.get('enable debugger'),
     }),
     detach: () => this.#restore(),
   };
@@ -273,6 +278,8 @@ class AgentWorker {
     } catch {
       // the main thread is gone, or no longer answers; there is nobody to tell
     }
+    // a detach request that waited for the same restoring answers first
+    await new Promise((resolve) => setImmediate(resolve));
     await this.#server.drained();
     this.#server.close();
     try {

@@ -82,6 +82,8 @@ export interface BindItem {
   /** Text of the arguments in the function's scope: `a, b` or `...arguments`. */
   readonly args: string;
   readonly isGenerator: boolean;
+  /** Its programs are told how calls end too: they begin with the call after the one that replaces the binding. */
+  readonly ends: boolean;
   /** Hits of the breakpoint after which it is removed; few where a hit is dear. */
   readonly window: number;
   /**
@@ -102,6 +104,8 @@ export interface EditItem {
   readonly replaces: readonly number[];
   readonly original: string;
   readonly edited: string;
+  /** Texts to set one after the other to come from `edited` to `original`, so that V8 follows each step. */
+  readonly back: readonly string[];
   /** Old and new text of each function edited, for toString(). */
   readonly texts: readonly { readonly edited: string; readonly original: string }[];
 }
@@ -123,8 +127,9 @@ export interface BreakItem {
   readonly site: number;
   readonly at: Location;
   readonly args: string;
-  /** Hits in a slice of 250 ms; then the breakpoint is away for a while. */
-  readonly most: number;
+  /** What its first hit and each further one cost the main thread, in ms: breakpoints share a budget. */
+  readonly firstMs: number;
+  readonly nextMs: number;
 }
 
 export type ArmItem = NopItem | PropertyItem | BindItem | EditItem | BreakItem;
@@ -155,6 +160,14 @@ export interface ArmedNotice {
   readonly reason?: string;
 }
 
+/** What the cost model wants to know of this very process. */
+export interface CostReport {
+  readonly heapBytes: number;
+  readonly debuggerEnabled: boolean;
+  /** How long enabling the debugger stopped the main thread, in ms; undefined before. */
+  readonly enableMs?: number | undefined;
+}
+
 export interface RestoreReport {
   readonly functionsRestored: number;
   readonly bytesRestored: number;
@@ -176,6 +189,7 @@ export interface Methods {
   setSites: [{ sites: readonly SiteSpec[] }, undefined];
   enable: [{ sites: readonly number[] }, undefined];
   disable: [{ sites: readonly number[] }, undefined];
+  stopTimers: [undefined, undefined];
   arm: [{ items: readonly ArmItem[] }, readonly ArmResult[]];
   /** Removes the breakpoints of bindings that calls come past: there is nothing better to put in their place. */
   closeWindow: [{ sites: readonly number[] }, undefined];
@@ -190,7 +204,7 @@ export interface Methods {
   siteStats: [undefined, readonly SiteStats[]];
   stacks: [{ after: number }, readonly { id: number; frames: string[] }[]];
   flush: [undefined, undefined];
-  cost: [undefined, { heapBytes: number; debuggerEnabled: boolean }];
+  cost: [undefined, CostReport];
   detach: [undefined, RestoreReport];
 }
 

@@ -9,6 +9,15 @@ export interface TargetCost {
   readonly heapBytes: number;
   /** The inspector's debugger is enabled already. */
   readonly debuggerEnabled: boolean;
+  /** What walking this process's heap takes, as a multiple of what it took where the figures were measured. */
+  readonly pace?: number;
+}
+
+/** What was measured in the process so far, in ms: stops that walk its heap. */
+export interface MeasuredCost {
+  readonly heapBytes: number;
+  readonly debuggerEnabled: boolean;
+  readonly enableMs?: number | undefined;
 }
 
 export interface ScriptCost {
@@ -19,18 +28,34 @@ export interface ScriptCost {
 
 const MB = 1e6;
 
+const LEAST_PACE = 0.8;
+const MOST_PACE = 2.5;
+
 /** Enabling walks the heap once, for bytecode that has no source positions yet. */
-export const enableMs = ({ heapBytes, debuggerEnabled }: TargetCost): number =>
-  debuggerEnabled ? 0 : 8 + (0.35 * heapBytes) / MB;
+const enabling = (heapBytes: number): number => 8 + (0.35 * heapBytes) / MB;
+
+/**
+ * The model's unknown is how fast this process, on this machine, beside what else it does, walks its heap: enabling the
+ * debugger has just shown it, once. Half of that (as an exponent) was chance where it was compared with later stops.
+ */
+export function calibrate({ heapBytes, debuggerEnabled, enableMs }: MeasuredCost): TargetCost {
+  const pace = enableMs === undefined ? 1 : Math.sqrt(enableMs / enabling(heapBytes));
+  return { heapBytes, debuggerEnabled, pace: Math.min(MOST_PACE, Math.max(LEAST_PACE, pace)) };
+}
+
+export const enableMs = ({ heapBytes, debuggerEnabled, pace = 1 }: TargetCost): number =>
+  debuggerEnabled ? 0 : pace * enabling(heapBytes);
 
 /** Setting a breakpoint walks it for the function's closures and their baseline code. */
-export const breakpointMs = ({ heapBytes }: TargetCost): number => 1.5 + (0.35 * heapBytes) / MB;
+export const breakpointMs = ({ heapBytes, pace = 1 }: TargetCost): number =>
+  pace * (1.5 + (0.35 * heapBytes) / MB);
 
 /** Throwing all optimized code away, by way of precise call counts: three walks of the heap. */
-export const deoptimizeMs = ({ heapBytes }: TargetCost): number => 5 + (1.0 * heapBytes) / MB;
+export const deoptimizeMs = ({ heapBytes, pace = 1 }: TargetCost): number =>
+  pace * (5 + (1.0 * heapBytes) / MB);
 
 /** Evaluating in a frame for the first time parses the whole script anew, for its scopes. */
-export const hitMs = ({ length }: ScriptCost): number => 0.5 + (0.09 * length) / 1000;
+export const hitMs = ({ length }: Pick<ScriptCost, 'length'>): number => 0.5 + (0.09 * length) / 1000;
 
 /** Once more: V8 has kept the scopes, whatever the script's size. */
 export const NEXT_HIT_MS = 0.12;
@@ -39,8 +64,8 @@ export const NEXT_HIT_MS = 0.12;
 export const BREAK_LIMIT = Math.floor(100 / NEXT_HIT_MS);
 
 /** A live edit compiles, compares functions pairwise, and walks the heap several times. */
-export const editMs = ({ heapBytes }: TargetCost, { functions }: ScriptCost): number =>
-  15 + (3.5 * heapBytes) / MB + 25e-6 * functions * functions;
+export const editMs = ({ heapBytes, pace = 1 }: TargetCost, { functions }: ScriptCost): number =>
+  pace * (25 + (4.4 * heapBytes) / MB + 12e-6 * functions * functions);
 
 /** The longest stop of one way, the debugger's own included. */
 export function estimateMs(way: ArmWay, target: TargetCost, script: ScriptCost): number {

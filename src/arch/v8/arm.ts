@@ -62,15 +62,18 @@ function objection(way: ArmWay, site: PlannedSite, context: PlanContext): string
     case 'bind':
       return bindObjection(site);
     case 'edit':
-      // the edit ends where the function does, which V8 takes for a change of what is around it
-      return site.symbol.expressionBody
-        ? "V8 does not see an edit at the end of an arrow's expression"
-        : undefined;
+      return editObjection(site);
     case 'break':
       return site.events.some((event) => event !== 'entry')
         ? 'a breakpoint sees calls begin, not how they end'
         : undefined;
   }
+}
+
+/** To see its end, text goes behind an arrow's expression: where the function ends too, V8 does not follow. */
+function editObjection({ symbol, events }: PlannedSite): string | undefined {
+  if (!symbol.expressionBody || events.every((event) => event === 'entry')) return undefined;
+  return "V8 does not see an edit at the end of an arrow's expression";
 }
 
 function nopObjection({ line, events }: PlannedSite, form: number | undefined): string | undefined {

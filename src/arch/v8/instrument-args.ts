@@ -27,7 +27,10 @@ export function hookArguments(site: FunctionSite, facts: BodyFacts, reads: numbe
 
   let self = NOTHING;
   if ((reads & READS.this) !== 0) {
-    if (site.thisUnsafe) notes.push('`this` does not exist before super()');
+    // An arrow function that begins to use the `this` around it changes the scopes around it: V8 would say Ok to the edit,
+    // and leave every living closure as it was.
+    if (arrow && !facts.usesThis) notes.push('an arrow function that does not use `this` cannot tell it');
+    else if (site.thisUnsafe) notes.push('`this` does not exist before super()');
     else self = 'this';
   }
   if (!all && highest === 0) return { text: self, notes };

@@ -298,7 +298,10 @@ class Rewriter {
     if (plan.body !== undefined) this.edits.insert(node.end - 1, `;${plan.body.end}}${plan.body.handlers}`);
   }
 
-  /** `x => y` becomes `x => (entry, y)`, or `x => { entry return y }` where its ways out matter. */
+  /**
+   * `x => y` becomes `x => entry<0?0:y` (no entry gives a number below 0), or `x => { entry return y }` where its ways out
+   * matter. The first adds nothing at the function's end, which V8's live edit would not follow.
+   */
   #expression(node: FunctionNode, plan: FunctionPlan | undefined, scope: Scope): void {
     const { body } = node;
     const line = plan?.lines?.get(body.start) ?? '';
@@ -310,9 +313,10 @@ class Rewriter {
       this.visit(body, scope);
       this.edits.insert(node.end, `${list ? ')' : ''}${plan.body.ret[1]}}${plan.body.handlers}}`);
     } else if (isCall(entry)) {
-      this.edits.insert(body.start, `(${entry.slice(0, -1)},`);
+      const list = body.type === 'SequenceExpression';
+      this.edits.insert(body.start, `${entry.slice(0, -1)}<0?0:${list ? '(' : ''}`);
       this.visit(body, scope);
-      this.edits.insert(body.end, ')');
+      if (list) this.edits.insert(body.end, ')');
     } else if (entry !== '') {
       this.edits.insert(this.#arrowEnd(node), `{${entry}return(`);
       this.visit(body, scope);

@@ -65,6 +65,11 @@ export function lostInEdit(
   ]);
 }
 
+/** The same for two texts of one script with the same functions. */
+export function lostTexts(script: ScriptInfo, from: string, to: string): Set<number> {
+  return lostInEdit(from, functionSymbols(script, from, 0n), to, functionSymbols(script, to, 0n));
+}
+
 export interface FittedEdit {
   /** The edited text, with closing texts moved; as long as it was, so that offsets into it stay. */
   readonly source: string;

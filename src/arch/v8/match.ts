@@ -56,6 +56,11 @@ export function parseTarget(target: string): ParsedTarget {
   return { file: unquote(target.slice(0, colon)), func: target.slice(colon + 1) };
 }
 
+/** Whether a target names a place in a file, not functions. */
+export function isLineTarget(target: string): boolean {
+  return 'line' in parseTarget(target);
+}
+
 function unquote(text: string): string {
   return text.length > 1 && text.startsWith('"') && text.endsWith('"') ? text.slice(1, -1) : text;
 }

@@ -24,12 +24,13 @@ const OFF_MAIN_TYPES: ReadonlySet<string> = new Set(['BEGIN', 'END', 'interval']
 /** What instructions cost at most, in nanoseconds; bench/hit.mjs measures them. */
 const INSN_NS = 1;
 const HELPER_NS = 50;
-/** len(@map) and loops over maps go through all of it. */
-const FOR_EACH_NS = 20_000;
+/** A loop over a map, but for its rounds, which count by themselves; and what len(@map) takes for its entries. */
+const FOR_EACH_NS = 100;
+const LEN_NS = 20_000;
 const KFUNC_NS: Record<JsKfuncName, number> = {
   js_path: 150,
   js_str: 300,
-  js_value: 1000,
+  js_value: 10_000,
   js_buf: 300,
   js_len: 150,
   js_id: 150,
@@ -48,6 +49,8 @@ export interface LoopBudget {
   /** The instruction that stores the budget; its immediate is set at last. */
   readonly at: number;
   roundNs: number;
+  /** How often len(@map) was emitted. */
+  lens: number;
 }
 
 /** Emits the budget's start, for programs with loops. */
@@ -62,7 +65,7 @@ export function startBudget(gen: Gen, probe: ast.Probe): void {
   );
   if (!loops) return;
   const place = gen.frame.allocOpaque(8);
-  gen.budget = { place, at: gen.b.length, roundNs: INSN_NS };
+  gen.budget = { place, at: gen.b.length, roundNs: INSN_NS, lens: 0 };
   gen.b.st(8, place.reg, place.off, 0);
 }
 
@@ -83,10 +86,15 @@ export function emitSpent(gen: Gen, loop: ast.While | ast.ForRange | ast.ForMap)
   b.label(told);
 }
 
-/** A loop was emitted from instruction `start` on: its rounds cost at most what is there now. */
-export function noteRound(gen: Gen, start: number): void {
+/** A loop begins here; the result is called when its round is emitted: rounds cost at most what is there then. */
+export function measureRound(gen: Gen): () => void {
   const budget = gen.budget!;
-  budget.roundNs = Math.max(budget.roundNs, costOf(gen.b.emitted(start)));
+  const { lens } = budget;
+  const start = gen.b.length;
+  return () => {
+    const ns = costOf(gen.b.emitted(start)) + (budget.lens - lens) * LEN_NS;
+    budget.roundNs = Math.max(budget.roundNs, ns);
+  };
 }
 
 function costOf(insns: readonly Insn[]): number {

@@ -1,7 +1,7 @@
 /** Expressions with a number as result, and conditions. The result is in R0; R1 to R5 are overwritten. */
 import { type Condition, R0, R1, R2, R3, R4, type Reg } from '../../bpf/builder.ts';
 import * as isa from '../../bpf/isa.ts';
-import { PT_REGS, type PtReg } from '../../kernel/trace/pt-regs.ts';
+import { HANDLE_TAG_HI16, PT_REGS, type PtReg } from '../../kernel/trace/pt-regs.ts';
 import type * as ast from '../ast.ts';
 import { intTypeNamed, intTypeOf } from '../types.ts';
 import { CTX, fitsImm, type Gen, type Held } from './gen.ts';
@@ -9,7 +9,7 @@ import { emitDelete, emitHasKey, emitIncDecMap, emitMapInt } from './maps.ts';
 import { placeOf } from './memory.ts';
 import { emitStoredInt, emitStoredTruth } from './stored.ts';
 import { emitStringsEqual, emitStrlen, stringTest } from './strings.ts';
-import { emitHandle, emitValue, fromContext, isArgsMember, valueLoader } from './values.ts';
+import { emitHandle, emitRoot, emitValue, fromContext, isArgsMember, valueLoader } from './values.ts';
 
 /** How to load a number without a call and without touching another register. */
 export function loader(gen: Gen, expr: ast.Expr): ((into: Reg) => void) | undefined {
@@ -35,11 +35,24 @@ export function loader(gen: Gen, expr: ast.Expr): ((into: Reg) => void) | undefi
       }
       return undefined;
   }
-  return valueLoader(gen, expr);
+  // A live value may be no number: emitInt() looks.
+  return gen.type(expr)?.kind === 'value' ? undefined : valueLoader(gen, expr);
+}
+
+/** R0 = the number that a live value is; 0 where its register holds a handle, for strings and objects are none. */
+function emitNumber(gen: Gen, expr: ast.Expr): void {
+  const { b } = gen;
+  const number = gen.label('number');
+  emitHandle(gen, expr);
+  b.mov(R1, R0).rsh(R1, 48).jcond('!=', R1, HANDLE_TAG_HI16, number).mov(R0, 0).label(number);
 }
 
 /** R0 = the number. */
 export function emitInt(gen: Gen, expr: ast.Expr): void {
+  if (gen.type(expr)?.kind === 'value') {
+    emitNumber(gen, expr);
+    return;
+  }
   const load = loader(gen, expr);
   if (load !== undefined) {
     load(R0);
@@ -193,6 +206,7 @@ function emitCall(gen: Gen, call: ast.Call): void {
         // The helper gives the number of entries it went through.
         b.ldMap(R1, gen.module.map(first!.name).index).ldFunc(R2, gen.counter());
         b.mov(R3, 0).mov(R4, 0).call(isa.BPF_FUNC_for_each_map_elem);
+        if (gen.budget) gen.budget.lens++;
         return;
       }
       const type = gen.type(first!);
@@ -203,10 +217,13 @@ function emitCall(gen: Gen, call: ast.Call): void {
       const path = emitValue(gen, first!, R1);
       b.mov(R2, path);
       gen.kcall('js_len');
+      // A fault is counted there; here it is a length of 0.
+      const fine = gen.label('fine');
+      b.jcond('s>=', R0, 0, fine).mov(R0, 0).label(fine);
       return;
     }
     case 'id':
-      emitIntTo(gen, first!, R1);
+      emitRoot(gen, first!, R1);
       gen.kcall('js_id');
       return;
     case 'kstack':
@@ -314,30 +331,36 @@ function immediate(expr: ast.Expr): number | undefined {
   return expr.kind === 'int' && fitsImm(expr.value) ? Number(BigInt.asIntN(64, expr.value)) : undefined;
 }
 
-/** Left operand to R0, right one to R1 (unless it is an immediate). */
-function emitOperands(gen: Gen, left: ast.Expr, right: ast.Expr): void {
+/**
+ * Left operand to R0, right one to R1 (unless it is an immediate). For `==` and `!=` (`exact`) a live value that is no number keeps its
+ * handle, which equals no number: `error != 0` is true.
+ */
+function emitOperands(gen: Gen, left: ast.Expr, right: ast.Expr, exact = false): void {
+  const isHandle = (expr: ast.Expr): boolean => exact && gen.type(expr)?.kind === 'value';
+  const emit = (expr: ast.Expr): void => (isHandle(expr) ? emitHandle(gen, expr) : emitInt(gen, expr));
+  const load = (expr: ast.Expr) => (isHandle(expr) ? valueLoader(gen, expr) : loader(gen, expr));
   if (immediate(right) !== undefined) {
-    emitInt(gen, left);
+    emit(left);
     return;
   }
-  if (loader(gen, right) === undefined && left.kind !== 'var') {
-    const loadLeft = loader(gen, left);
+  if (load(right) === undefined && left.kind !== 'var') {
+    const loadLeft = load(left);
     if (loadLeft !== undefined) {
-      emitInt(gen, right);
+      emit(right);
       gen.b.mov(R1, R0);
       loadLeft(R0);
       return;
     }
   }
-  emitInt(gen, left);
+  emit(left);
   // Asked again: the left side may have changed a map entry that was at hand.
-  const loadRight = loader(gen, right);
+  const loadRight = load(right);
   if (loadRight !== undefined) {
     loadRight(R1);
     return;
   }
   const held = gen.hold();
-  emitInt(gen, right);
+  emit(right);
   gen.b.mov(R1, R0);
   held.load(R0);
   held.free();
@@ -437,10 +460,10 @@ export function emitCondition(gen: Gen, expr: ast.Expr, label: string, when: boo
     case 'value': {
       if (expr.kind === 'ident' && expr.name === 'error') {
         // Whether there is one: a thrown 0 or undefined is an error too, and its register is not 0.
-        emitInt(gen, expr);
+        emitHandle(gen, expr);
         break;
       }
-      const path = emitValue(gen, expr, R1);
+      const path = emitValue(gen, expr, R1, false);
       b.mov(R2, path);
       gen.kcall('js_truthy');
       break;
@@ -476,7 +499,7 @@ function emitComparison(gen: Gen, expr: ast.Binary, label: string, when: boolean
   if (leftType.kind === 'value' && rightType.kind === 'value' && (expr.op === '==' || expr.op === '!=')) {
     emitIdentities(gen, left, right);
   } else {
-    emitOperands(gen, left, right);
+    emitOperands(gen, left, right, expr.op === '==' || expr.op === '!=');
   }
   const leftInt = intTypeOf(leftType);
   const rightInt = intTypeOf(rightType);
@@ -488,10 +511,10 @@ function emitComparison(gen: Gen, expr: ast.Binary, label: string, when: boolean
 
 /** Two live values are equal when they are the same object or the same integer. */
 function emitIdentities(gen: Gen, left: ast.Expr, right: ast.Expr): void {
-  emitIntTo(gen, left, R1);
+  emitRoot(gen, left, R1);
   gen.kcall('js_id');
   const held = gen.hold();
-  emitIntTo(gen, right, R1);
+  emitRoot(gen, right, R1);
   gen.kcall('js_id');
   gen.b.mov(R1, R0);
   held.load(R0);

@@ -9,7 +9,7 @@ import type { LType } from '../types.ts';
 import * as t from '../types.ts';
 
 /** Bytes of the ring buffer. */
-const RING_SIZE = 1 << 20;
+const RING_SIZE = 1 << 23;
 
 /** A map of the script as the generator sees it. */
 export interface MapRef {
@@ -105,7 +105,15 @@ export class Module {
 
   /** The number of a property path; 0 without keys. */
   path(keys: readonly (string | number)[], span: Span): number {
-    if (keys.length === 0) return 0;
+    return keys.length === 0 ? 0 : this.#pathAt(keys, span);
+  }
+
+  /** The number of a path that leads nowhere, for what is read of the value itself: faults are told with their place. */
+  barePath(span: Span): number {
+    return this.#pathAt([], span);
+  }
+
+  #pathAt(keys: readonly (string | number)[], span: Span): number {
     const id = `${span.start}:${JSON.stringify(keys)}`;
     let index = this.#pathOf.get(id);
     if (index === undefined) {

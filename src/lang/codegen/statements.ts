@@ -6,7 +6,7 @@ import type { VarInfo } from '../passes/semantics.ts';
 import { intTypeOf, type LType, layout } from '../types.ts';
 import { emitAggregate, emitAggregateRead } from './aggregates.ts';
 import { emitAction } from './async.ts';
-import { emitSpent, noteRound, takeRound } from './budget.ts';
+import { emitSpent, measureRound, takeRound } from './budget.ts';
 import { emitAlu, emitConditionScoped, emitInt, prepare } from './expr.ts';
 import type { Place } from './frame.ts';
 import { CTX, type Gen, offset } from './gen.ts';
@@ -14,6 +14,7 @@ import { emitDelete, emitMapAssign, emitMapCompound } from './maps.ts';
 import { emitTo } from './memory.ts';
 import type { MapRef } from './module.ts';
 import { loadScratch } from './scratch.ts';
+import { emitHandle } from './values.ts';
 
 /** A block's variables live as long as the block. */
 export function emitBlock(gen: Gen, block: ast.Block): void {
@@ -130,7 +131,7 @@ function declare(gen: Gen, variable: ast.Variable): Place {
 
 function emitVariable(gen: Gen, place: Place, type: LType, value: ast.Expr): void {
   if (type.kind === 'value') {
-    emitInt(gen, value);
+    emitHandle(gen, value);
     gen.b.stx(8, place.reg, place.off, R0);
     return;
   }
@@ -185,7 +186,7 @@ function emitAssign(gen: Gen, statement: ast.Assign): void {
 
 function emitTo2(gen: Gen, place: Place, type: LType, value: ast.Expr): void {
   if (type.kind === 'value') {
-    emitInt(gen, value);
+    emitHandle(gen, value);
     gen.b.stx(8, place.reg, place.off, R0);
   } else emitTo(gen, value, type, place);
 }
@@ -201,7 +202,7 @@ function emitLoop(
   step?: () => void,
 ): void {
   const { b } = gen;
-  const start = b.length;
+  const endOfRound = measureRound(gen);
   const spent = gen.label('spent');
   const head = gen.label('loop');
   const next = gen.label('next');
@@ -215,7 +216,7 @@ function emitLoop(
   gen.loops.pop();
   b.label(next);
   step?.();
-  noteRound(gen, start);
+  endOfRound();
   b.jump(head).label(spent);
   emitSpent(gen, loop);
   b.label(end);
@@ -262,6 +263,7 @@ function emitRound(
   const next = gen.label('next');
   const stop = gen.label('stop');
   gen.exitLabel = gen.label('leave');
+  const endOfRound = measureRound(gen);
   b.mov(R7, R2).mov(R8, R3).ldx(8, CTX, R4, 0);
   loadScratch(gen, stop);
   const spent = gen.label('spent');
@@ -281,7 +283,7 @@ function emitRound(
   gen.loops.push({ breakTo: stop, continueTo: next });
   emitBlock(gen, statement.body);
   gen.vars.delete(info);
-  noteRound(gen, 0);
+  endOfRound();
   b.label(next).mov(R0, 0).exit();
   b.label(spent);
   emitSpent(gen, statement);

@@ -3,7 +3,7 @@ import { R0, R1, R2, type Reg } from '../../bpf/builder.ts';
 import { ARG_REGS, argumentRef, PT_REGS, registerRef } from '../../kernel/trace/pt-regs.ts';
 import type * as ast from '../ast.ts';
 import { argNumber } from '../builtins.ts';
-import { emitCondition, emitInt } from './expr.ts';
+import { emitCondition } from './expr.ts';
 import type { Place } from './frame.ts';
 import { CTX, type Gen } from './gen.ts';
 
@@ -85,9 +85,9 @@ export function emitHandle(gen: Gen, expr: ast.Expr): void {
     const no = gen.label('no');
     const end = gen.label('end');
     emitCondition(gen, expr.condition, no, false);
-    gen.available.branch(() => emitInt(gen, expr.yes));
+    gen.available.branch(() => emitHandle(gen, expr.yes));
     gen.b.jump(end).label(no);
-    gen.available.branch(() => emitInt(gen, expr.no));
+    gen.available.branch(() => emitHandle(gen, expr.no));
     gen.b.label(end);
     return;
   }
@@ -137,10 +137,10 @@ function referenceTo(gen: Gen, expr: ast.Expr): bigint | undefined {
 }
 
 /** Puts a value for a js_* kfunc into a register; the others may be overwritten. Returns the path that leads on from there. */
-export function emitValue(gen: Gen, expr: ast.Expr, into: Reg): number {
+export function emitValue(gen: Gen, expr: ast.Expr, into: Reg, mayFail = true): number {
   const { root, path } = valuePath(gen, expr);
   const reference = path === 0 ? referenceTo(gen, root) : undefined;
   if (reference === undefined) emitRoot(gen, root, into);
   else gen.b.lddw(into, reference);
-  return path;
+  return path === 0 && mayFail ? gen.module.barePath(expr) : path;
 }

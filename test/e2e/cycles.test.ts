@@ -1,0 +1,86 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterEach, describe, expect, test } from 'vitest';
+import { nodeBinaries } from '../support/nodes.ts';
+import {
+  folders,
+  full,
+  listeners,
+  startLoad,
+  startService,
+  stopAll,
+  threads,
+  trapline,
+  until,
+} from './support.ts';
+
+afterEach(stopAll);
+
+const CYCLES = full ? 100 : 10;
+const WARM_UP = 3;
+const MB = 1 << 20;
+
+interface Memory {
+  readonly heapUsed: number;
+  readonly rss: number;
+  readonly external: number;
+  readonly arrayBuffers: number;
+}
+
+/** Entry and return of functions that requests run through. */
+const SYNC = `kprobe:work.mjs:route { @[str(arg0.method)] = count(); } kretprobe:work.mjs:add { @sum = hist(retval); }`;
+/** And the end of an async function's promise. */
+const ASYNC = `${SYNC} kprobe:work.mjs:later { @t[asyncid] = nsecs; } settle:work.mjs:later { delete(@t[asyncid]); }`;
+
+// A hundred cycles are for one version a run; the ordinary number is for all.
+describe.each(nodeBinaries())('attach and detach cycles under load, Node $version', ({ path, major }) => {
+  // Red about once in fifty cycles under load (docs/limits.md): the answer to detach is lost. TRAPLINE_E2E_FULL=1 runs it.
+  if (!full) test.todo(`${CYCLES} times, --arm auto`);
+  const ways = [...(full ? ([['auto', ASYNC]] as const) : []), ['edit', SYNC] as const];
+  test.each(ways)(`${CYCLES} times, --arm %s`, { timeout: full ? 900_000 : 120_000 }, async (way, script) => {
+    const service = await startService({ node: path, flags: ['--expose-gc'] });
+    await service.call('later', 10);
+    const before = await service.ask('environment');
+    const ports = listeners(service.pid);
+    const count = threads(service.pid);
+    const load = startLoad(service.port, 4);
+    const seen: Memory[] = [];
+    for (let cycle = -WARM_UP; cycle < CYCLES; cycle++) {
+      const tracer = trapline('--arm', way, '--max-pause', '1000', '-v', '-p', String(service.pid), script);
+      await tracer.attached();
+      await service.call('later', 5);
+      await sleep(50);
+      const { code, out, err } = await tracer.interrupt();
+      expect({ code, out }).toEqual({ code: 0, out: expect.stringMatching(/^@\[GET\]: [1-9]\d*$/m) });
+      expect(err).not.toMatch(/ERROR/);
+      await until(
+        'the worker and the folder are gone',
+        () => folders(service.pid).length === 0 && threads(service.pid) <= count,
+      );
+      if (cycle >= 0) seen.push(await service.ask<Memory>('memory'));
+    }
+    const counts = await load.stop();
+    expect({ failed: counts.failed, errors: counts.errors }).toEqual({ failed: 0, errors: [] });
+    expect(counts.ok).toBeGreaterThan(CYCLES * 10);
+    expect(await service.ask('environment')).toEqual(before);
+    await until('no port and no socket is open', () => String(listeners(service.pid)) === String(ports));
+
+    // Growth a cycle, from the medians of the first and the last third; one-off caches of V8 are behind the warm-up.
+    const third = Math.floor(CYCLES / 3);
+    const growth = (key: keyof Memory): number =>
+      (median(seen.slice(-third).map((memory) => memory[key])) -
+        median(seen.slice(0, third).map((memory) => memory[key]))) /
+      (CYCLES - third);
+    const perCycle = { heap: growth('heapUsed'), buffers: growth('arrayBuffers'), rss: growth('rss') };
+    console.log(
+      `Node ${major} ${way}: ${counts.ok} requests, longest ${counts.longestMs.toFixed(0)} ms; growth a cycle`,
+      perCycle,
+    );
+    expect(perCycle.buffers).toBeLessThan(0.1 * MB);
+    expect(perCycle.heap).toBeLessThan(0.1 * MB);
+    expect(perCycle.rss).toBeLessThan((full ? 0.5 : 4) * MB);
+  });
+});
+
+function median(values: readonly number[]): number {
+  return [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)]!;
+}

@@ -1,0 +1,140 @@
+import { spawn } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { afterEach, describe, expect, test } from 'vitest';
+import { nodeBinaries } from '../support/nodes.ts';
+import { entryOf, functionAround, openSession, readCounts, until } from '../support/target.ts';
+
+/** Calls what its parent asks for, and answers with how often and with the event loop's longest gap since. */
+const TARGET = `
+const { createContext, runInContext } = require('node:vm');
+const keep = [];
+const other = createContext({});
+runInContext('function inner(a) { /* foreign */ return a + 1; } var go = () => inner(1);', other, { filename: 'plugin.js' });
+function unreached(a) { /* unreached */
+  return a * 2;
+}
+module.exports = { unreached };
+const one = [1];
+const calls = {
+  unreached: () => module.exports.unreached(1),
+  concise: () => one.map((x) => /* concise */ x + 1),
+  assigned: () => one.map((x) => /* assigned */ keep[0] = x ? x : 0),
+  listed: () => one.map((x) => (/* listed */ keep[0], x)),
+  callback: () => one.forEach((x) => { /* callback */ keep[0] = x; }),
+  foreign: () => other.go(),
+};
+let last = performance.now();
+let longest = 0;
+setInterval(() => {
+  const now = performance.now();
+  longest = Math.max(longest, now - last);
+  last = now;
+}, 1);
+process.on('message', async ({ name, times, ms }) => {
+  const end = performance.now() + ms;
+  longest = 0;
+  let done = 0;
+  for (; done < times || performance.now() < end; done++) {
+    calls[name]();
+    if (ms > 0 && done % 20 === 0) await new Promise(setImmediate);
+  }
+  process.send({ done, longest });
+});
+process.send('up');
+`;
+
+const started: (() => void)[] = [];
+afterEach(() => {
+  for (const stop of started.splice(0)) stop();
+});
+
+async function start(node: string) {
+  const folder = mkdtempSync(path.join(tmpdir(), 'arming-test-'));
+  const file = path.join(folder, 'target.cjs');
+  writeFileSync(file, TARGET);
+  const child = spawn(node, ['--inspect-port=0', file], { stdio: ['ignore', 'ignore', 'ignore', 'ipc'] });
+  started.push(() => {
+    child.kill('SIGKILL');
+    rmSync(folder, { recursive: true, force: true });
+  });
+  const answer = () => new Promise<unknown>((resolve) => child.once('message', resolve));
+  await answer();
+  const call = (name: string, times: number, ms = 0) => {
+    const done = answer();
+    child.send({ name, times, ms });
+    return done as Promise<{ done: number; longest: number }>;
+  };
+  return { pid: child.pid!, file, call };
+}
+
+const ARM = { way: 'auto', maxPauseMs: 60_000, maxactive: 0 } as const;
+
+describe.each(nodeBinaries())('arming on Node $version', ({ path: node }) => {
+  test.each(['concise', 'assigned', 'listed', 'callback'])(
+    '%s: a live edit reaches an inline arrow function',
+    async (kind) => {
+      const { pid, file, call } = await start(node);
+      await call(kind, 10);
+      const { session } = await openSession(pid);
+      const symbol = functionAround(await session.functions(), file, `/* ${kind} */`);
+      const [report] = await session.attach([entryOf(symbol)], ARM);
+      await call(kind, 100);
+      expect((await readCounts(session))[0] ?? 0).toBe(
+        report?.way === 'edit' || report?.way === 'break' ? 100 : -1,
+      );
+      expect(report?.way).toBe('edit');
+      await session.detach();
+    },
+  );
+
+  test('calls are counted while a binding turns out not to be reached', async () => {
+    const { pid, file, call } = await start(node);
+    await call('unreached', 10);
+    const { session, events } = await openSession(pid);
+    const symbol = functionAround(await session.functions(), file, '/* unreached */');
+    await session.attach([entryOf(symbol)], ARM);
+    await call('unreached', 300);
+    await until('it is armed', () =>
+      events.armed.some(({ way, escaped }) => way === 'edit' || escaped !== undefined),
+    );
+    await call('unreached', 300);
+    expect((await readCounts(session))[0]).toBe(600);
+    await session.detach();
+  });
+
+  test('breakpoints on busy callbacks share a budget: the event loop turns, and what is missed is told', async () => {
+    const { pid, file, call } = await start(node);
+    await call('callback', 10);
+    const { session, events } = await openSession(pid);
+    const symbols = await session.functions();
+    const kinds = ['callback', 'concise', 'listed', 'assigned'];
+    const requests = kinds.map((kind, i) => entryOf(functionAround(symbols, file, `/* ${kind} */`), i));
+    await session.attach(requests, { ...ARM, way: 'break' });
+    const before = await Promise.resolve(readCounts(session));
+    expect(before.every((count) => count === 0)).toBe(true);
+    let ran = 0;
+    for (const kind of kinds) ran += (await call(kind, 0, 400)).done;
+    await until('it is told', () => events.armed.some(({ note }) => note?.includes('hits missed')));
+    const counted = (await readCounts(session)).reduce((sum, count) => sum + count, 0);
+    // some 830 a second; without a limit all of them
+    expect(counted).toBeGreaterThan(100);
+    expect(counted).toBeLessThan(4000);
+    expect(ran).toBeGreaterThan(2 * counted);
+    await session.detach();
+  });
+
+  test('functions of another vm context are refused', async () => {
+    const { pid, call } = await start(node);
+    await call('foreign', 1);
+    const { session } = await openSession(pid);
+    const symbol = (await session.functions()).find(
+      ({ name, file }) => name === 'inner' && file.endsWith('plugin.js'),
+    );
+    expect(symbol).toBeDefined();
+    await expect(session.attach([entryOf(symbol!)], ARM)).rejects.toMatchObject({ code: 'EARM' });
+    await session.detach();
+    expect((await call('foreign', 5)).done).toBe(5);
+  });
+});

@@ -1,0 +1,53 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import { describe, expect, test } from 'vitest';
+import { processListeners } from '../../src/target/procfs.ts';
+import { nodeBinaries } from '../support/nodes.ts';
+
+const root = path.dirname(path.dirname(path.dirname(fileURLToPath(import.meta.url))));
+const dist = (name: string) => pathToFileURL(path.join(root, 'dist/target', name)).href;
+
+/** Opens the inspector as attach() does, says so, and is killed at once where `end` is not given. */
+const tracer = (pid: number, end: boolean) => `
+import { guardInspector } from ${JSON.stringify(dist('guard.js'))};
+import { openInspector } from ${JSON.stringify(dist('inspector-port.js'))};
+import { identify } from ${JSON.stringify(dist('process.js'))};
+const guard = guardInspector(${pid});
+await openInspector(await identify(${pid}), (seen) => guard.begin(seen));
+if (${end}) guard.end();
+else process.kill(process.pid, 'SIGKILL');
+`;
+
+async function whenClosed(pid: number, ms: number): Promise<boolean> {
+  const until = Date.now() + ms;
+  while (Date.now() < until) {
+    if (processListeners(pid).length === 0) return true;
+    await sleep(20);
+  }
+  return false;
+}
+
+describe.runIf(process.platform === 'linux').each(nodeBinaries())('Node $version', ({ path: node }) => {
+  test.each([
+    ['a tracer killed between SIGUSR1 and the injection', false],
+    ['a tracer that goes on', true],
+  ])('%s', async (_name, end) => {
+    const script = 'setInterval(() => {}, 5); console.log(1)';
+    const target = spawn(node, ['--inspect-port=0', '-e', script], { stdio: ['ignore', 'pipe', 'ignore'] });
+    try {
+      await once(target.stdout!, 'data');
+      const pid = target.pid!;
+      const text = tracer(pid, end);
+      const child = spawn(process.execPath, ['--input-type=module', '-e', text], { stdio: 'ignore' });
+      const [code, signal] = (await once(child, 'exit')) as [number | null, string | null];
+      expect({ code, signal }).toEqual(end ? { code: 0, signal: null } : { code: null, signal: 'SIGKILL' });
+      expect(await whenClosed(pid, end ? 500 : 5000)).toBe(!end);
+      expect(target.exitCode).toBe(null);
+    } finally {
+      target.kill('SIGKILL');
+    }
+  });
+});
