@@ -1,6 +1,7 @@
 // How long arming and disarming stop a process, by way, heap and script. Measured twice, both in the traced process on its main
 // thread: by a loop of the target's own that turns as fast as it can and notes the longest time between two turns (everything
-// is in that: Trapline's stops, and also garbage collection and other processes of the machine), and by Trapline's marks
+// is in that: Trapline's stops, and also garbage collection; the time that the thread waited for a processor that other
+// programs used is taken off, and shown beside), and by Trapline's marks
 // around each operation (what `-v` says). A live edit's is held against its estimate. Every count is checked.
 //
 //   node bench/pause.mjs [--quick] [way…]      needs dist/ (npm run build)
@@ -48,12 +49,23 @@ module.exports.Cart = Cart;
 const cart = new Cart();
 const keep = [];
 while (process.memoryUsage().heapUsed < ${heapMb}e6) for (let i = 0; i < 10000; i++) keep.push({ i, s: 'x' + i, a: [i, i] });
-let turning = false, calls = 0, last = 0, gaps = [];
+// how long this thread has waited for a processor that others used
+const fs = require('node:fs');
+const schedstat = process.platform === 'linux' ? fs.openSync('/proc/thread-self/schedstat') : undefined;
+const buffer = Buffer.alloc(100);
+function queued() {
+  if (schedstat === undefined) return 0;
+  return Number(buffer.latin1Slice(0, fs.readSync(schedstat, buffer, 0, 100, 0)).split(' ')[1]) / 1e6;
+}
+let turning = false, calls = 0, last = 0, waited = 0, longest = 0, own = 0;
 function turn() {
   const now = performance.now();
   const gap = now - last;
-  if (gap > gaps[0]) { gaps[0] = gap; gaps.sort((a, b) => a - b); }
+  const queue = queued();
+  longest = Math.max(longest, gap);
+  own = Math.max(own, gap - (queue - waited));
   last = now;
+  waited = queue;
   f0(calls, 5);
   cart.total(calls, 5);
   calls++;
@@ -62,13 +74,14 @@ function turn() {
 process.on('message', ({ on }) => {
   if (on) {
     turning = true;
-    gaps = [0, 0, 0, 0, 0, 0, 0, 0];
+    longest = own = 0;
     last = performance.now();
+    waited = queued();
     setImmediate(turn);
     process.send({ calls });
   } else {
     turning = false;
-    setImmediate(() => setImmediate(() => process.send({ calls, gaps: gaps.toReversed?.() ?? [...gaps].reverse(), heap: process.memoryUsage().heapUsed, kept: keep.length })));
+    setImmediate(() => setImmediate(() => process.send({ calls, longest, own, heap: process.memoryUsage().heapUsed, kept: keep.length })));
   }
 });
 process.send(0);
@@ -115,8 +128,9 @@ async function measure({ way, heap, functions }) {
       check(`${way}, ${heap} MB, calls counted`, counted - had, calls - stopped.calls) &&
       check(`${way}, ${heap} MB, no more than calls`, counted <= calls - before.calls, true);
     return {
-      gap: Math.max(stopped.gaps[0], after.gaps[0]),
-      quietGap: quiet.gaps[0],
+      gap: Math.max(stopped.own, after.own),
+      withWaiting: Math.max(stopped.longest, after.longest),
+      quietGap: quiet.own,
       longest: report.longestPauseMs,
       stops: report.pausesMs,
       armed: trace.reports[0],
@@ -151,10 +165,11 @@ for (const one of CASES) {
     ...(one.limit === undefined ? {} : { limit: one.limit }),
     spread: [Math.min(...gaps), Math.max(...gaps)],
     exact,
-    note: `Trapline's own marks ${shown(median(of(({ longest }) => longest)))} ms, estimate ${shown(armed.estimateMs)} ms; without a tracer ${shown(median(of(({ quietGap }) => quietGap)))} ms${armed.way === one.way ? '' : `; ARMED BY ${armed.way}`}`,
+    note: `Trapline's own marks ${shown(median(of(({ longest }) => longest)))} ms, estimate ${shown(armed.estimateMs)} ms; with waiting for a processor ${shown(median(of(({ withWaiting }) => withWaiting)))} ms; without a tracer ${shown(median(of(({ quietGap }) => quietGap)))} ms${armed.way === one.way ? '' : `; ARMED BY ${armed.way}`}`,
   });
   if (one.way !== 'edit') continue;
-  const off = of(({ armed }) => (armed.pauseMs / armed.estimateMs - 1) * 100);
+  const own = ({ armed }) => armed.pauseMs - (armed.waitedMs ?? 0);
+  const off = runs.map((run) => (own(run) / run.armed.estimateMs - 1) * 100);
   const middle = median(off);
   row({
     name: `a live edit's stop against its estimate, ${one.heap} MB heap${size}`,
@@ -163,7 +178,7 @@ for (const one of CASES) {
     limit: 30,
     spread: [Math.min(...off), Math.max(...off)],
     exact,
-    note: `stopped ${of(({ armed }) => shown(armed.pauseMs)).join(', ')} ms, estimated ${of(({ armed }) => shown(armed.estimateMs)).join(', ')} ms`,
+    note: `stopped ${runs.map((run) => shown(own(run))).join(', ')} ms (${of(({ armed }) => shown(armed.pauseMs)).join(', ')} with waiting for a processor), estimated ${of(({ armed }) => shown(armed.estimateMs)).join(', ')} ms`,
   });
 }
 process.exit();

@@ -2,7 +2,8 @@
 // needed), and by pattern. The target is one second.
 //
 //   node bench/symbols.mjs [files to list instead…]
-import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { availableParallelism, tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { row } from './lib/report.mjs';
@@ -12,6 +13,8 @@ const from = process.env.TRAPLINE_DIST ?? path.join(root, 'dist');
 const load = (name) => import(pathToFileURL(path.join(from, name)).href);
 const ending = from.endsWith('src') ? 'ts' : 'js';
 const { scanFunctions } = await load(`arch/v8/symbols.${ending}`);
+process.env.TRAPLINE_SYMBOL_CACHE ??= mkdtempSync(path.join(tmpdir(), 'trapline-bench-symbols-'));
+const { scanAll } = await load(`arch/v8/symbols-cache.${ending}`);
 const { SymbolIndex, listFunctions } = await load(`arch/v8/match.${ending}`);
 
 const WANTED = 50_000;
@@ -32,36 +35,34 @@ for (const file of listed.length > 0 ? listed : files(path.join(root, 'node_modu
   scripts.push({ scriptId: String(scripts.length), url: pathToFileURL(file).href, isModule, source });
 }
 
-// The tracer has been running for a moment when it lists: its parser is warm
+// As a tracer lists them: in threads what is parsed the first time, from the cache what was parsed before
+const chosen = [];
+let count = 0;
 let bytes = 0;
-let failed = 0;
-const scan = (limit) => {
-  const symbols = [];
-  bytes = 0;
-  failed = 0;
-  for (const script of scripts) {
-    if (symbols.length >= limit) break;
-    const { symbols: found, failure } = scanFunctions(script, script.source, 0n);
-    if (failure !== undefined) failed++;
-    bytes += script.source.length;
-    for (const symbol of found) symbols.push(symbol);
-  }
-  return symbols;
-};
 let start = performance.now();
-scan(2000);
-console.log(`the first 2,000 functions   ${(performance.now() - start).toFixed(0).padStart(6)} ms (cold)`);
-let best = Number.POSITIVE_INFINITY;
-let symbols = [];
-for (let i = 0; i < 3; i++) {
-  start = performance.now();
-  symbols = scan(WANTED);
-  best = Math.min(best, performance.now() - start);
+for (const { source, ...info } of scripts) {
+  if (count >= WANTED) break;
+  chosen.push({ info, source });
+  bytes += source.length;
+  count += scanFunctions(info, source, 0n).symbols.length;
 }
+const alone = performance.now() - start;
 const mb = (bytes / 1e6).toFixed(1);
+const list = async () => {
+  const begin = performance.now();
+  const found = (await scanAll(chosen)).flatMap((place) => place(0n).symbols);
+  return { ms: performance.now() - begin, found };
+};
+const cold = await list();
+const cached = await list();
+process.on('exit', () => rmSync(process.env.TRAPLINE_SYMBOL_CACHE, { recursive: true, force: true }));
+const exact = cold.found.length === count && cached.found.length === count;
 console.log(
-  `${symbols.length.toLocaleString('en')} functions, ${mb} MB   ${best.toFixed(0).padStart(6)} ms, ${((best / symbols.length) * 1000).toFixed(1)} us each; ${failed} scripts not parsed`,
+  `${count.toLocaleString('en')} functions, ${mb} MB, one thread ${alone.toFixed(0).padStart(6)} ms`,
 );
+console.log(`the first time, ${availableParallelism()} cores          ${cold.ms.toFixed(0).padStart(6)} ms`);
+console.log(`from the cache                   ${cached.ms.toFixed(0).padStart(6)} ms`);
+const symbols = cold.found;
 start = performance.now();
 const index = new SymbolIndex(symbols, { cwd: root });
 const lines = listFunctions(index, '*:*');
@@ -73,14 +74,13 @@ const some = index.find('*.js:get*').length;
 console.log(
   `*.js:get*                  ${(performance.now() - start).toFixed(0).padStart(6)} ms, ${some} functions`,
 );
-if (listed.length === 0 && symbols.length < WANTED) {
-  console.log(`only ${symbols.length} functions in node_modules; per function is what counts`);
+for (const [name, { ms }] of Object.entries({ 'the first time': cold, 'from the cache': cached })) {
+  row({
+    name: `functions listed, 50,000 of them, ${name}`,
+    value: (ms / count) * WANTED,
+    unit: 'ms',
+    limit: 1000,
+    exact: exact && lines.length > 0,
+    note: `${count.toLocaleString('en-US')} functions in ${mb} MB, ${availableParallelism()} cores; in one thread ${alone.toFixed(0)} ms`,
+  });
 }
-row({
-  name: 'functions listed, 50,000 of them',
-  value: (best / symbols.length) * WANTED,
-  unit: 'ms',
-  limit: 1000,
-  exact: symbols.length > 0 && lines.length > 0,
-  note: `${symbols.length.toLocaleString('en-US')} functions in ${mb} MB, best of 3`,
-});

@@ -44,7 +44,8 @@ export async function bundleAgent(folder) {
   const texts = await Promise.all([
     build({ ...expression, entryPoints: [MAIN_ENTRY] }),
     build({ ...expression, entryPoints: [ARMING_ENTRY] }),
-    build({ ...expression, entryPoints: [INJECT_ENTRY] }),
+    // what an inspector evaluates is parsed on the main thread: nothing in there is worth a name
+    build({ ...expression, minifyIdentifiers: true, entryPoints: [INJECT_ENTRY] }),
     build({ ...common, entryPoints: [WORKER_ENTRY], format: 'cjs' }),
   ]);
   const [main, arming, inject, worker] = texts.map((result) => result.outputFiles[0].text.trim());
@@ -56,7 +57,8 @@ export async function bundleAgent(folder) {
     if (/\b__require\(/.test(text))
       throw new Error(`${entry} requires a module; the injector hands it what it needs`);
   }
-  const factory = (text) => `(()=>{${text}\nreturn agent.default})()`;
+  // the mark by which listings leave our own evaluations out (src/target/text-space.ts)
+  const factory = (text) => `(()=>{/*trapline*/${text}\nreturn agent.default})()`;
   await mkdir(folder, { recursive: true });
   await replaceFile(path.join(folder, 'main.js'), factory(main));
   await replaceFile(path.join(folder, 'arming.js'), factory(arming));

@@ -4,13 +4,15 @@
 //   npm run conformance -- test_bpf [PATH]           vectors.jsonl.gz in a folder, default $TRAPLINE_SHARED/conformance/test_bpf,
 //                                                    else ../shared/conformance/test_bpf beside the project
 //   npm run conformance -- verifier [PATH]           results.jsonl.gz in a folder, default as above in conformance/verifier
-//   npm run conformance                              all
+//   npm run conformance -- differential [COUNT [SEED]]   random programs: interpreter, JIT and, as root on Linux, the kernel's JIT
+//   npm run conformance                              all, with 2000 random programs
 //
 // Prints a line for every difference, then `N passed, N failed, N skipped`; exits 1 when any failed.
 
 import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
+import { runDifferential } from '../test/conformance/differential.mjs';
 import { runBpfConformance, runTestBpf } from '../test/conformance/suites.mjs';
 import { runVerifier } from '../test/conformance/verifier.mjs';
 
@@ -23,9 +25,21 @@ const SUITES = {
   verifier: { run: runVerifier, path: path.join(shared, 'conformance/verifier') },
 };
 
-const [, , name, given] = process.argv;
-if (name !== undefined && SUITES[name] === undefined) {
-  console.error(`unknown suite ${name}: ${Object.keys(SUITES).join(', ')}`);
+const DIFFERENTIAL = 'differential';
+const DEFAULT_PROGRAMS = 2000;
+
+/** test/support/kernel-bpf.ts, which plain Node cannot load as it is. */
+async function kernelOracle() {
+  const { build } = await import('esbuild');
+  const outfile = path.join(root, '.cache/kernel-bpf.mjs');
+  const entryPoints = [path.join(root, 'test/support/kernel-bpf.ts')];
+  await build({ entryPoints, outfile, bundle: true, platform: 'node', format: 'esm', external: ['koffi'] });
+  return import(pathToFileURL(outfile).href);
+}
+
+const [, , name, given, seed] = process.argv;
+if (name !== undefined && name !== DIFFERENTIAL && SUITES[name] === undefined) {
+  console.error(`unknown suite ${name}: ${[...Object.keys(SUITES), DIFFERENTIAL].join(', ')}`);
   process.exit(1);
 }
 const entry = path.join(root, 'dist/bpf/index.js');
@@ -52,6 +66,21 @@ for (const [suite, { run, path: folder }] of Object.entries(SUITES)) {
     for (const problem of problems) console.log(`${test}: ${problem}`);
     if (skipped !== undefined) console.log(`${test}: skipped, ${skipped}`);
   });
+  for (const key of Object.keys(total)) total[key] += counts[key];
+}
+if (name === undefined || name === DIFFERENTIAL) {
+  const { kernelBpf } = await kernelOracle();
+  if (kernelBpf.reason !== undefined) console.log(`differential: without the kernel, ${kernelBpf.reason}`);
+  const counts = runDifferential(bpf, {
+    count: name === DIFFERENTIAL && given !== undefined ? Number(given) : DEFAULT_PROGRAMS,
+    first: seed === undefined ? 1 : Number(seed),
+    kernel: kernelBpf.reason === undefined ? kernelBpf : undefined,
+    report: (test, problems) => console.log(`${test}: ${problems.join('\n')}`),
+    progress: (done) => process.stderr.isTTY && process.stderr.write(`\r${done} programs`),
+  });
+  console.log(
+    `differential: ${counts.refused} programs were refused by every verifier, ${counts.disagreed} by one of ours and the kernel's`,
+  );
   for (const key of Object.keys(total)) total[key] += counts[key];
 }
 console.log(`${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`);

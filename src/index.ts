@@ -38,6 +38,7 @@ export {
   type Value,
 } from './output/index.ts';
 export { attach } from './target/attach.ts';
+export { selfSession } from './target/self.ts';
 export type {
   ArmOptions,
   AttachRequest,

@@ -20,10 +20,10 @@ interface Layer {
 const LAYERS: readonly Layer[] = [
   {
     name: 'errors',
-    folders: ['src/errors.ts'],
+    folders: ['src/errors.ts', 'src/similar.ts'],
     imports: [],
     packages: [],
-    reason: 'the common error type stands below everything',
+    reason: 'the common error type, and the nearest name for its hints, stand below everything',
   },
   {
     name: 'bpf',

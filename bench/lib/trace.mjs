@@ -81,7 +81,7 @@ export async function startTrace(pid, script, { way = 'auto', maxPauseMs = 10_00
     },
   });
   try {
-    tracee = await Tracee.prepare(session, parseText({ script, file: 'bench' }));
+    tracee = await Tracee.prepare(session, parseText({ script, file: 'bench' }), { way, maxPauseMs });
     await tracee.load();
     await tracee.runSpecial('BEGIN');
     const reports = await tracee.attach({ way, maxPauseMs, maxactive }, true);

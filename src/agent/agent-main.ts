@@ -1,6 +1,6 @@
 import type { MemoryLayout } from '../bpf/index.ts';
 import type { PropertyPath } from '../kernel/trace/js-kfuncs.ts';
-import type { ProgramImage, SiteSpec, SiteStats } from './protocol.ts';
+import type { CompiledImage, SiteSpec, SiteStats } from './protocol.ts';
 
 /**
  * The agent on the traced main thread. One bundled script evaluates to a function that makes it; the worker calls its
@@ -15,12 +15,14 @@ export interface AgentMain {
 
   setPaths(paths: readonly PropertyPath[]): void;
   /** Compiles and instantiates. Returns nothing or throws before anything changed. */
-  load(programs: readonly ProgramImage[]): void;
+  load(programs: readonly CompiledImage[]): void;
 
   /** Defines sites, or replaces the programs of existing ones (also while they are being hit). */
   setSites(sites: readonly SiteSpec[]): void;
   enable(sites: readonly number[]): void;
   disable(sites: readonly number[]): void;
+  /** Enabled, but for calls that come by a wrapper: the function's own text runs the programs now. Until enable(). */
+  passWrappers(sites: readonly number[]): void;
 
   /**
    * The function that stands in for `original` at a site: same name, length, prototype, properties, `this`,
@@ -37,6 +39,8 @@ export interface AgentMain {
    */
   installHooks(sites: readonly number[], texts: readonly { edited: string; original: string }[]): void;
   removeHooks(sites: readonly number[]): void;
+  /** The global of another context (`vm.createContext`), where hooks are to exist, too; false where it does not take them. */
+  addGlobal(other: object): boolean;
 
   /** Runs a program once on this thread (profile samples), outside of any site. */
   run(program: number): void;

@@ -7,6 +7,9 @@
 export const FRAME_JSON = 0;
 export const FRAME_RING = 1;
 
+/** Stands in every text that is evaluated in the traced process: listings of its functions leave those out. */
+export const OWN_MARK = '/*trapline*/';
+
 export type Request = { readonly id: number; readonly method: string; readonly params?: unknown };
 export type Reply =
   | { readonly id: number; readonly result: unknown }
@@ -24,6 +27,9 @@ export interface ProgramImage {
   /** READS mask of pt-regs.ts. */
   readonly reads: number;
 }
+
+/** The same with its module: compiled on the worker's thread, for the main one. */
+export type CompiledImage = Omit<ProgramImage, 'wasm'> & { readonly wasm: string | WebAssembly.Module };
 
 /** When a site calls a program. */
 export type SiteEvent = 'entry' | 'return' | 'throw' | 'settle';

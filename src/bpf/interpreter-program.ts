@@ -1,12 +1,17 @@
 /** Verified programs in the interpreter: the same memory, the same imports and the same results as their Wasm module. */
 import { BpfError, ERRNO } from './errors.ts';
 import { helperById } from './helpers/helpers.ts';
+import { kernelProto } from './helpers/kernel-protos.ts';
 import { Interpreter } from './interpreter.ts';
 import * as isa from './isa.ts';
-import { type MemoryLayout, percpuBlock } from './layout.ts';
+import { MAX_CALL_FRAMES, type MemoryLayout, percpuBlock } from './layout.ts';
+import { ArrayMap } from './maps/array.ts';
 import { HashMap } from './maps/hashtab.ts';
 import { openMap } from './maps/map.ts';
-import { RingBuffer } from './maps/ringbuf.ts';
+import type { BpfMap } from './maps/map-types.ts';
+import { viewMemory } from './maps/memory-view.ts';
+import { commitRecord, RingBuffer } from './maps/ringbuf.ts';
+import { probedLoads } from './verifier/probes.ts';
 import type { VerifiedProgram } from './verifier/types.ts';
 
 /** The functions of a Wasm module's import object: `helper.<name>`, `kfunc.<name>`, with the module's types. */
@@ -18,6 +23,8 @@ export interface InterpretOptions {
   /** CPU number. Default 0. */
   readonly cpu?: number;
   readonly imports?: Partial<ProgramImports>;
+  /** In a machine: the map at an address, whether or not it is among the layout's. */
+  readonly mapAt?: (address: number) => BpfMap | undefined;
 }
 
 /** Of the low 64 bits. */
@@ -41,16 +48,31 @@ export function interpretProgram(
   r1: bigint,
   options: InterpretOptions = {},
 ): Interpreter {
+  const vm = programInterpreter(verified, layout, memory, options);
+  vm.reset(r1);
+  return vm;
+}
+
+/** An interpreter of a verified program, for one execution after the other: each begins with reset(). */
+export function programInterpreter(
+  verified: VerifiedProgram,
+  layout: MemoryLayout,
+  memory: WebAssembly.Memory,
+  options: InterpretOptions = {},
+): Interpreter {
   const { cpu = 0, imports = {} } = options;
   const block = percpuBlock(layout, cpu);
-  const { buffer } = memory;
-  const view = new DataView(buffer);
-  const bytes = new Uint8Array(buffer);
-  const maps = layout.maps.map(({ index }) => openMap(memory, layout, index));
+  const maps =
+    options.mapAt === undefined ? layout.maps.map(({ index }) => openMap(memory, layout, index)) : [];
   const mapAt = (pointer: bigint) => {
+    if (options.mapAt !== undefined) {
+      const map = options.mapAt(address(pointer));
+      if (map === undefined) throw new BpfError('EINVAL', `no map at ${pointer}`);
+      return { map, argument: map.address };
+    }
     const index = layout.maps.findIndex((map) => map.address === address(pointer));
     if (index < 0) throw new BpfError('EINVAL', `no map at ${pointer}`);
-    return { map: maps[index]!, placed: layout.maps[index]! };
+    return { map: maps[index]!, argument: index };
   };
   const ring = (pointer: bigint): RingBuffer => {
     const { map } = mapAt(pointer);
@@ -65,6 +87,7 @@ export function interpretProgram(
   const number = (result: unknown): number => result as number;
 
   const strncmp = (a: number, size: number, b: number): number => {
+    const bytes = viewMemory(memory).u8;
     for (let n = 0; n < size; n++) {
       const left = bytes[a + n]!;
       const difference = left - bytes[b + n]!;
@@ -87,9 +110,21 @@ export function interpretProgram(
   const forEach = (args: readonly bigint[]): bigint => {
     if (args[3] !== 0n) return BigInt(-ERRNO.EINVAL);
     const { map } = mapAt(args[0]!);
-    if (!(map instanceof HashMap)) return BigInt(-ERRNO.EINVAL);
+    if (!(map instanceof HashMap) && !(map instanceof ArrayMap)) return BigInt(-ERRNO.EINVAL);
+    // A key of its own for every nested call.
+    const key = block.scratch + block.scratchSize - 8 * (MAX_CALL_FRAMES + 1) + 8 * forEachDepth++;
+    try {
+      return forEachIn(map, key, args);
+    } finally {
+      forEachDepth--;
+    }
+  };
+
+  let forEachDepth = 0;
+
+  const forEachIn = (map: BpfMap, scratch: number, args: readonly bigint[]): bigint => {
     let done = 0n;
-    for (const { key, value } of map.elements(cpu)) {
+    for (const { key, value } of map.elements(cpu, scratch)) {
       done++;
       if (vm.callback(Number(args[1]), [args[0]!, BigInt(key), BigInt(value), args[2]!]) !== 0n) break;
     }
@@ -97,14 +132,14 @@ export function interpretProgram(
   };
 
   const helper = (id: number, args: readonly bigint[]): bigint => {
-    const proto = helperById(id);
+    const proto = helperById(id) ?? kernelProto(id);
     if (proto === undefined) throw new BpfError('EINVAL', `unknown helper ${id}`);
     const [r1, r2, r3, r4] = args as [bigint, bigint, bigint, bigint];
     switch (proto.name) {
       case 'map_lookup_elem':
         return BigInt(mapAt(r1).map.lookupElem(address(r2), cpu));
       case 'map_update_elem':
-        if (r4 > 2n) return BigInt(-ERRNO.EINVAL);
+        if (r4 > 7n) return BigInt(-ERRNO.EINVAL);
         return BigInt(mapAt(r1).map.updateElem(address(r2), address(r3), Number(r4), cpu));
       case 'map_delete_elem':
         return BigInt(mapAt(r1).map.deleteElem(address(r2), cpu));
@@ -118,9 +153,7 @@ export function interpretProgram(
       case 'ringbuf_submit':
       case 'ringbuf_discard': {
         // The record knows no map here; every ring commits alike.
-        const any = maps.find((map) => map instanceof RingBuffer);
-        if (any === undefined) throw new BpfError('EINVAL', 'there is no ring buffer');
-        any[proto.name === 'ringbuf_submit' ? 'submit' : 'discard'](address(r1));
+        commitRecord(memory, address(r1), proto.name === 'ringbuf_discard');
         return 0n;
       }
       case 'ringbuf_output':
@@ -139,13 +172,13 @@ export function interpretProgram(
       case 'ktime_get_ns':
       case 'ktime_get_boot_ns': {
         const since = Math.trunc(number(imported('helper', 'ktime_get_ns')()));
-        return BigInt(since) + view.getBigInt64(layout.clockBase, true);
+        return BigInt(since) + viewMemory(memory).data.getBigInt64(layout.clockBase, true);
       }
       case 'get_prandom_u32':
         return BigInt(number(imported('helper', proto.name)()) >>> 0);
       default: {
         const values = proto.wasm.params.map((type, n) => {
-          if (proto.args[n] === 'const_map_ptr') return mapAt(args[n]!).placed.index;
+          if (proto.args[n] === 'const_map_ptr') return mapAt(args[n]!).argument;
           return type === 'i32' ? i32(args[n]!) : BigInt.asIntN(64, args[n]!);
         });
         const result = imported('helper', proto.name)(...values);
@@ -159,6 +192,10 @@ export function interpretProgram(
     const decl = verified.kfuncsUsed.find((candidate) => candidate.id === id);
     if (decl === undefined) throw new BpfError('EINVAL', `unknown kfunc ${id}`);
     if (decl.inline === 'clz64') return leadingZeros(args[0]!);
+    if (decl.name === 'bpf_throw') {
+      vm.throw(args[0]!, verified.exceptionCallback);
+      return 0n;
+    }
     const values = decl.args.flatMap((arg, n) =>
       arg === 'u64' ? [i32(args[n]!), i32(args[n]! >> 32n)] : [i32(args[n]!)],
     );
@@ -169,25 +206,28 @@ export function interpretProgram(
       case 'f64':
         return BigInt(Math.trunc(number(result)));
       case 'slot64':
-        return view.getBigUint64(block.resultSlot, true);
+        return viewMemory(memory).data.getBigUint64(block.resultSlot, true);
       case 'void':
         return 0n;
     }
   };
 
-  const vm = new Interpreter(
-    {
-      insns: verified.insns,
-      memory: buffer,
-      stack: block.stack,
-      mapAddress(index, off) {
-        const map = layout.maps[index]!;
-        return off === undefined ? map.address : map.address + map.geometry.data + off;
-      },
-      helper,
-      kfunc,
+  const vm = new Interpreter({
+    insns: verified.insns,
+    memory,
+    probes: probedLoads(verified),
+    stack: block.stack,
+    mapAddress(index, off) {
+      const map = layout.maps[index]!;
+      return off === undefined ? map.address : map.address + map.geometry.data + off;
     },
-    r1,
-  );
+    helper,
+    kfunc,
+    tailCall([ctx, map, index]) {
+      const program = imported('helper', 'tail_call');
+      const ran = program(i32(ctx!), mapAt(map!).argument, BigInt.asIntN(64, index!));
+      return ran === 1 ? viewMemory(memory).data.getBigUint64(block.resultSlot, true) : undefined;
+    },
+  });
   return vm;
 }

@@ -84,6 +84,11 @@ export const BPF_TAIL_CALL = 0xf5;
 /** Source "register" of a BPF_JCOND: may_goto. */
 export const BPF_MAY_GOTO = 0;
 
+/** Offset of a BPF_MOV | BPF_X that is no sign extension: the pointer goes to another address space (imm: to << 16 | from). */
+export const BPF_ADDR_SPACE_CAST = 1;
+/** Offset of a BPF_MOV | BPF_X that the kernel makes of a per-CPU pointer. */
+export const BPF_ADDR_PERCPU = -1;
+
 /** Flag in the immediate of an atomic: the old value comes back in the source register. */
 export const BPF_FETCH = 0x01;
 export const BPF_XCHG = 0xe0 | BPF_FETCH;

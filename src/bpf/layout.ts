@@ -7,7 +7,7 @@
  * "CPU" means thread: 0 is the application's main thread, 1 the agent's worker.
  */
 import { BpfError } from './errors.ts';
-import { BPF_MAP_TYPE, type MapGeometry, type MapSpec, mapGeometry, roundUp } from './maps/map-layout.ts';
+import { type MapGeometry, type MapSpec, mapGeometry, roundUp } from './maps/map-layout.ts';
 
 export const WASM_PAGE = 65536;
 
@@ -23,6 +23,16 @@ export const MEMORY_HEADER = {
   ncpu: 68,
   /** i64: CLOCK_MONOTONIC nanoseconds to add to `performance.now()` × 10^6, where the clock helper is computed from it. */
   clockBase: 72,
+  /** u32, for a memory that grows: its size in pages, stored after each growth (views made before do not see the rest). */
+  pages: 80,
+  /** u32: end of the heap, in 16-byte units, changed under `heapLock`. */
+  heapEnd: 84,
+  /** u32 lock word of the heap's free lists. */
+  heapLock: 88,
+  /** u32: bytes in use on the heap, in 16-byte units. */
+  heapUsed: 92,
+  /** u32 × 208: heads of the heap's free lists, one a size class, in 16-byte units. */
+  heapFree: 128,
   size: 1024,
 } as const;
 export const MEMORY_MAGIC = 0x4c415254;
@@ -49,12 +59,21 @@ export interface PlacedMap {
   readonly address: number;
   readonly byteLength: number;
   readonly geometry: MapGeometry;
+  /** In a machine: the map's id. */
+  readonly id?: number;
 }
 
 export interface MemoryLayout {
   readonly ncpu: number;
-  /** Initial and maximum size of the memory, in 64 KiB pages. */
+  /** Initial size of the memory, in 64 KiB pages. */
   readonly pages: number;
+  /** Maximum size of a memory that grows. Default `pages`. */
+  readonly maxPages?: number;
+  /**
+   * The layout of a machine (../machine): programs meet maps that are not in `maps` (inner maps, types that the JIT does not
+   * inline) and give them to imports by their address, not their index.
+   */
+  readonly dynamicMaps?: boolean;
   readonly byteLength: number;
   /** Address of the i64 clock base. */
   readonly clockBase: number;
@@ -87,7 +106,12 @@ export interface LayoutOptions {
   readonly ncpu: number;
 }
 
-/** Places maps in memory. Throws BpfError EINVAL for a bad map and ENOMEM when 4 GiB are not enough. */
+/** Types that need nothing but their own memory; all others need what a machine has (../machine). */
+const PLAIN_TYPES: ReadonlySet<string> = new Set(['array', 'percpu_array', 'hash', 'percpu_hash', 'ringbuf']);
+
+/**
+ * Places maps in memory. Throws BpfError EINVAL for a bad map, ENOTSUPP for a type that needs a machine, and ENOMEM where they do not fit.
+ */
 export function layoutMemory(maps: readonly MapSpec[], { ncpu }: LayoutOptions): MemoryLayout {
   if (!Number.isInteger(ncpu) || ncpu < 1 || ncpu > 64) {
     throw new BpfError('EINVAL', `number of CPUs ${ncpu} is not between 1 and 64`);
@@ -98,9 +122,14 @@ export function layoutMemory(maps: readonly MapSpec[], { ncpu }: LayoutOptions):
   const placed: PlacedMap[] = [];
   for (const [index, spec] of maps.entries()) {
     const geometry = mapGeometry(spec, ncpu);
+    if (!PLAIN_TYPES.has(spec.type)) {
+      throw new BpfError('ENOTSUPP', `map ${spec.name}: a map of type ${spec.type} needs a machine`, {
+        hint: 'createMachine().createMap()',
+      });
+    }
     const address = roundUp(end, 64);
     end = address + geometry.byteLength;
-    // Addresses of hash elements have bit 31 clear, so all maps lie below 2 GiB.
+    // A tracer has no use for more, and a traced process no room.
     if (end > 2 ** 31) {
       throw new BpfError(
         'ENOMEM',
@@ -122,6 +151,11 @@ export function layoutMemory(maps: readonly MapSpec[], { ncpu }: LayoutOptions):
     percpuStride,
     maps: placed,
   };
+}
+
+/** The per-CPU part alone: what a memory without maps looks like. */
+export function percpuEnd(ncpu: number): number {
+  return MEMORY_HEADER.size + roundUp(PERCPU.size, 64) * ncpu;
 }
 
 export function percpuBlock(layout: MemoryLayout, cpu: number): PercpuBlock {
@@ -147,5 +181,3 @@ export function percpuBlock(layout: MemoryLayout, cpu: number): PercpuBlock {
 export function createMemory(layout: MemoryLayout): WebAssembly.Memory {
   return new WebAssembly.Memory({ initial: layout.pages, maximum: layout.pages, shared: true });
 }
-
-export { BPF_MAP_TYPE };

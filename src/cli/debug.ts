@@ -16,9 +16,10 @@ export async function showStage(
   stage: Stage,
   program: { script: string; file: string; params: readonly string[] },
   pids: readonly number[],
+  maxPauseMs: number,
 ): Promise<string> {
   const text = parseText(program);
-  const compilation = await compiled(text, pids);
+  const compilation = await compiled(text, pids, maxPauseMs);
   const { script } = compilation;
   const parts: string[] = [];
   const show = (name: Stage, title: string, content: () => string) => {
@@ -38,11 +39,13 @@ export async function showStage(
   return parts.join('');
 }
 
-async function compiled(text: ScriptText, pids: readonly number[]): Promise<Compilation> {
+async function compiled(text: ScriptText, pids: readonly number[], maxPauseMs: number): Promise<Compilation> {
   if (pids.length === 0 || !text.needsSymbols) return compileText(text, undefined);
   const [session] = await connect({ pids: pids.slice(0, 1) }, () => new EventRelay());
   try {
-    const index = new SymbolIndex(await session!.functions(), { cwd: session!.info.cwd });
+    const index = new SymbolIndex(await session!.functions(undefined, { maxPauseMs }), {
+      cwd: session!.info.cwd,
+    });
     return compileText(text, index);
   } finally {
     await session?.detach();

@@ -1,6 +1,6 @@
 import { fileFilter, listFunctions, SymbolIndex } from '../arch/v8/match.ts';
 import { TraplineError } from '../errors.ts';
-import { didYouMean } from '../lang/similar.ts';
+import { didYouMean } from '../similar.ts';
 import type { TraceSession } from '../target/session.ts';
 
 const FUNCTION_PROBES = ['kprobe', 'kretprobe', 'throw', 'settle'] as const;
@@ -14,6 +14,7 @@ export async function listProbes(
   session: TraceSession,
   pattern: string,
   verbose: boolean,
+  maxPauseMs = 100,
 ): Promise<string[]> {
   const { types, target } = split(pattern);
   const lines = OTHER_PROBES.filter((name) => pattern === '*' || matches(pattern, name));
@@ -24,7 +25,9 @@ export async function listProbes(
       hint: didYouMean(name, [...FUNCTION_PROBES, 'BEGIN', 'END', 'interval', 'profile']),
     });
   }
-  const index = new SymbolIndex(await session.functions(fileFilter(target)), { cwd: session.info.cwd });
+  const index = new SymbolIndex(await session.functions(fileFilter(target), { maxPauseMs }), {
+    cwd: session.info.cwd,
+  });
   return [...lines, ...types.flatMap((type) => listFunctions(index, target, type, verbose))];
 }
 
@@ -35,7 +38,7 @@ function split(pattern: string): { types: string[]; target: string } {
   const types = FUNCTION_PROBES.filter((type) => matches(head, type));
   if (types.length > 0) return { types, target: colon === -1 ? '*' : pattern.slice(colon + 1) };
   // Without a type in front: a file or a function.
-  const named = /[.*?/]/.test(head) || colon === -1;
+  const named = /[.*?/<]/.test(head) || colon === -1;
   const other = OTHER_PROBES.some((name) => matches(pattern, name));
   return { types: named && !other ? ['kprobe'] : [], target: pattern };
 }

@@ -26,9 +26,9 @@ async function main(argv: readonly string[]): Promise<number> {
   if (line.execute === undefined && line.positionals.length === 0) {
     throw new TraplineError('EUSAGE', 'no program', { hint: 'trapline --help shows how to give one' });
   }
-  const { script, file, params } = readProgram(line);
-  if (line.debug !== undefined) return await debug(line, { script, file, params });
-  return await run(line, { script, file, params });
+  const program: Program = { ...readProgram(line), unsafe: line.unsafe };
+  if (line.debug !== undefined) return await debug(line, program);
+  return await run(line, program);
 }
 
 interface Program {
@@ -36,10 +36,11 @@ interface Program {
   /** As error messages call it. */
   readonly file: string;
   readonly params: readonly string[];
+  readonly unsafe: boolean;
 }
 
 /** The program of -e, of a positional argument that is one, of a file, or of standard input. */
-function readProgram({ execute, positionals }: CommandLine): Program {
+function readProgram({ execute, positionals }: CommandLine): Omit<Program, 'unsafe'> {
   if (execute !== undefined) return { script: execute, file: 'stdin', params: positionals };
   const [first = '', ...params] = positionals;
   if (first.includes('{') && !existsSync(first)) return { script: first, file: 'stdin', params };
@@ -74,7 +75,7 @@ function targetOf({ pids, command }: CommandLine): Target {
 /** Listing looks at running processes only. */
 function runningOf(line: CommandLine): { readonly pids: readonly number[] } {
   const target = targetOf(line);
-  if ('command' in target) throw new TraplineError('EUSAGE', '-l needs a running process: -p PID');
+  if (!('pids' in target)) throw new TraplineError('EUSAGE', '-l needs a running process: -p PID');
   return target;
 }
 
@@ -148,7 +149,7 @@ function onInterrupt(tracing: Tracing): { remove(): void } {
 }
 
 async function debug(line: CommandLine, program: Program): Promise<number> {
-  return print(await showStage(line.debug!, program, line.pids.slice(0, 1)));
+  return print(await showStage(line.debug!, program, line.pids.slice(0, 1), line.maxPauseMs));
 }
 
 async function list(line: CommandLine): Promise<number> {
@@ -157,7 +158,7 @@ async function list(line: CommandLine): Promise<number> {
   try {
     const lines = new Set<string>();
     for (const session of sessions) {
-      for (const text of await listProbes(session, pattern, line.verbose)) lines.add(text);
+      for (const text of await listProbes(session, pattern, line.verbose, line.maxPauseMs)) lines.add(text);
     }
     return print([...lines].map((text) => `${text}\n`).join(''));
   } finally {

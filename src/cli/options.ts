@@ -1,6 +1,6 @@
 import { parseArgs } from 'node:util';
 import { TraplineError } from '../errors.ts';
-import { didYouMean } from '../lang/similar.ts';
+import { didYouMean } from '../similar.ts';
 
 /** What a shell offers for an option's value. */
 export type Completion = 'pid' | 'file' | 'command' | 'none';
@@ -48,7 +48,7 @@ export const OPTIONS = [
     completion: 'command',
     group: 'What to trace',
     description:
-      'Start this command (`node app.js`), trace its first Node process from the first instruction, end with it.',
+      'Start this command (`node app.js`), trace its first Node process from its first call, end with it.',
   },
   {
     name: 'list',
@@ -101,7 +101,7 @@ export const OPTIONS = [
   {
     name: 'unsafe',
     group: 'Safety and cost',
-    description: 'Allow what can change the process: nothing does yet.',
+    description: 'Allow functions that do something to the machine: system() runs commands.',
   },
   {
     name: 'debug',
@@ -217,7 +217,7 @@ export function flagName(name: string): string {
 
 function usageError(message: string): TraplineError {
   const unknown = /^Unknown option '(--?[^']+)'/.exec(message)?.[1];
-  if (unknown === undefined) return new TraplineError('EUSAGE', message.replace(/\. .*/s, ''));
+  if (unknown === undefined) return new TraplineError('EUSAGE', message.replace(/\.\s.*/s, ''));
   const names = OPTION_SPECS.map(({ name }) => name);
   const hint = unknown.startsWith('--') ? didYouMean(unknown.slice(2), names, '--') : undefined;
   return new TraplineError('EUSAGE', `unknown option ${unknown}`, {

@@ -20,6 +20,8 @@ export interface ScriptText {
   readonly source: string;
   readonly file: string;
   readonly params: readonly string[];
+  /** system() may be called. */
+  readonly unsafe: boolean;
   readonly ast: Script;
   /** Some probe names a function, so the process's symbols are needed. */
   readonly needsSymbols: boolean;
@@ -36,15 +38,16 @@ export function parseText(options: {
   readonly script: string;
   readonly file?: string;
   readonly params?: readonly string[];
+  readonly unsafe?: boolean;
 }): ScriptText {
-  const { script: source, file = 'stdin', params = [] } = options;
+  const { script: source, file = 'stdin', params = [], unsafe = false } = options;
   const ast = parseScript(source, file);
   const points = attachPoints(ast, params);
   const targets = points.filter(({ type }) => isFunctionProbe(type)).map(({ target }) => target);
   const otherProbes = points.length - targets.length;
   const wantsEnds = points.some(({ type }) => isFunctionProbe(type) && type !== 'kprobe');
   const needsSymbols = targets.length > 0;
-  return { source, file, params, ast, needsSymbols, targets, wantsEnds, otherProbes };
+  return { source, file, params, unsafe, ast, needsSymbols, targets, wantsEnds, otherProbes };
 }
 
 /** Compiles a script for the functions of one process, and verifies every program. Throws before anything is loaded. */
@@ -61,8 +64,8 @@ export function compileText(text: ScriptText, index: SymbolIndex | undefined): C
   const resolver: ProbeResolver = {
     resolve: (point) => (isFunctionProbe(point.type) ? resolvePoint(text, point, index) : []),
   };
-  const { source, file, params } = text;
-  return compile(source, { file, params, resolver });
+  const { source, file, params, unsafe } = text;
+  return compile(source, { file, params, unsafe, resolver });
 }
 
 /** The verifier, for every program of a script. */

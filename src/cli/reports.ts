@@ -5,8 +5,10 @@ const ms = (value: number) => `${value < 10 ? value.toFixed(2) : value.toFixed(0
 
 /** What `-v` says of a probe: its way, the estimate and the pause that was measured. */
 export function armLine(report: ArmReport): string {
-  const { name, way, estimateMs, pauseMs, rateLimit, escaped, note } = report;
-  const parts = [`estimated ${ms(estimateMs)}`, `paused ${ms(pauseMs)}`];
+  const { name, way, estimateMs, pauseMs, waitedMs = 0, rateLimit, escaped, note } = report;
+  if (way === undefined) return armWarning(report) ?? name;
+  const waited = waitedMs < 1 ? '' : `, ${ms(waitedMs)} of it waiting for a processor`;
+  const parts = [`estimated ${ms(estimateMs)}`, `paused ${ms(pauseMs)}${waited}`];
   if (rateLimit !== undefined) parts.push(`at most ${rateLimit} hits a second`);
   if (escaped !== undefined) parts.push(`${escaped} calls escaped`);
   if (note !== undefined) parts.push(note);
@@ -14,7 +16,9 @@ export function armLine(report: ArmReport): string {
 }
 
 /** What has to be said of a probe also without `-v`: that it is slow, or that it does not see every call. */
-export function armWarning({ name, way, escaped = 0 }: ArmReport): string | undefined {
+export function armWarning({ name, way, escaped = 0, note }: ArmReport): string | undefined {
+  if (way === undefined)
+    return `WARNING: ${name}: its calls are not counted, no way to arm it is left: ${note}`;
   if (way === 'break') {
     return `WARNING: ${name}: armed by a breakpoint, each hit costs the process about 0.1 ms`;
   }

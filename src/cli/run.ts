@@ -4,6 +4,7 @@ import { getSystemErrorName } from 'node:util';
 import { fileFilter, isLineTarget } from '../arch/v8/match.ts';
 import type { ArmReport } from '../arch/v8/types.ts';
 import { formatDiagnostic, TraplineError } from '../errors.ts';
+import { acrossProcesses, type SeveralProcesses } from '../lang/index.ts';
 import { type Printer, printedMap, type RawMapEntry, type RecordEvent } from '../output/index.ts';
 import type { HeldProcess, LaunchedCommand } from '../target/launch.ts';
 import { findFiles } from '../target/launch-files.ts';
@@ -11,10 +12,14 @@ import type { ArmOptions, DetachReport, ProcessInfo } from '../target/session.ts
 import { startCommand } from './command.ts';
 import { connect } from './connect.ts';
 import { parseText, positionIn, type ScriptText } from './pipeline.ts';
+import { runShell } from './system.ts';
 import { EventRelay, Tracee } from './tracee.ts';
 
-/** Which processes to trace: running ones, or a command to start. */
-export type Target = { readonly pids: readonly number[] } | { readonly command: string };
+/** Which processes to trace: running ones, a command to start, or the own one. */
+export type Target =
+  | { readonly pids: readonly number[] }
+  | { readonly command: string }
+  | { readonly self: true };
 
 export interface TraceOptions {
   /** The program, in bpftrace's language. */
@@ -28,6 +33,8 @@ export interface TraceOptions {
   readonly arm?: ArmOptions['way'];
   /** Longest stop of the process that arming may cause, in ms; default 100. */
   readonly maxPauseMs?: number;
+  /** The script may call system(); default false. */
+  readonly unsafe?: boolean;
   /** Calls followed at once by a return probe; default 0, unlimited. */
   readonly maxactive?: number;
   /** Compile and verify only. */
@@ -75,6 +82,8 @@ const COMMAND_LOAD_MS = 10_000;
 const LAST_MS = 2000;
 /** How often maps are copied, for the case that the process ends. */
 const KEEP_MAPS_MS = 500;
+/** Commands of system() that wait at most; more are lost events. */
+const MAX_COMMANDS = 256;
 /** Refusals that may pass: nothing matches yet, or the process does not answer yet. */
 const NOT_YET: ReadonlySet<string> = new Set(['ENOENT', 'ESIGUSR1', 'ETIMEDOUT']);
 
@@ -114,6 +123,12 @@ class Run {
   #commandEnds = false;
   #ending = false;
   #firstOnly = false;
+  /** Commands of system() that wait. */
+  #commands = 0;
+  readonly #left = new AbortController();
+  /** The process that intervals run in. */
+  #clock: Tracee | undefined;
+  #several: SeveralProcesses | undefined;
   #wake: (() => void) | undefined;
   #stopped = false;
   #setAttached!: { resolve(): void; reject(error: unknown): void };
@@ -134,6 +149,7 @@ class Run {
 
   leave(): void {
     this.#leaving = true;
+    this.#left.abort();
     this.stop();
   }
 
@@ -171,7 +187,7 @@ class Run {
 
   async #connect(text: ScriptText): Promise<void> {
     const { target } = this.#options;
-    if ('pids' in target) return await this.#prepare(text, target);
+    if (!('command' in target)) return await this.#prepare(text, target);
     this.#command = await startCommand(target.command);
     const { exited, exiting, hasExited } = this.#command;
     void exited.then(() => this.stop());
@@ -221,7 +237,7 @@ class Run {
     return [...files];
   }
 
-  async #prepare(text: ScriptText, target: { readonly pids: readonly number[] }): Promise<void> {
+  async #prepare(text: ScriptText, target: Exclude<Target, { readonly command: string }>): Promise<void> {
     const relays: EventRelay[] = [];
     const events = () => {
       const relay = new EventRelay();
@@ -232,7 +248,8 @@ class Run {
     const sessions = await connect(target, events);
     const tracees: Tracee[] = [];
     try {
-      for (const session of sessions) tracees.push(await Tracee.prepare(session, text));
+      const { arm: way = 'auto', maxPauseMs = 100 } = this.#options;
+      for (const session of sessions) tracees.push(await Tracee.prepare(session, text, { way, maxPauseMs }));
     } catch (error) {
       await Promise.allSettled(sessions.map((session) => session.detach()));
       throw error;
@@ -240,6 +257,11 @@ class Run {
     for (const [index, tracee] of tracees.entries()) {
       this.#tracees.push(tracee);
       this.#listen(relays[index]!, tracee);
+      const { pid, workers } = tracee.session.info;
+      if (workers > 0) {
+        const threads = workers === 1 ? '1 worker thread, which is' : `${workers} worker threads, which are`;
+        this.#observer.warning?.(`WARNING: process ${pid} has ${threads} not traced`);
+      }
       for (const { message, position, hint } of tracee.script.warnings) {
         const error = new TraplineError('EWARN', message, {
           position: positionIn(text.file, position),
@@ -248,6 +270,18 @@ class Run {
         this.#observer.warning?.(formatDiagnostic(error, 'WARNING'));
       }
       this.#observer.compiled?.(tracee);
+    }
+    if (this.#tracees.length > 1) this.#lookAcross(text);
+  }
+
+  #lookAcross(text: ScriptText): void {
+    this.#several = acrossProcesses(text.ast, text.params);
+    for (const { name, position } of this.#several.reads) {
+      const error = new TraplineError('EWARN', `${name} is read of one process only: each has its own`, {
+        position: positionIn(text.file, position),
+        hint: `print(${name}) shows all of them together`,
+      });
+      this.#observer.warning?.(formatDiagnostic(error, 'WARNING'));
     }
   }
 
@@ -269,6 +303,7 @@ class Run {
         // a command that has come to its end is no news
         if (!this.#commandEnds) this.#observer.gone?.(pid, reason);
         if (this.#gone.size === this.#tracees.length) this.stop();
+        else if (tracee === this.#clock) void this.#startIntervals().catch((error) => this.#warn(error));
       },
     };
   }
@@ -280,11 +315,17 @@ class Run {
     await this.#runSpecial('BEGIN');
     for (const [index, tracee] of this.#tracees.entries()) {
       if (this.#stopped) return;
-      // Several processes have one clock: the first one's intervals speak for all.
-      const reports = await tracee.attach({ way: arm, maxPauseMs, maxactive }, index === 0);
+      const reports = await tracee.attach({ way: arm, maxPauseMs, maxactive });
+      if (index === 0) await this.#startIntervals();
       this.#armed.add(tracee);
       for (const report of reports) this.#observer.armed?.(tracee.session.info.pid, report);
     }
+  }
+
+  /** Several processes have one clock, as one machine has: the first that is alive. */
+  async #startIntervals(): Promise<void> {
+    this.#clock = this.#alive()[0];
+    await this.#clock?.startIntervals();
   }
 
   /** BEGIN or END in every process, for what it does to maps; what it prints comes from the first only. */
@@ -314,6 +355,7 @@ class Run {
     // As bpftrace does: END sees maps that no probe changes any more.
     for (const { session } of this.#alive()) await session.disable?.().catch((error) => this.#warn(error));
     await this.#settle();
+    if (this.#leaving) return;
     this.#deaf = false;
     await this.#runSpecial('END').catch((error) => this.#warn(error));
     await this.#settle();
@@ -321,8 +363,11 @@ class Run {
     if (first === undefined) return;
     this.#printer.end();
     if (first.script.config.printMapsOnExit) {
-      for (const [index, map] of first.script.maps.entries()) {
-        if (map.name !== undefined) await this.#printMap(index, 0, 0).catch((error) => this.#warn(error));
+      // in bpftrace's order
+      const maps = [...first.script.maps.entries()].filter(([, { name }]) => name !== undefined);
+      maps.sort(([, a], [, b]) => (a.name! < b.name! ? -1 : 1));
+      for (const [index] of maps) {
+        await this.#printMap(index, 0, 0).catch((error) => this.#warn(error));
       }
     }
     for (const tracee of this.#alive()) await this.#reportFaults(tracee).catch((error) => this.#warn(error));
@@ -363,14 +408,18 @@ class Run {
   }
 
   #receive(tracee: Tracee, event: RecordEvent): void {
-    if (this.#deaf || (this.#firstOnly && tracee !== this.#tracees[0])) return;
+    if (this.#deaf || (this.#firstOnly && tracee !== this.#alive()[0])) return;
     if (event.kind === 'exit') {
       if (this.#ending) return;
       this.#exitCode = event.code & 0xff;
       this.#deaf = true;
       this.stop();
+    } else if (event.kind === 'system' && this.#commands >= MAX_COMMANDS) {
+      this.#lost++;
+      this.#printer.lostEvents(1);
     } else if (this.#busy === undefined && !isRequest(event)) this.#print(tracee, event);
     else {
+      if (event.kind === 'system') this.#commands++;
       this.#waiting.push([tracee, event]);
       this.#busy ??= this.#work();
     }
@@ -387,6 +436,11 @@ class Run {
   }
 
   async #answer(event: RequestEvent): Promise<void> {
+    if (event.kind === 'system') {
+      this.#commands--;
+      this.#printer.syscall(await runShell(event.text, this.#left.signal));
+      return;
+    }
     if (event.kind === 'print_map') return await this.#printMap(event.map, event.top, event.div);
     for (const { session } of this.#alive()) {
       await (event.kind === 'clear' ? session.clearMap(event.map) : session.zeroMap(event.map));
@@ -420,7 +474,8 @@ class Run {
     const entries: RawMapEntry[] = [];
     for (const tracee of this.#tracees)
       entries.push(...(await tracee.readMap(index, this.#gone.has(tracee))));
-    this.#printer.map(printedMap(map, entries, { top, div }));
+    const additive = map.name !== undefined && this.#several?.additive.has(map.name) === true;
+    this.#printer.map(printedMap(map, entries, { top, div, additive }));
   }
 
   async #reportFaults(tracee: Tracee): Promise<void> {
@@ -447,10 +502,13 @@ class Run {
 }
 
 type PrintEvent = Exclude<RecordEvent, { kind: 'exit' | RequestEvent['kind'] }>;
-type RequestEvent = Extract<RecordEvent, { kind: 'print_map' | 'clear' | 'zero' }>;
+type RequestEvent = Extract<RecordEvent, { kind: (typeof REQUESTS)[number] }>;
+
+/** What the tracer has to do something for. */
+const REQUESTS = ['print_map', 'clear', 'zero', 'system'] as const;
 
 function isRequest(event: RecordEvent): event is RequestEvent {
-  return event.kind === 'print_map' || event.kind === 'clear' || event.kind === 'zero';
+  return (REQUESTS as readonly string[]).includes(event.kind);
 }
 
 const FAULTS: Record<string, string> = {

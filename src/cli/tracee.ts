@@ -1,5 +1,13 @@
-import { fileFilter, functionName, SymbolIndex, shownPath, type TargetMatch } from '../arch/v8/match.ts';
-import type { ArmReport } from '../arch/v8/types.ts';
+import { isProperty } from '../arch/v8/arm.ts';
+import {
+  fileFilter,
+  functionName,
+  namesFile,
+  SymbolIndex,
+  shownPath,
+  type TargetMatch,
+} from '../arch/v8/match.ts';
+import type { ArmReport, FunctionSymbol } from '../arch/v8/types.ts';
 import type { VerifiedProgram } from '../bpf/index.ts';
 import { TraplineError } from '../errors.ts';
 import type { AttachPoint, CompiledScript, ScriptProgram } from '../lang/script.ts';
@@ -45,7 +53,11 @@ export class Tracee {
   }
 
   /** Compiles and verifies a script against the functions of a process. Nothing of the process is changed. */
-  static async prepare(session: TraceSession, text: ScriptText): Promise<Tracee> {
+  static async prepare(
+    session: TraceSession,
+    text: ScriptText,
+    { way = 'auto', maxPauseMs = 100 }: Partial<Pick<ArmOptions, 'way' | 'maxPauseMs'>> = {},
+  ): Promise<Tracee> {
     const { cwd } = session.info;
     const prepared = (index: SymbolIndex | undefined): Tracee => {
       const { script, programs } = compileFor(text, index);
@@ -54,12 +66,21 @@ export class Tracee {
     if (!text.needsSymbols) return prepared(undefined);
     const filters = text.targets.map(fileFilter);
     const wanted = (path: string): boolean => filters.some((filter) => filter(path));
+    const byProperty = (way === 'auto' || way === 'property') && text.targets.every(namesFile);
+    const enough = (symbols: readonly FunctionSymbol[]): boolean => {
+      const index = new SymbolIndex(symbols, { cwd });
+      return text.targets.every((target) => {
+        const found = index.find(target);
+        return found.length > 0 && found.every(({ symbol }) => isProperty(symbol));
+      });
+    };
+    const options = { maxPauseMs, ...(byProperty ? { enough } : {}) };
     try {
-      return prepared(new SymbolIndex(await session.functions(wanted), { cwd }));
+      return prepared(new SymbolIndex(await session.functions(wanted, options), { cwd }));
     } catch (error) {
       if (!(error instanceof TraplineError) || error.code !== 'ENOENT') throw error;
       // all of them, for what the hint proposes
-      return prepared(new SymbolIndex(await session.functions(), { cwd }));
+      return prepared(new SymbolIndex(await session.functions(undefined, { maxPauseMs }), { cwd }));
     }
   }
 
@@ -86,8 +107,8 @@ export class Tracee {
     }
   }
 
-  /** Arms every function and line probe, then starts profiles and, where `intervals`, intervals. */
-  async attach(options: ArmOptions, intervals: boolean): Promise<readonly ArmReport[]> {
+  /** Arms every function and line probe, then starts profiles. */
+  async attach(options: ArmOptions): Promise<readonly ArmReport[]> {
     const requests: AttachRequest[] = [];
     for (const [program, attachments] of this.#attachments.entries()) {
       for (const [cookie, { point, match }] of attachments.entries()) {
@@ -104,13 +125,18 @@ export class Tracee {
     const reports = requests.length === 0 ? [] : await this.session.attach(requests, options);
     for (const [program, attachments] of this.#attachments.entries()) {
       for (const [cookie, { point }] of attachments.entries()) {
-        const periodNs = point.periodNs ?? 0;
-        if (point.type === 'profile') await this.session.startProfile(program, periodNs, cookie);
-        if (point.type === 'interval' && intervals)
-          await this.session.startInterval(program, periodNs, cookie);
+        if (point.type === 'profile') await this.session.startProfile(program, point.periodNs ?? 0, cookie);
       }
     }
     return reports;
+  }
+
+  async startIntervals(): Promise<void> {
+    for (const [program, attachments] of this.#attachments.entries()) {
+      for (const [cookie, { point }] of attachments.entries()) {
+        if (point.type === 'interval') await this.session.startInterval(program, point.periodNs ?? 0, cookie);
+      }
+    }
   }
 
   /** The entries of a map, or what was last seen of them when the process has gone. */

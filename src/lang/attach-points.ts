@@ -1,7 +1,7 @@
+import { didYouMean } from '../similar.ts';
 import type { AttachPointNode, Script } from './ast.ts';
 import { Diagnostics } from './diagnostics.ts';
 import type { AttachPoint, ProbeType } from './script.ts';
-import { didYouMean } from './similar.ts';
 
 /** What may be written in front of the colon, and the probe type it stands for. */
 const PROVIDERS: Record<string, ProbeType> = {

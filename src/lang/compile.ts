@@ -5,6 +5,7 @@ import { TooLarge } from './codegen/frame.ts';
 import { Module } from './codegen/module.ts';
 import { type Generated, generateProgram } from './codegen/program.ts';
 import { Diagnostics } from './diagnostics.ts';
+import { FUNCTIONS } from './functions.ts';
 import { parseInto } from './parser.ts';
 import { resolveProbe } from './passes/attach.ts';
 import { readConfig } from './passes/config.ts';
@@ -20,6 +21,8 @@ export interface CompileOptions {
   readonly resolver: ProbeResolver;
   /** `$1`, `$2`, … */
   readonly params?: readonly string[];
+  /** Functions that do something to the machine may be called. */
+  readonly unsafe?: boolean;
   /** Settings from the command line or the environment; the script's own block wins. */
   readonly config?: Partial<ScriptConfig>;
 }
@@ -101,10 +104,24 @@ function check(diagnostics: Diagnostics, options: CompileOptions): Semantics | u
   if (parsed === undefined) return undefined;
   const params = options.params ?? [];
   const script = foldScript(parsed, params, diagnostics);
+  if (options.unsafe !== true) refuseUnsafe(script, diagnostics);
   const config = readConfig(parsed.config, options.config ?? {}, diagnostics);
   const probes = script.probes.map((probe) => resolveProbe(probe, options.resolver, params, diagnostics));
   const inferred = inferTypes(probes, config, diagnostics);
   return { script, config, probes, maps: inferred.maps, types: inferred.types, vars: inferred.vars };
+}
+
+function refuseUnsafe({ probes }: ast.Script, diagnostics: Diagnostics): void {
+  for (const probe of probes) {
+    ast.walkProbe(probe, (expr) => {
+      if (expr.kind !== 'call' || FUNCTIONS[expr.name]?.unsafe !== true) return;
+      diagnostics.error(
+        expr.nameSpan,
+        `${expr.name}() is an unsafe function being used in safe mode`,
+        '--unsafe allows it',
+      );
+    });
+  }
 }
 
 function mentionsElapsed(semantics: Semantics): boolean {

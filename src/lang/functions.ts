@@ -6,6 +6,8 @@ export interface ScriptFunction {
   readonly statement?: true;
   /** Only as what is assigned to a map. */
   readonly aggregate?: true;
+  /** Does something to the machine: only where the user has allowed it (`--unsafe`). */
+  readonly unsafe?: true;
   /** For the hint of a wrong call. */
   readonly usage: string;
 }
@@ -34,6 +36,7 @@ export const FUNCTIONS: Record<string, ScriptFunction> = {
   strftime: { min: 2, max: 2, usage: 'strftime("%H:%M:%S", nsecs)' },
   strncmp: { min: 3, max: 3, usage: 'strncmp(a, b, length)' },
   sum: { min: 1, max: 1, aggregate: true, usage: '@x = sum(value)' },
+  system: { min: 1, max: 64, statement: true, unsafe: true, usage: 'system("command", …)' },
   time: { min: 0, max: 1, statement: true, usage: 'time(["%H:%M:%S\\n"])' },
   ustack: { min: 0, max: 2, usage: 'ustack([depth])' },
   zero: { min: 1, max: 1, statement: true, usage: 'zero(@map)' },
@@ -48,7 +51,6 @@ export const REFUSED_FUNCTIONS: Record<string, string> = {
   uaddr: 'there are no C symbols',
   kptr: 'JavaScript has no pointers',
   uptr: 'JavaScript has no pointers',
-  system: 'commands are not run from probes',
   cat: 'files are not read from probes',
   signal: 'a probe does not send signals',
   override: 'a probe does not change what a function returns',

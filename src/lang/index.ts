@@ -1,4 +1,6 @@
 /** The bpftrace language: what other folders use. */
+
+export { didYouMean, similarName } from '../similar.ts';
 export { attachPoints } from './attach-points.ts';
 export { type Compilation, type CompileOptions, compile, compileScript } from './compile.ts';
 export { formatErrors, ScriptError } from './diagnostics.ts';
@@ -6,5 +8,5 @@ export { parseScript } from './parser.ts';
 export { DEFAULT_CONFIG } from './passes/config.ts';
 export { printScript } from './print.ts';
 export * from './script.ts';
-export { didYouMean, similarName } from './similar.ts';
+export { acrossProcesses, type SeveralProcesses } from './several.ts';
 export { dumpStage, STAGES, type Stage } from './stages.ts';

@@ -131,7 +131,8 @@ export interface ScriptProgram {
  */
 export type AsyncAction =
   | {
-      readonly kind: 'printf';
+      /** system: the text is a command for the tracer's shell */
+      readonly kind: 'printf' | 'system';
       readonly format: string;
       readonly args: readonly { offset: number; type: ScriptType }[];
     }

@@ -21,6 +21,10 @@ export class JsonPrinter implements Printer {
     this.#emit('time', JSON.stringify(text));
   }
 
+  syscall(text: string): void {
+    this.#emit('syscall', JSON.stringify(text));
+  }
+
   value(value: Value): void {
     this.#emit('value', valueJson(value));
   }

@@ -18,20 +18,22 @@ export interface MapPrintOptions {
   readonly top?: number;
   /** Values are divided by this; 0 and 1 are the values themselves. */
   readonly div?: number;
+  /** Integers of the same key add up, as counts do; else the first is taken. */
+  readonly additive?: boolean;
 }
 
 /** Merges the CPUs' cells, sorts as bpftrace does (ascending by value, else by key) and cuts to `top`. */
 export function printedMap(
   map: ScriptMap,
   entries: readonly RawMapEntry[],
-  { top = 0, div = 0 }: MapPrintOptions = {},
+  { top = 0, div = 0, additive = false }: MapPrintOptions = {},
 ): PrintedMap {
   const divisor = BigInt(div === 0 ? 1 : div);
   const joined = joinEntries(map, entries).filter(
     ({ values }) => map.key.length > 0 || wasHit(map.value, values),
   );
   const rows = joined.map(({ key, values, context }) => {
-    const { value, order } = mergeValue(map.value, values, context, divisor);
+    const { value, order } = mergeValue(map.value, values, context, divisor, additive);
     return { key, value, order };
   });
   rows.sort((a, b) => compareOrder(a.order, b.order) || compareKeys(a.key, b.key));
@@ -39,7 +41,7 @@ export function printedMap(
   const { kind } = map.value;
   return {
     name: map.name ?? map.spec.name,
-    type: kind === 'hist' || kind === 'lhist' ? 'hist' : kind === 'stats' ? 'stats' : 'map',
+    type: kind === 'hist' || kind === 'lhist' ? 'hist' : kind === 'stats' || kind === 'avg' ? 'stats' : 'map',
     entries: kept.map(({ key, value }): MapEntry => ({ key, value })),
   };
 }
@@ -102,12 +104,16 @@ function mergeValue(
   values: readonly Uint8Array[],
   context: DecodeContext,
   div: bigint,
+  additive: boolean,
 ): Merged {
   const cells = values.map(viewOf);
   switch (type.kind) {
     case 'plain': {
       const value = readValue(cells[0]!, 0, type.type, context);
-      if (value.kind === 'int') return integer(value.value, div);
+      if (value.kind === 'int') {
+        const signed = type.type.kind === 'int' && type.type.signed;
+        return integer(additive ? sumCells(cells, 0, signed) : value.value, div);
+      }
       return { value, order: value.kind === 'number' ? value.value : undefined };
     }
     case 'count':

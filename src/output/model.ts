@@ -61,6 +61,8 @@ export interface Printer {
   attachedProbes(count: number): void;
   printf(text: string): void;
   time(text: string): void;
+  /** What a command of system() wrote. */
+  syscall(text: string): void;
   value(value: Value): void;
   map(map: PrintedMap): void;
   lostEvents(count: number): void;

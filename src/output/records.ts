@@ -7,6 +7,8 @@ import { type DecodeContext, readValue } from './values.ts';
 /** What a ring record says. */
 export type RecordEvent =
   | { readonly kind: 'printf' | 'time'; readonly text: string }
+  /** A command for the tracer's shell. */
+  | { readonly kind: 'system'; readonly text: string }
   | { readonly kind: 'value'; readonly value: Value }
   /** Requests to the tracer, about a map of the script. */
   | { readonly kind: 'print_map'; readonly map: number; readonly top: number; readonly div: number }
@@ -21,21 +23,24 @@ export type RecordEvent =
 export class RecordDecoder {
   readonly #script: CompiledScript;
   readonly #context: DecodeContext;
-  readonly #printf: readonly (RecordFormatter | undefined)[];
+  readonly #formats: readonly (RecordFormatter | undefined)[];
 
   constructor(script: CompiledScript, context: DecodeContext) {
     this.#script = script;
     this.#context = context;
-    this.#printf = script.actions.map((action) =>
-      action.kind === 'printf' ? compilePrintf(action.format, action.args, context) : undefined,
+    this.#formats = script.actions.map((action) =>
+      action.kind === 'printf' || action.kind === 'system'
+        ? compilePrintf(action.format, action.args, context)
+        : undefined,
     );
   }
 
   decode(record: DataView): RecordEvent {
     const index = record.getUint32(0, true);
-    const printf = this.#printf[index];
-    if (printf !== undefined) return { kind: 'printf', text: printf(record) };
     const action = this.#script.actions[index];
+    const format = this.#formats[index];
+    if (format !== undefined)
+      return { kind: action?.kind === 'system' ? 'system' : 'printf', text: format(record) };
     switch (action?.kind) {
       case 'print': {
         const values = action.args.map(({ offset, type }) => readValue(record, offset, type, this.#context));

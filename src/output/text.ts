@@ -22,6 +22,10 @@ export class TextPrinter implements Printer {
     this.#sinks.data(text);
   }
 
+  syscall(text: string): void {
+    this.#sinks.data(text);
+  }
+
   value(value: Value): void {
     this.#sinks.data(`${formatValue(value)}\n`);
   }

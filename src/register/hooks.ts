@@ -2,6 +2,7 @@
 import Module, { createRequire } from 'node:module';
 import { extname } from 'node:path';
 import { pathToFileURL } from 'node:url';
+import { type Entry, entryResolver } from './entry.ts';
 import type { OwnRegistry } from './registry.ts';
 import type { EagerFiles, Transform } from './transform.ts';
 
@@ -12,10 +13,24 @@ interface LoadResult {
   source?: string | ArrayBuffer | NodeJS.TypedArray | null;
 }
 
+interface ResolveContext {
+  readonly parentURL?: string | undefined;
+}
+
+interface Resolved {
+  readonly url: string;
+  readonly format?: string | null;
+}
+
 export interface SyncHooks {
   registerHooks?(hooks: {
-    load(url: string, context: object, next: (url: string, context: object) => LoadResult): LoadResult;
-  }): unknown;
+    load?(url: string, context: object, next: (url: string, context: object) => LoadResult): LoadResult;
+    resolve?(
+      specifier: string,
+      context: ResolveContext,
+      next: (specifier: string, context: ResolveContext) => Resolved,
+    ): Resolved;
+  }): { deregister(): void };
   stripTypeScriptTypes?(code: string): string;
 }
 
@@ -64,10 +79,32 @@ export function hookModules(registry: OwnRegistry, transform: Transform): boolea
   return true;
 }
 
+/** A CommonJS entry is loaded the shorter way. Resolving is left to Node again as soon as that is done. */
+export function hookEntry(entry: Entry | undefined): void {
+  const { registerHooks } = Module as SyncHooks;
+  if (registerHooks === undefined || entry === undefined) return;
+  const resolveEntry = entryResolver(entry);
+  const hook = registerHooks({
+    resolve(specifier, context, next) {
+      const result = next(specifier, context);
+      const url = resolveEntry(result.url, context.parentURL);
+      if (url === result.url) return result;
+      queueMicrotask(() => hook.deregister());
+      return { url, format: 'module', shortCircuit: true } as Resolved;
+    },
+  });
+}
+
+/** What the loader thread is told. */
+export interface LoaderData {
+  readonly eager: EagerFiles | undefined;
+  readonly entry: Entry | undefined;
+}
+
 /** ES modules on Node 20: hooks in a thread of their own (loader.ts). */
-export function hookModulesFromThread(eager: EagerFiles | undefined): void {
+export function hookModulesFromThread(data: LoaderData): void {
   const loader = new URL(`./loader${extname(new URL(import.meta.url).pathname)}`, import.meta.url);
-  Module.register(loader, { parentURL: pathToFileURL('./'), data: eager });
+  Module.register(loader, { parentURL: pathToFileURL('./'), data });
 }
 
 export function moduleText({ source }: LoadResult): string | undefined {

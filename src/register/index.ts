@@ -3,7 +3,8 @@
  * with no pause. See README.md.
  */
 import { stripNops } from '../arch/v8/instrument-nop.ts';
-import { canHook, hookCommonJs, hookModules, hookModulesFromThread } from './hooks.ts';
+import { commonJsEntry } from './entry.ts';
+import { canHook, hookCommonJs, hookEntry, hookModules, hookModulesFromThread } from './hooks.ts';
 import { prepareFiles, takeLaunch } from './launch.ts';
 import { createRegistry } from './registry.ts';
 import { patchToString } from './to-string.ts';
@@ -18,11 +19,13 @@ if (!Object.hasOwn(globalThis, SITES) && canHook()) {
   // What an attaching tracer looks for
   Object.defineProperty(globalThis, Symbol.for('trapline.register'), hidden);
   const launch = await takeLaunch();
+  const entry = commonJsEntry(process.argv, process.execArgv, process.env['NODE_OPTIONS']);
   const eager = launch?.order;
   const transform = createTransform(process.env, eager);
   patchToString();
   hookCommonJs(registry, transform);
-  if (!hookModules(registry, transform)) hookModulesFromThread(eager);
+  if (hookModules(registry, transform)) hookEntry(entry);
+  else hookModulesFromThread({ eager, entry });
   if (launch !== undefined) {
     prepareFiles(registry, transform, launch.order.files);
     await launch.ready();

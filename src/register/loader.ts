@@ -2,8 +2,9 @@
  * The loader thread's side on Node 20. A module's gate has to exist before any of its functions can run, and functions of a
  * module in a cycle run before its first statement: so it is defined by a module that it imports first.
  */
-import { moduleText } from './hooks.ts';
-import { createTransform, type EagerFiles } from './transform.ts';
+import { entryResolver } from './entry.ts';
+import { type LoaderData, moduleText } from './hooks.ts';
+import { createTransform } from './transform.ts';
 
 interface LoadResult {
   format?: string | null;
@@ -11,10 +12,27 @@ interface LoadResult {
 }
 
 let transform = createTransform(process.env);
+let resolveEntry = entryResolver(undefined);
 
 /** `data` is what index.ts hands over. */
-export function initialize(eager: EagerFiles | undefined): void {
+export function initialize({ eager, entry }: LoaderData): void {
   transform = createTransform(process.env, eager);
+  resolveEntry = entryResolver(entry);
+}
+
+interface Resolved {
+  readonly url: string;
+  readonly format?: string | null;
+}
+
+export async function resolve(
+  specifier: string,
+  context: { readonly parentURL?: string },
+  next: (specifier: string, context: object) => Promise<Resolved>,
+): Promise<Resolved & { readonly shortCircuit?: boolean }> {
+  const result = await next(specifier, context);
+  const url = resolveEntry(result.url, context.parentURL);
+  return url === result.url ? result : { url, format: 'module', shortCircuit: true };
 }
 
 export async function load(

@@ -3,92 +3,39 @@
  * when calls turn out to come past a replaced binding.
  */
 
-import type { SiteEvent, SiteSpec } from '../agent/protocol.ts';
-import type { ArmedNotice, ArmItem, BindItem, EditItem, Location } from '../agent/worker/requests.ts';
-import { type Candidate, type Plan, planSite } from '../arch/v8/arm.ts';
-import {
-  BREAK_LIMIT,
-  calibrate,
-  deoptimizeMs,
-  hitMs,
-  NEXT_HIT_MS,
-  type TargetCost,
-} from '../arch/v8/arm-cost.ts';
-import { changedTexts, type InstrumentEdit, instrument } from '../arch/v8/instrument.ts';
-import { lineSite } from '../arch/v8/instrument-line.ts';
-import { type FittedEdit, fitLiveEdit, lostTexts } from '../arch/v8/live-edit-fit.ts';
-import { LineTable } from '../arch/v8/symbols-lines.ts';
+import type { ArmedNotice, ArmItem, BindItem } from '../agent/worker/requests.ts';
+import { type Candidate, isProperty, planSite } from '../arch/v8/arm.ts';
+import { calibrate, deoptimizeMs, enableMs, type TargetCost } from '../arch/v8/arm-cost.ts';
+import { exportKey, forgetText, mayHold } from '../arch/v8/exports.ts';
 import type { ArmReport, ArmWay, FunctionSymbol } from '../arch/v8/types.ts';
 import { TraplineError } from '../errors.ts';
-import { argumentText, functionText, offsetIn } from './armer-text.ts';
+import { ArmItems } from './armer-items.ts';
+import { type ArmSite, type Job, paused, refusal, reject, reportOf, shareEdits } from './armer-job.ts';
 import type { AgentConnection } from './connection.ts';
 import type { ArmOptions } from './session.ts';
-import { isDebuggable, type LoadedScript, scriptPath, type TextSpace } from './text-space.ts';
+import {
+  isCommonJs,
+  isDebuggable,
+  isListed,
+  type LoadedScript,
+  scriptPath,
+  type TextSpace,
+} from './text-space.ts';
 
-/** A site that is to be armed: a function's entry, or a line in it. */
-export interface ArmSite {
-  readonly spec: SiteSpec;
-  readonly symbol: FunctionSymbol;
-  readonly events: readonly SiteEvent[];
-  readonly reads: number;
-  readonly line: { readonly line: number; readonly column: number } | undefined;
-}
-
-/** Time that the calls of an escape window may take; each passes the breakpoint. */
-const WINDOW_BUDGET_MS = 10;
-const WINDOW_HITS = 50;
 /** Throwing optimized code away is part of every binding below this. */
 const CHEAP_DEOPTIMIZE_MS = 50;
 /** When a breakpoint probe is tried to be optimized, in ms after it was armed, and every time again (kick_kprobe_optimizer). */
 const OPTIMIZE_MS = [1000, 3000, 10_000, 30_000];
-
-interface PlannedEdit {
-  readonly item: EditItem;
-  readonly edited: EditedScript;
-  /** Indexes of the functions that V8 would lose by this edit. */
-  readonly lost: ReadonlySet<number>;
-}
 
 /** How often a group of sites whose edit V8 refuses is halved: each try may stop the process. */
 const HALVINGS = 2;
 /** How long may be looked for sites of one script that V8 can follow together. */
 const PLAN_MS = 3000;
 
-interface Job {
-  readonly site: ArmSite;
-  readonly script: LoadedScript;
-  readonly plan: Plan;
-  readonly options: ArmOptions;
-  candidates: readonly Candidate[];
-  readonly editCandidate: Candidate | undefined;
-  readonly failures: string[];
-  armed: Candidate | undefined;
-  /** Its binding is replaced, or waits to be. */
-  bound: boolean;
-  /** Nothing of its binding is still to come. */
-  settled: boolean;
-  /** It is armed by a breakpoint. */
-  broken: boolean;
-  pauseMs: number;
-  note: string | undefined;
-  escaped: number | undefined;
-  rateLimit: number | undefined;
-  readonly deoptimize: BindItem['deoptimize'];
-  /** How often an optimization was tried. */
-  tries: number;
-  /** V8's live edit loses it, whatever else is edited. */
-  unfit: boolean;
-}
+/** Sites at once up to which the texts of all scripts are searched for other references to their functions. */
+const MOST_EXPORTS = 50;
 
-/** A script's text as it is now, and the sites in it. */
-interface EditedScript {
-  readonly text: string;
-  /** Texts by which it goes back, ending with the original one. */
-  readonly back: readonly string[];
-  readonly jobs: ReadonlyMap<number, Job>;
-}
-
-/** V8's number of the main context: the first one that is made. Hooks are globals of this one only. */
+/** V8's number of the main context: the first one that is made. */
 const MAIN_CONTEXT = 1;
 
 const LOST = "V8's live edit cannot follow the change: its text is dense, or its line long";
@@ -96,16 +43,14 @@ const LOST = "V8's live edit cannot follow the change: its text is dense, or its
 export class Armer {
   readonly #connection: AgentConnection;
   readonly #text: TextSpace;
-  readonly #prefix: string;
+  readonly #items: ArmItems;
   /** Optimized code takes a variable that is never assigned for a constant, and does not notice when a debugger assigns it. */
   readonly #foldsBindings: boolean;
   readonly #report: (report: ArmReport) => void;
   readonly #jobs = new Map<number, Job>();
-  /** Sites that are in the edited text of each script. */
-  readonly #edits = new Map<string, EditedScript>();
-  readonly #lines = new Map<string, { text: string; table: LineTable }>();
   #work: Promise<unknown> = Promise.resolve();
   #planUntil = 0;
+  #ended = false;
 
   constructor(
     connection: AgentConnection,
@@ -116,55 +61,162 @@ export class Armer {
   ) {
     this.#connection = connection;
     this.#text = text;
-    this.#prefix = prefix;
     this.#foldsBindings = Number(/\d+/.exec(nodeVersion)?.[0]) < 26;
+    this.#items = new ArmItems(prefix, this.#foldsBindings);
     this.#report = report;
   }
+
+  /** Nothing is armed any more from here on, nor in another way: what is under way gives up at its next step. */
+  end(): void {
+    this.#ended = true;
+    for (const timer of this.#optimizers) clearTimeout(timer);
+    this.#optimizers.clear();
+  }
+
+  #goOn(): void {
+    if (this.#ended) throw new TraplineError('EGONE', 'the session has ended');
+  }
+
+  readonly #optimizers = new Set<NodeJS.Timeout>();
 
   async arm(sites: readonly ArmSite[], options: ArmOptions): Promise<ArmReport[]> {
     const target = await this.#target();
     const places = await this.#places(sites, options);
-    const jobs = places.map((site) => this.#plan(site, options, target));
+    const exported = await this.#exported(places, options);
+    await this.#reach(places);
+    let jobs = places.map((site) => this.#plan(site, options, target, exported.get(site)));
     shareEdits(jobs);
-    const failed = await this.#run(jobs);
+    let failed = await this.#run(jobs);
+    if (failed.some(({ site }) => !isDebuggable(site.symbol)))
+      [jobs, failed] = await this.#again(jobs, failed);
     if (failed.length === jobs.length && failed[0] !== undefined) {
-      throw this.#refusal(failed[0]);
+      throw refusal(failed[0]);
     }
-    return jobs.map((job) => this.#reportOf(job));
+    return jobs.map((job) => reportOf(job));
   }
-
-  /** Compiled-in sites by the script's path: the inspector has urls where the registry may have paths. */
-  #compiledIn = new Map<string, { readonly url: string; readonly forms: readonly number[] }>();
 
   /**
    * Functions that were found by the files of a prepared process, but have no site that serves, are looked up again
    * among the debugger's scripts: by url and index.
    */
-  async #places(sites: readonly ArmSite[], { way }: ArmOptions): Promise<ArmSite[]> {
+  async #places(sites: readonly ArmSite[], options: ArmOptions): Promise<ArmSite[]> {
     const scripts = (await this.#connection.request('compiledIn')) ?? [];
-    this.#compiledIn = new Map(scripts.map((script) => [scriptPath(script.url), script]));
+    this.#items.compiledIn = new Map(scripts.map((script) => [scriptPath(script.url), script]));
     const places: ArmSite[] = [];
-    for (const site of sites) places.push((await this.#debuggable(site, way)) ?? site);
+    for (const site of sites) places.push((await this.#debuggable(site, options)) ?? site);
     return places;
   }
 
-  #form({ info }: LoadedScript, { index }: FunctionSymbol): number | undefined {
-    return this.#compiledIn.get(scriptPath(info.url))?.forms[index];
+  /** Hooks are globals of the main context; in others they have to be made so before anything calls them. */
+  async #reach(sites: readonly ArmSite[]): Promise<void> {
+    const reached = new Set<number>([MAIN_CONTEXT]);
+    for (const { spec, symbol } of sites) {
+      const contextId = this.#text.get(symbol.scriptId)?.info.executionContextId ?? MAIN_CONTEXT;
+      if (!isDebuggable(symbol) || reached.has(contextId)) continue;
+      if (!(await this.#connection.request('reach', { contextId }))) {
+        const message = `${spec.name} cannot be armed: its context (vm.createContext) takes no globals, or has gone`;
+        throw new TraplineError('EARM', message, {
+          hint: 'functions of vm.runInThisContext and of modules can be probed',
+        });
+      }
+      reached.add(contextId);
+    }
   }
 
-  async #debuggable(site: ArmSite, way: ArmOptions['way']): Promise<ArmSite | undefined> {
+  /** Functions of CommonJS modules that are reached by their exports only, each with its key there. */
+  async #exported(sites: readonly ArmSite[], { way }: ArmOptions): Promise<Map<ArmSite, string>> {
+    const found = new Map<ArmSite, string>();
+    if (sites.length > MOST_EXPORTS || (way !== 'auto' && way !== 'property')) return found;
+    for (const site of sites) {
+      const script = this.#text.get(site.symbol.scriptId);
+      if (script === undefined || site.line !== undefined) continue;
+      if (!isDebuggable(site.symbol) || !isCommonJs(script.info)) continue;
+      const key = exportKey(script.source, site.symbol);
+      if (key !== undefined) found.set(site, key);
+    }
+    if (found.size === 0) {
+      forgetText();
+      return found;
+    }
+    const others = (await this.#connection.request('scripts')).filter(isListed);
+    const keys = new Set(found.values());
+    for (const info of others) {
+      const text = this.#text.textOf(info) ?? (await this.#connection.request('source', info)).source;
+      for (const key of keys) {
+        const own = [...found].some(([{ symbol }, by]) => by === key && symbol.scriptId === info.scriptId);
+        if (!own && mayHold(text, info.isModule, key)) keys.delete(key);
+      }
+      if (keys.size === 0) break;
+    }
+    for (const [site, key] of found) if (!keys.has(key)) found.delete(site);
+    forgetText();
+    return found;
+  }
+
+  #form({ info }: LoadedScript, { index }: FunctionSymbol): number | undefined {
+    return this.#items.compiledIn.get(scriptPath(info.url))?.forms[index];
+  }
+
+  async #debuggable(site: ArmSite, options: ArmOptions): Promise<ArmSite | undefined> {
+    const { way } = options;
     const { symbol, line, events } = site;
     const script = this.#text.get(symbol.scriptId);
     if (script === undefined || isDebuggable(symbol)) return undefined;
     const form = this.#form(script, symbol) ?? 0;
     const served = form > 1 || (form === 1 && events.every((event) => event === 'entry'));
     if (served && line === undefined && (way === 'auto' || way === 'nop')) return undefined;
+    const byProperty = !this.#items.compiledIn.has(scriptPath(script.info.url)) && isProperty(symbol);
+    if (byProperty && line === undefined && (way === 'auto' || way === 'property')) return undefined;
+    return await this.#inDebugger(site, options);
+  }
+
+  /** The same function among the debugger's scripts. */
+  async #inDebugger(site: ArmSite, { maxPauseMs }: ArmOptions): Promise<ArmSite | undefined> {
+    const { symbol } = site;
+    const script = this.#text.get(symbol.scriptId) as LoadedScript;
+    await this.allowDebugger(maxPauseMs);
     const path = scriptPath(script.info.url);
     const info = (await this.#connection.request('scripts')).find(({ url }) => scriptPath(url) === path);
     if (info === undefined) return undefined;
     const { source } = await this.#connection.request('source', { scriptId: info.scriptId });
-    const found = this.#text.add(info, source).symbols[symbol.index];
-    return found === undefined ? undefined : { ...site, symbol: found };
+    const { symbols } = this.#text.add(info, source);
+    const isSame = ({ name, params }: FunctionSymbol): boolean =>
+      name === symbol.name && String(params) === String(symbol.params);
+    // a file may not be what was loaded: then its name has to tell
+    const at = symbols[symbol.index];
+    const alike = at !== undefined && isSame(at) ? [at] : symbols.filter(isSame);
+    const [found] = alike;
+    return found === undefined || alike.length > 1 ? undefined : { ...site, symbol: found };
+  }
+
+  /** Properties that did not lead to what the files of their modules promised: by the debugger's other ways. */
+  async #again(jobs: readonly Job[], failed: readonly Job[]): Promise<[Job[], Job[]]> {
+    const others = new Map<Job, Job>();
+    const target = await this.#target();
+    for (const job of failed) {
+      if (isDebuggable(job.site.symbol)) continue;
+      try {
+        const site = await this.#inDebugger(job.site, job.options);
+        if (site === undefined) throw new Error('V8 has no script of that name');
+        await this.#reach([site]);
+        const next = this.#plan(site, job.options, target, undefined);
+        next.candidates = next.candidates.filter(({ way }) => way !== 'nop');
+        others.set(job, next);
+      } catch (error) {
+        job.failures.push(error instanceof Error ? error.message : String(error));
+      }
+    }
+    const still = await this.#run([...others.values()]);
+    const lost = failed.filter((job) => !others.has(job));
+    return [jobs.map((job) => others.get(job) ?? job), [...lost, ...still]];
+  }
+
+  /** Asking for scripts enables the debugger, which walks the heap. Errors: EMAXPAUSE. */
+  async allowDebugger(maxPauseMs: number): Promise<void> {
+    const ms = enableMs(await this.#target());
+    if (ms <= maxPauseMs) return;
+    const message = `looking for functions needs V8's debugger: enabling it would stop the process for about ${Math.round(ms)} ms`;
+    throw new TraplineError('EMAXPAUSE', message, { hint: `--max-pause ${Math.ceil(ms)} allows it` });
   }
 
   #deoptimize(estimateMs: number, maxPauseMs: number): BindItem['deoptimize'] {
@@ -176,18 +228,12 @@ export class Armer {
     return calibrate(await this.#connection.request('cost'));
   }
 
-  #plan(site: ArmSite, options: ArmOptions, target: TargetCost): Job {
+  #plan(site: ArmSite, options: ArmOptions, target: TargetCost, exportedAs: string | undefined): Job {
     const { symbol, line, events } = site;
     const script = this.#text.get(symbol.scriptId);
     if (script === undefined)
       throw new TraplineError('EINVAL', `${site.spec.name}: its script is not loaded any more`);
     const { info, source, symbols } = script;
-    if (isDebuggable(symbol) && info.executionContextId !== MAIN_CONTEXT) {
-      const message = `${site.spec.name} cannot be armed: it runs in a context of its own (vm.createContext)`;
-      throw new TraplineError('EARM', message, {
-        hint: 'functions of vm.runInThisContext and of modules can be probed',
-      });
-    }
     const plan = planSite(
       { symbol, line: line !== undefined, events },
       {
@@ -195,8 +241,8 @@ export class Armer {
         script: { length: source.length, functions: symbols.length },
         compiledIn: this.#form(script, symbol),
         debuggable: isDebuggable(symbol),
-        commonJs: !info.isModule && scriptPath(info.url).startsWith('/'),
-        source,
+        commonJs: isCommonJs(info),
+        exportedAs,
       },
     );
     const { way } = options;
@@ -214,9 +260,11 @@ export class Armer {
       settled: false,
       broken: false,
       pauseMs: 0,
+      waitedMs: 0,
       note: undefined,
       escaped: undefined,
       rateLimit: undefined,
+      exportedAs,
       deoptimize: this.#deoptimize(deoptimizeMs(target), options.maxPauseMs),
       tries: 0,
       unfit: false,
@@ -242,6 +290,7 @@ export class Armer {
     const failed: Job[] = [];
     let pending = [...jobs];
     while (pending.length > 0) {
+      this.#goOn();
       const edits = new Map<string, Job[]>();
       const others: Job[] = [];
       for (const job of pending) {
@@ -264,9 +313,9 @@ export class Armer {
       const items: ArmItem[] = [];
       for (const job of others) {
         try {
-          items.push(this.#item(job, (job.armed as Candidate).way as Exclude<ArmWay, 'edit'>));
+          items.push(this.#items.item(job, (job.armed as Candidate).way as Exclude<ArmWay, 'edit'>));
         } catch (error) {
-          this.#reject(job, error);
+          reject(job, error);
         }
       }
       // what the agent tells of a binding may come before its answer
@@ -275,11 +324,11 @@ export class Armer {
         if (kind === 'bind' && job !== undefined) job.bound = true;
       }
       const results = items.length === 0 ? [] : await this.#connection.request('arm', { items });
-      for (const { kind, sites, ok, pauseMs, reason } of results) {
+      for (const { kind, sites, ok, pauseMs, waitedMs, reason } of results) {
         for (const number of sites) {
           const job = this.#jobs.get(number);
           if (job === undefined) continue;
-          job.pauseMs = Math.max(job.pauseMs, pauseMs);
+          paused(job, pauseMs, waitedMs);
           if (ok) {
             done.add(job);
             job.bound = kind === 'bind';
@@ -287,7 +336,7 @@ export class Armer {
             if (job.broken) this.#kickOptimizer(job);
           } else {
             if (kind === 'bind') job.bound = false;
-            this.#reject(job, new Error(reason));
+            reject(job, new Error(reason));
           }
         }
       }
@@ -302,7 +351,8 @@ export class Armer {
    */
   async #edit(group: readonly Job[], halvings = HALVINGS): Promise<readonly Job[]> {
     const jobs = this.#withWaiting(group);
-    const planned = this.#editItem(jobs);
+    this.#goOn();
+    const planned = this.#items.editItem(jobs);
     if (planned === undefined) return [];
     const { item, edited, lost } = planned;
     if (lost.size > 0)
@@ -316,12 +366,12 @@ export class Armer {
       const left = group.filter(({ armed }) => armed !== undefined);
       // one function that cannot be edited now refuses the whole edit
       if (left.length > 1 && halvings > 0) return await this.#editHalves(left, halvings - 1);
-      for (const job of left) this.#reject(job, new Error(result?.reason ?? 'no answer'));
+      for (const job of left) reject(job, new Error(result?.reason ?? 'no answer'));
       return [];
     }
-    this.#edits.set(item.scriptId, edited);
+    this.#items.edits.set(item.scriptId, edited);
     for (const job of edited.jobs.values()) {
-      job.pauseMs = Math.max(job.pauseMs, result.pauseMs);
+      paused(job, result.pauseMs, result.waitedMs);
       job.bound = false;
       job.broken = false;
       job.rateLimit = undefined;
@@ -335,11 +385,11 @@ export class Armer {
   async #breakAgain(scriptId: string): Promise<void> {
     for (const job of this.#jobs.values()) {
       if (!job.broken || job.script.info.scriptId !== scriptId) continue;
-      const [set] = await this.#connection.request('arm', { items: [this.#item(job, 'break')] });
+      const [set] = await this.#connection.request('arm', { items: [this.#items.item(job, 'break')] });
       if (set?.ok === true) continue;
       job.broken = false;
-      this.#reject(job, new Error(set?.reason ?? 'no answer'));
-      this.#report(this.#reportOf(job));
+      reject(job, new Error(set?.reason ?? 'no answer'));
+      this.#report(reportOf(job));
     }
   }
 
@@ -354,7 +404,7 @@ export class Armer {
     if (wanted.length <= 1 || performance.now() > this.#planUntil) {
       for (const job of wanted) {
         job.unfit = true;
-        this.#reject(job, new Error(LOST));
+        reject(job, new Error(LOST));
       }
       return [];
     }
@@ -383,6 +433,7 @@ export class Armer {
       return;
     const delay = OPTIMIZE_MS[Math.min(tries, OPTIMIZE_MS.length - 1)];
     const timer = setTimeout(() => {
+      this.#optimizers.delete(timer);
       if (!job.broken || this.#connection.closed) return;
       job.tries++;
       const before = job.armed;
@@ -391,154 +442,16 @@ export class Armer {
         .then((failed) => {
           if (failed.length === 0) {
             job.note = 'optimized';
-            this.#report(this.#reportOf(job));
+            this.#report(reportOf(job));
             return;
           }
           job.armed = before;
-          this.#kickOptimizer(job);
+          if (!this.#ended) this.#kickOptimizer(job);
         })
         .catch(() => undefined);
     }, delay);
     timer.unref();
-  }
-
-  #reject(job: Job, error: unknown): void {
-    const message = error instanceof Error ? error.message : String(error);
-    job.failures.push(`${job.armed?.way}: ${message}`);
-    job.armed = undefined;
-  }
-
-  #item(job: Job, way: Exclude<ArmWay, 'edit'>): ArmItem {
-    const { site, script } = job;
-    const { symbol } = site;
-    const number = site.spec.site;
-    switch (way) {
-      case 'property': {
-        const { binding } = symbol;
-        if (binding.via !== 'property') throw new Error('no property leads to it');
-        const { key, accessor } = binding;
-        const { scriptId, url } = script.info;
-        return {
-          kind: 'property',
-          site: number,
-          file: scriptPath(url),
-          text: functionText(script.source, symbol),
-          key,
-          accessor,
-          scriptId,
-        };
-      }
-      case 'bind': {
-        const { binding } = symbol;
-        if (binding.via === 'none') throw new Error('no name leads to it');
-        const window = symbol.isGenerator
-          ? 1
-          : Math.max(1, Math.min(WINDOW_HITS, Math.floor(WINDOW_BUDGET_MS / NEXT_HIT_MS)));
-        const item: BindItem = {
-          kind: 'bind',
-          site: number,
-          at: this.#location(script, symbol, symbol.entry),
-          text: functionText(script.source, symbol),
-          target: binding,
-          args: argumentText(symbol),
-          isGenerator: symbol.isGenerator,
-          ends: site.events.some((event) => event !== 'entry'),
-          window,
-          deoptimize: job.deoptimize,
-          verify: this.#foldsBindings && !symbol.isGenerator,
-        };
-        return item;
-      }
-      case 'break': {
-        const at = this.#location(script, symbol, this.#offset(job));
-        job.rateLimit = BREAK_LIMIT;
-        const firstMs = hitMs(script.source);
-        return { kind: 'break', site: number, at, args: argumentText(symbol), firstMs, nextMs: NEXT_HIT_MS };
-      }
-      case 'nop': {
-        const ends = site.events.some((event) => event !== 'entry');
-        const { url = '' } = this.#compiledIn.get(scriptPath(script.info.url)) ?? {};
-        return { kind: 'nop', site: number, url, index: symbol.index, ends };
-      }
-    }
-  }
-
-  /** Where a line site goes; the function's entry for others. */
-  #offset({ site, script }: Job): number {
-    const { symbol, line } = site;
-    if (line === undefined) return symbol.entry;
-    const found = lineSite(script.source, script.info.isModule, symbol, line.line, line.column, script.map);
-    if (found === undefined) {
-      throw new TraplineError('ENOENT', `no statement of ${symbol.name} is at or behind line ${line.line}`);
-    }
-    return found.offset;
-  }
-
-  /** In the text that the script has now. */
-  #location({ info, source }: LoadedScript, symbol: FunctionSymbol, offset: number): Location {
-    const { scriptId } = info;
-    const text = this.#edits.get(scriptId)?.text ?? source;
-    let known = this.#lines.get(scriptId);
-    if (known?.text !== text) {
-      known = { text, table: new LineTable(text) };
-      this.#lines.set(scriptId, known);
-    }
-    const at = text === source ? offset : offsetIn(text, source, symbol, offset);
-    const { line, column } = known.table.position(at);
-    return { scriptId, lineNumber: line, columnNumber: column };
-  }
-
-  /** One edit of a script for all its sites, those that are in it already included. */
-  #editItem(jobs: readonly Job[]): PlannedEdit | undefined {
-    const { script } = jobs[0]!;
-    const { scriptId, isModule } = script.info;
-    const all = new Map(this.#edits.get(scriptId)?.jobs ?? []);
-    for (const job of jobs) all.set(job.site.spec.site, job);
-    const edits: InstrumentEdit[] = [];
-    for (const [site, job] of all) {
-      const { symbol, events, reads, line } = job.site;
-      try {
-        edits.push({ symbol, site, events, reads, ...(line === undefined ? {} : { at: this.#offset(job) }) });
-      } catch (error) {
-        this.#reject(job, error);
-        all.delete(site);
-      }
-    }
-    const rough = instrument(script.source, edits, { prefix: this.#prefix }, isModule);
-    const now = this.#edits.get(scriptId);
-    const from = now?.text ?? script.source;
-    const indexes = edits.map(({ symbol }) => symbol.index);
-    let fit: FittedEdit;
-    try {
-      fit = fitLiveEdit(script.info, script.source, from, rough.source, indexes);
-    } catch (error) {
-      for (const job of jobs) this.#reject(job, error);
-      return undefined;
-    }
-    const result = { ...rough, source: fit.source };
-    for (const { site, reason } of result.refused) {
-      const job = all.get(site);
-      all.delete(site);
-      if (job !== undefined) this.#reject(job, new Error(reason));
-    }
-    for (const { site, note } of result.notes) {
-      const job = all.get(site);
-      if (job !== undefined) job.note = note;
-    }
-    if (!jobs.some(({ site }) => all.has(site.spec.site))) return undefined;
-    const direct = now === undefined || lostTexts(script.info, fit.source, script.source).size === 0;
-    const back = direct ? [script.source] : [now.text, ...now.back];
-    const item: EditItem = {
-      kind: 'edit',
-      scriptId,
-      sites: [...all.keys()],
-      replaces: [...all].filter(([, job]) => job.bound || job.broken).map(([site]) => site),
-      original: script.source,
-      edited: result.source,
-      back,
-      texts: changedTexts(result, script.source),
-    };
-    return { item, edited: { text: result.source, back, jobs: all }, lost: fit.lost };
+    this.#optimizers.add(timer);
   }
 
   /** Bindings of a script that wait for their breakpoint, which an edit of the script takes away: they are edited too. */
@@ -555,17 +468,17 @@ export class Armer {
   onNotice(notice: ArmedNotice): void {
     const job = this.#jobs.get(notice.site);
     if (job === undefined) return;
-    job.pauseMs = Math.max(job.pauseMs, notice.pauseMs);
+    paused(job, notice.pauseMs);
     if (notice.state === 'limited') {
       job.note = `about ${notice.missed} hits missed: all breakpoint probes together are limited to ${job.rateLimit} a second`;
-      this.#report(this.#reportOf(job));
+      this.#report(reportOf(job));
       return;
     }
     if (!job.bound) return;
     job.settled = notice.state === 'settled' || notice.state === 'failed';
     if (notice.state === 'failed') {
       // its breakpoint counts until the next way replaces it
-      this.#reject(job, new Error(notice.reason ?? 'no reason given'));
+      reject(job, new Error(notice.reason ?? 'no reason given'));
       void this.#escalate(job);
       return;
     }
@@ -577,77 +490,29 @@ export class Armer {
     }
     if (escaped !== undefined) job.escaped = escaped;
     if (holders > 0) job.note = `${holders} other reference${holders === 1 ? '' : 's'} replaced`;
-    this.#report(this.#reportOf(job));
+    this.#report(reportOf(job));
   }
 
   /** To the next way that is allowed; the binding goes back as soon as that one is in place. */
   async #escalate(job: Job): Promise<void> {
+    if (this.#ended) return;
     const before = job.armed;
     // a breakpoint does not see fewer calls than a binding that some come past, but each costs the application more
     if (before?.way === 'bind') job.candidates = job.candidates.filter(({ way }) => way === 'edit');
     const failed = await this.#run([job]).catch(() => [job]);
+    if (this.#ended) return;
     if (failed.length === 0) {
       if (before?.way === 'bind') job.note = `${job.escaped} calls had come past its binding`;
       job.escaped = undefined;
       job.bound = false;
-      this.#report(this.#reportOf(job));
+      this.#report(reportOf(job));
       return;
     }
     job.armed = before;
     if (before?.way !== 'bind') job.bound = false;
-    if (before?.way !== 'bind') return this.#report(this.#reportOf(job));
+    if (before?.way !== 'bind') return this.#report(reportOf(job));
     // the answer to this is one more notice, with the final count
     job.note = `calls come past its binding; not edited: ${job.failures.join('; ')}`;
     await this.#connection.request('closeWindow', { sites: [job.site.spec.site] }).catch(() => undefined);
-  }
-
-  #reportOf(job: Job): ArmReport {
-    const { site, armed, pauseMs, escaped, note, failures } = job;
-    const notes = [note, armed === undefined ? `not armed: ${failures.join('; ')}` : undefined].filter(
-      Boolean,
-    );
-    return {
-      name: site.spec.name,
-      way: armed?.way ?? 'break',
-      estimateMs: armed?.estimateMs ?? 0,
-      pauseMs,
-      ...(escaped === undefined ? {} : { escaped }),
-      ...(job.rateLimit === undefined ? {} : { rateLimit: job.rateLimit }),
-      ...(notes.length === 0 ? {} : { note: notes.join('; ') }),
-    };
-  }
-
-  #refusal(job: Job): TraplineError {
-    const { site, plan, options, failures } = job;
-    const { maxPauseMs, way } = options;
-    const reasons = [...failures];
-    for (const [excluded, reason] of plan.excluded) {
-      if (way === 'auto' || excluded === way) reasons.push(`${excluded}: ${reason}`);
-    }
-    const tooLong = plan.candidates
-      .filter((candidate) => candidate.estimateMs > maxPauseMs && (way === 'auto' || candidate.way === way))
-      .map(({ estimateMs }) => Math.ceil(estimateMs));
-    const hint =
-      tooLong.length > 0 ? `--max-pause ${Math.min(...tooLong)} allows the shortest of them` : undefined;
-    const code = tooLong.length > 0 && failures.length === tooLong.length ? 'EMAXPAUSE' : 'EARM';
-    const message = `${site.spec.name} cannot be armed: ${reasons.join('; ')}`;
-    return new TraplineError(code, message, { hint });
-  }
-}
-
-/**
- * Where a script is edited for one function, the others of it join: the stop is the same. Not those that may have
- * suspended calls, which V8 does not let be edited.
- */
-function shareEdits(jobs: readonly Job[]): void {
-  const edited = new Set(
-    jobs.filter(({ candidates }) => candidates[0]?.way === 'edit').map(({ script }) => script),
-  );
-  for (const job of jobs) {
-    const { isAsync, isGenerator } = job.site.symbol;
-    if (!edited.has(job.script) || isAsync || isGenerator) continue;
-    const edit = job.candidates.find(({ way }) => way === 'edit');
-    if (edit === undefined || job.candidates[0]?.way === 'property') continue;
-    job.candidates = [edit, ...job.candidates.filter((candidate) => candidate !== edit)];
   }
 }

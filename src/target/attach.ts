@@ -4,20 +4,59 @@
  */
 
 import { randomBytes } from 'node:crypto';
-import { existsSync, readdirSync, rmSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  existsSync,
+  fchmodSync,
+  fstatSync,
+  openSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  writeSync,
+} from 'node:fs';
 import path from 'node:path';
-import { agentPrefix, type InjectConfig, type InjectResult } from '../agent/inject/config.ts';
+import { setTimeout as sleep } from 'node:timers/promises';
+import {
+  AGENT_FILE,
+  type AgentFile,
+  agentPrefix,
+  type InjectConfig,
+  type InjectResult,
+  type InjectStep,
+} from '../agent/inject/config.ts';
+import { OWN_MARK } from '../agent/protocol.ts';
 import { TraplineError } from '../errors.ts';
 import { agentTexts } from './agent-text.ts';
 import { CdpClient } from './cdp.ts';
 import { AgentConnection } from './connection.ts';
 import { guardInspector } from './guard.ts';
 import { closePort, type OpenInspector, openInspector } from './inspector-port.ts';
-import { identify } from './process.ts';
+import { identify, isAlive } from './process.ts';
 import { RemoteSession } from './remote-session.ts';
 import type { SessionEvents, TraceSession } from './session.ts';
 
 const AGENT_START_MS = 5000;
+/** So long the agent of a tracer that was killed may take to put everything back. */
+const LEFT_MS = 3000;
+const RETRY_MS = 100;
+
+/** Another tracer has the process. */
+class HeldError extends TraplineError {
+  /** Undefined: it is just leaving. */
+  readonly holder: number | undefined;
+
+  constructor(message: string, holder: number | undefined) {
+    const hint =
+      holder === undefined || holder === process.pid ? undefined : `kill -INT ${holder} ends that one`;
+    super('EBUSY', message, { hint });
+    this.holder = holder;
+  }
+}
+
+/** Between two pieces of the injection: an event loop that is not held up by something else has turned by then. */
+const BETWEEN_MS = 2;
 
 export interface AttachOptions {
   /** Told of each step and how long it took, in ms. */
@@ -30,6 +69,20 @@ export async function attach(
   events: SessionEvents,
   options: AttachOptions = {},
 ): Promise<TraceSession> {
+  const until = Date.now() + LEFT_MS;
+  for (;;) {
+    try {
+      return await attachOnce(pid, events, options);
+    } catch (error) {
+      // What a tracer that was killed has left is put back by its agent within moments.
+      const left = error instanceof HeldError && (error.holder === undefined || !isAlive(error.holder));
+      if (!left || Date.now() > until) throw error;
+    }
+    await sleep(RETRY_MS);
+  }
+}
+
+async function attachOnce(pid: number, events: SessionEvents, options: AttachOptions): Promise<TraceSession> {
   let last = performance.now();
   const step = (name: string): void => {
     const now = performance.now();
@@ -42,12 +95,15 @@ export async function attach(
   let inspector: OpenInspector;
   let config: InjectConfig;
   let injected: Injected;
+  let workers: number;
   try {
     inspector = await openInspector(identity, (seen) => guard.begin(seen));
     step('open inspector');
     const client = await CdpClient.connect(inspector.url);
     config = makeConfig(!inspector.wasOpen);
     try {
+      // before the agent adds one of its own
+      workers = await countWorkers(client);
       injected = await injectThrough(client, config, pid);
     } catch (error) {
       if (!inspector.wasOpen) await closePort(client);
@@ -60,18 +116,37 @@ export async function attach(
     guard.end();
   }
   step('inject');
+  const session = await openSession(pid, injected, config, workers, events);
+  step('connect');
+  return session;
+}
+
+/** The session of an agent that has just been injected. */
+export async function openSession(
+  pid: number,
+  injected: Injected,
+  config: InjectConfig,
+  workers: number,
+  events: SessionEvents,
+): Promise<TraceSession> {
   const connection = await AgentConnection.open(reach(pid, injected.socket), AGENT_START_MS, () =>
     isAlive(pid),
   );
   try {
     const info = await connection.request('hello', { token: config.token });
     // only after leaving: closing waits for every client
-    if (!inspector.wasOpen) await connection.request('closeInspector');
-    step('connect');
+    if (config.closeInspector) await connection.request('closeInspector');
     // not through /proc/PID/root: PIDs of another namespace mean other processes
     if (process.platform === 'linux' && existsSync(injected.folder)) sweep(injected.folder);
     const cleanUp = (): void => rmSync(injected.folder, { recursive: true, force: true });
-    return new RemoteSession(connection, info, agentPrefix(config.nonce), events, cleanUp);
+    return new RemoteSession(
+      connection,
+      { ...info, workers },
+      agentPrefix(config.nonce),
+      events,
+      cleanUp,
+      injected.stops,
+    );
   } catch (error) {
     connection.close();
     throw error;
@@ -79,41 +154,136 @@ export async function attach(
 }
 
 export function makeConfig(closeInspector: boolean): InjectConfig {
-  const texts = agentTexts();
   return {
     token: randomBytes(16).toString('hex'),
+    tracer: process.pid,
     key: `trapline.${randomBytes(16).toString('hex')}`,
     nonce: randomBytes(6).toString('hex'),
     closeInspector,
-    workerText: texts.worker,
-    agentText: texts.main,
-    armingText: texts.arming,
   };
 }
 
-type Injected = Extract<InjectResult, { ok: true }>;
+export type Accepted = Extract<InjectResult, { ok: true }>;
+export type Injected = Accepted & {
+  /** How long each piece held the main thread up, in ms. */
+  readonly stops: readonly number[];
+};
 
-async function injectThrough(client: CdpClient, config: InjectConfig, pid: number): Promise<Injected> {
-  const expression = `${agentTexts().inject}(${JSON.stringify(config)})`;
-  const reply = (await client.send('Runtime.evaluate', {
-    expression,
-    returnByValue: true,
-    silent: true,
-  })) as {
-    result: { value?: InjectResult };
-    exceptionDetails?: { text: string; exception?: { description?: string } };
+interface Evaluated {
+  readonly result: { readonly value?: unknown; readonly objectId?: string };
+  readonly exceptionDetails?: {
+    readonly text: string;
+    readonly exception?: { readonly description?: string };
   };
-  if (reply.exceptionDetails !== undefined) {
-    const { text, exception } = reply.exceptionDetails;
-    throw new TraplineError(
-      'EINJECT',
-      `cannot start the agent in process ${pid}: ${exception?.description ?? text}`,
+}
+
+/** Piece by piece, the main thread's event loop turning in between. */
+async function injectThrough(client: CdpClient, config: InjectConfig, pid: number): Promise<Injected> {
+  const answer = async (method: string, params: object): Promise<Evaluated['result']> => {
+    const { result, exceptionDetails } = (await client.send(method, {
+      ...params,
+      silent: true,
+    })) as Evaluated;
+    if (exceptionDetails === undefined) return result;
+    const { text, exception } = exceptionDetails;
+    const why = exception?.description ?? text;
+    throw new TraplineError('EINJECT', `cannot start the agent in process ${pid}: ${why}`);
+  };
+  const stops: number[] = [];
+  const evaluate = async (expression: string): Promise<string | undefined> => {
+    const { value, ms } = await client.stopping(() =>
+      answer('Runtime.evaluate', { expression: OWN_MARK + expression }),
     );
+    stops.push(ms);
+    await sleep(BETWEEN_MS);
+    return value.objectId;
+  };
+  // the first evaluation of a session is dear, whatever it is of
+  await evaluate('0');
+  const objectId = await evaluate(`${agentTexts().inject}(${JSON.stringify(config)})`);
+  let written = false;
+  for (;;) {
+    const functionDeclaration = `function(){${OWN_MARK}return this.next()}`;
+    const { value } = await answer('Runtime.callFunctionOn', {
+      objectId,
+      functionDeclaration,
+      returnByValue: true,
+    });
+    if (value === undefined) throw new TraplineError('EINJECT', `process ${pid} did not answer`);
+    const { ms, folder, result } = value as InjectStep;
+    stops.push(ms);
+    if (result !== undefined) return { ...checked(result), stops };
+    if (folder !== undefined && !written) {
+      try {
+        writeAgent(pid, reach(pid, folder));
+      } catch (error) {
+        await answer('Runtime.callFunctionOn', {
+          objectId,
+          functionDeclaration: `function(){${OWN_MARK}this.abort()}`,
+        });
+        const message = `cannot write the agent's text into ${folder}: ${(error as Error).message}`;
+        throw new TraplineError('EACCES', message, { cause: error });
+      }
+      written = true;
+    }
+    await sleep(BETWEEN_MS);
   }
-  const result = reply.result.value;
-  if (result === undefined) throw new TraplineError('EINJECT', `process ${pid} did not answer`);
+}
+
+/** Into a folder that belongs to the process, whoever we are; never through a link of somebody else's. */
+export function writeAgent(pid: number, folder: string): void {
+  const { worker, main, arming } = agentTexts();
+  const texts: AgentFile = { worker, agent: main, arming };
+  const { O_DIRECTORY, O_NOFOLLOW, O_CREAT, O_EXCL, O_WRONLY } = constants;
+  const linux = process.platform === 'linux';
+  const directory = openSync(folder, O_DIRECTORY | O_NOFOLLOW);
+  try {
+    if (linux && fstatSync(directory).uid !== statSync(`/proc/${pid}`).uid) {
+      throw new Error('it is not of the process');
+    }
+    const file = path.join(linux ? `/proc/self/fd/${directory}` : folder, AGENT_FILE);
+    const fd = openSync(file, O_CREAT | O_EXCL | O_WRONLY, 0o644);
+    try {
+      // whatever our umask: the process may be another user's, and nobody else gets into the folder
+      fchmodSync(fd, 0o644);
+      const text = Buffer.from(JSON.stringify(texts));
+      for (let at = 0; at < text.length; ) at += writeSync(fd, text, at);
+    } finally {
+      closeSync(fd);
+    }
+  } finally {
+    closeSync(directory);
+  }
+}
+
+/** Throws for a refusal. */
+export function checked(result: InjectResult): Accepted {
+  if (!result.ok && result.code === 'EBUSY') throw new HeldError(result.message, result.holder);
   if (!result.ok) throw new TraplineError(result.code, result.message, { hint: result.hint });
   return result;
+}
+
+async function countWorkers(client: CdpClient): Promise<number> {
+  const counter = new WorkerCounter();
+  client.onEvent = (method, params) => counter.event(method, params);
+  await client.send('NodeWorker.enable', { waitForDebuggerOnStart: false });
+  await client.send('NodeWorker.disable');
+  client.onEvent = undefined;
+  return counter.count;
+}
+
+/**
+ * Worker threads of the application, those that its workers started included; the threads that Node runs module hooks on
+ * are not its own. Node tells of each that exists before it answers `NodeWorker.enable`; none is paused or held.
+ */
+export class WorkerCounter {
+  count = 0;
+
+  event(method: string, params: unknown): void {
+    if (method !== 'NodeWorker.attachedToWorker') return;
+    const { workerInfo } = params as { workerInfo?: { url?: string } };
+    if (workerInfo?.url?.startsWith('node:internal/') !== true) this.count++;
+  }
 }
 
 /** Folders of processes that were killed together with their tracer, beside the one that was just made. */
@@ -134,13 +304,4 @@ function sweep(folder: string): void {
 function reach(pid: number, socket: string): string {
   const through = `/proc/${pid}/root${socket}`;
   return process.platform === 'linux' && !existsSync(socket) && existsSync(through) ? through : socket;
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch {
-    return false;
-  }
 }

@@ -1,6 +1,7 @@
 /** The inspector protocol over a WebSocket, as far as injecting the agent needs it. */
 
 import { WebSocket } from 'ws';
+import { OWN_MARK } from '../agent/protocol.ts';
 import { TraplineError } from '../errors.ts';
 
 interface Pending {
@@ -13,6 +14,8 @@ export class CdpClient {
   readonly #socket: WebSocket;
   readonly #pending = new Map<number, Pending>();
   #next = 1;
+  /** Told of events of the domains that are enabled. */
+  onEvent: ((method: string, params: unknown) => void) | undefined;
 
   private constructor(socket: WebSocket) {
     this.#socket = socket;
@@ -42,6 +45,25 @@ export class CdpClient {
     });
   }
 
+  /**
+   * An operation between two readings of the process's clock, all three sent at once: `ms` is how long they held its main thread
+   * up (or a little more, when it went on with something else in between).
+   */
+  async stopping<T>(operation: () => Promise<T>): Promise<{ readonly value: T; readonly ms: number }> {
+    const expression = `${OWN_MARK}(t=>t[0]*1e3+t[1]/1e6)(process.hrtime())`;
+    const mark = async (): Promise<number> => {
+      const reply = await this.send('Runtime.evaluate', { expression, returnByValue: true, silent: true });
+      return Number((reply as { result: { value?: unknown } }).result.value);
+    };
+    const before = mark();
+    const pending = operation();
+    const behind = mark();
+    const [first, outcome, last] = await Promise.allSettled([before, pending, behind]);
+    if (outcome.status === 'rejected') throw outcome.reason;
+    if (first.status === 'rejected' || last.status === 'rejected') return { value: outcome.value, ms: 0 };
+    return { value: outcome.value, ms: Math.max(0, last.value - first.value) || 0 };
+  }
+
   /** Leaves; resolves when the other side knows, so that closing the inspector then does not wait for us. */
   close(): Promise<void> {
     return new Promise((resolve) => {
@@ -52,8 +74,17 @@ export class CdpClient {
   }
 
   #receive(text: string): void {
-    const message = JSON.parse(text) as { id?: number; result?: unknown; error?: { message?: string } };
-    if (message.id === undefined) return;
+    const message = JSON.parse(text) as {
+      id?: number;
+      method?: string;
+      params?: unknown;
+      result?: unknown;
+      error?: { message?: string };
+    };
+    if (message.id === undefined) {
+      this.onEvent?.(message.method ?? '', message.params);
+      return;
+    }
     const pending = this.#pending.get(message.id);
     this.#pending.delete(message.id);
     if (message.error === undefined) pending?.resolve(message.result);

@@ -11,8 +11,13 @@ export interface ConnectionEvents {
   onNotice(notice: Notice): void;
   /** The view is valid for the call only. */
   onRecord(record: DataView): void;
-  onClose(reason: string): void;
+  /** `exited` tells a process that has ended from a connection that broke. */
+  onClose(reason: string, exited: boolean): void;
 }
+
+/** A process that ends closes its sockets a little before it counts as ended. */
+const EXIT_MS = 500;
+const EXIT_STEP_MS = 10;
 
 interface Pending {
   readonly method: string;
@@ -22,19 +27,26 @@ interface Pending {
 
 export class AgentConnection {
   readonly #socket: Socket;
+  readonly #alive: () => boolean;
   readonly #pending = new Map<number, Pending>();
   readonly #chunks: Buffer[] = [];
   #buffered = 0;
   #next = 1;
-  #closed: string | undefined;
+  /** Why requests are refused; undefined while they are not. */
+  #over: string | undefined;
+  /** Settled when it is known what became of the process whose connection is closed. */
+  #verdict: Promise<void> | undefined;
   events: ConnectionEvents | undefined;
 
-  private constructor(socket: Socket) {
+  private constructor(socket: Socket, alive: () => boolean) {
     this.#socket = socket;
+    this.#alive = alive;
     socket.on('data', (chunk: Buffer) => this.#receive(chunk));
-    // reset, broken pipe: the process ended without a word
-    socket.on('error', () => this.#close('the process has exited'));
-    socket.on('close', () => this.#close('the process has exited'));
+    // reset, broken pipe: what there is to say of it comes with `close`
+    socket.on('error', () => {});
+    socket.on('close', () => {
+      this.#verdict ??= this.#lost();
+    });
   }
 
   /** Connects as soon as the agent listens. */
@@ -43,7 +55,7 @@ export class AgentConnection {
     for (;;) {
       if (existsSync(path)) {
         const socket = await tryConnect(path);
-        if (socket !== undefined) return new AgentConnection(socket);
+        if (socket !== undefined) return new AgentConnection(socket, alive);
       }
       if (!alive()) throw new TraplineError('ESRCH', 'the process exited while the agent was starting');
       if (Date.now() > deadline) throw new TraplineError('ETIMEDOUT', 'the agent did not start in time');
@@ -55,9 +67,9 @@ export class AgentConnection {
     method: M,
     ...[params]: Methods[M][0] extends undefined ? [] : [Methods[M][0]]
   ): Promise<Methods[M][1]> {
+    if (this.#over !== undefined) return this.#refuse(method, this.#over);
     const id = this.#next++;
     return new Promise((resolve, reject) => {
-      if (this.#closed !== undefined) return reject(gone(method, this.#closed));
       this.#pending.set(id, { method, resolve: resolve as (result: unknown) => void, reject });
       const payload = Buffer.from(JSON.stringify({ id, method, params }));
       const header = Buffer.alloc(5);
@@ -70,8 +82,22 @@ export class AgentConnection {
     });
   }
 
+  /**
+   * The last request; any later one is refused here. The agent closes its end behind the answer, and Node throws away what
+   * a socket has received and not yet read when a write to it fails: so nothing may be written that could meet that.
+   */
+  finish<M extends Method>(
+    method: M,
+    ...params: Methods[M][0] extends undefined ? [] : [Methods[M][0]]
+  ): Promise<Methods[M][1]> {
+    const reply = this.request(method, ...params);
+    this.#over ??= 'the session has ended';
+    return reply;
+  }
+
+  /** Requests are refused: the session ends, or has ended. */
   get closed(): boolean {
-    return this.#closed !== undefined;
+    return this.#over !== undefined;
   }
 
   close(): void {
@@ -142,12 +168,21 @@ export class AgentConnection {
     }
   }
 
-  #close(reason: string): void {
-    if (this.#closed !== undefined) return;
-    this.#closed = reason;
+  /** After `onClose`, so that whoever is refused knows why. */
+  async #refuse(method: Method, over: string): Promise<never> {
+    await this.#verdict;
+    throw gone(method, this.#over ?? over);
+  }
+
+  async #lost(): Promise<void> {
+    this.#over ??= 'the process has exited';
+    for (let waited = 0; this.#alive() && waited < EXIT_MS; waited += EXIT_STEP_MS) await sleep(EXIT_STEP_MS);
+    const exited = !this.#alive();
+    const reason = exited ? 'the process has exited' : 'the agent in the process has ended';
+    this.#over = reason;
     for (const { method, reject } of this.#pending.values()) reject(gone(method, reason));
     this.#pending.clear();
-    this.events?.onClose(reason);
+    this.events?.onClose(reason, exited);
   }
 }
 

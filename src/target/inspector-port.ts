@@ -5,6 +5,7 @@
 
 import http from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { OWN_MARK } from '../agent/protocol.ts';
 import { TraplineError } from '../errors.ts';
 import type { CdpClient } from './cdp.ts';
 import { awaitSignalHandler, type Identity } from './process.ts';
@@ -118,7 +119,7 @@ export async function openedSince(pid: number, seen: ReadonlySet<string>): Promi
 
 /** Has a process close its inspector's port: from a timer, so that this client has left by then. */
 export async function closePort(client: CdpClient): Promise<void> {
-  const expression = "setTimeout(()=>process.getBuiltinModule?.('inspector').close(),50).unref?.();void 0";
+  const expression = `${OWN_MARK}setTimeout(()=>process.getBuiltinModule?.('inspector').close(),50).unref?.();void 0`;
   await client.send('Runtime.evaluate', { expression, silent: true }).catch(() => undefined);
 }
 

@@ -63,7 +63,7 @@ export async function identify(pid: number): Promise<Identity> {
     refuse(
       'ESELF',
       'a process cannot attach to itself by PID',
-      'registerKprobe() of the library probes the own process: docs/kprobes.md',
+      'selfSession() and registerKprobe() of the library probe the own process: docs/kprobes.md',
     );
   }
   return process.platform === 'linux' ? await identifyLinux(pid) : identifyElsewhere(pid);
@@ -99,6 +99,20 @@ async function identifyLinux(pid: number): Promise<Identity> {
   }
   const inspector = inspectorOptions(argv, procEnv(pid, 'NODE_OPTIONS'));
   return { pid, exe, argv, uid: status.uid, threads: status.threads, inspector };
+}
+
+/** Whether a process has not ended yet; one that nobody has waited for has. */
+export function isAlive(pid: number): boolean {
+  if (process.platform === 'linux') {
+    const state = procStatus(pid)?.state;
+    return state !== undefined && state !== 'Z' && state !== 'X';
+  }
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM';
+  }
 }
 
 /** Through /proc/PID/exe, which also leads to an executable that has been replaced since, or is in another mount namespace. */

@@ -6,7 +6,8 @@ import { functionName, shownPath } from '../arch/v8/match.ts';
 import type { ArmReport, FunctionSymbol } from '../arch/v8/types.ts';
 import { layoutMemory, type MemoryLayout } from '../bpf/index.ts';
 import { TraplineError } from '../errors.ts';
-import { Armer, type ArmSite } from './armer.ts';
+import { Armer } from './armer.ts';
+import type { ArmSite } from './armer-job.ts';
 import type { AgentConnection } from './connection.ts';
 import { programImages } from './images.ts';
 import { procEnv } from './procfs.ts';
@@ -14,6 +15,7 @@ import type {
   ArmOptions,
   AttachRequest,
   DetachReport,
+  ListOptions,
   LoadSpec,
   ProcessInfo,
   SessionEvents,
@@ -22,8 +24,10 @@ import type {
 import {
   dropLeftovers,
   isListed,
+  isOwnText,
   isWanted,
   mapMentions,
+  named,
   scriptPath,
   TextSpace,
   type Wanted,
@@ -31,27 +35,36 @@ import {
 
 const NCPU = 2;
 
+/** What `--max-pause` is by default. */
+const MAX_PAUSE_MS = 100;
+
 export class RemoteSession implements TraceSession {
   readonly info: ProcessInfo;
   readonly #connection: AgentConnection;
   readonly #events: SessionEvents;
   readonly #text = new TextSpace();
   readonly #cleanUp: () => void;
+  /** How long each piece of the injection held the process up, in ms. */
+  readonly #injectStops: readonly number[];
   readonly #armer: Armer;
   readonly #stacks = new Map<number, readonly string[]>();
   #reads: readonly number[] = [];
   #nextSite = 1;
   #lastStack = 0;
   #detached: Promise<DetachReport> | undefined;
+  /** The agent has answered to `detach`, or will not. */
+  #over = false;
   #functions: Promise<readonly FunctionSymbol[]> | undefined;
 
   constructor(
     connection: AgentConnection,
-    info: TargetInfo,
+    info: TargetInfo & { readonly workers: number },
     prefix: string,
     events: SessionEvents,
     cleanUp: () => void,
+    injectStops: readonly number[],
   ) {
+    this.#injectStops = injectStops;
     this.#connection = connection;
     this.#events = events;
     this.#cleanUp = cleanUp;
@@ -62,9 +75,9 @@ export class RemoteSession implements TraceSession {
     connection.events = {
       onNotice: (notice) => this.#notice(notice),
       onRecord: (record) => events.onRecord(record),
-      onClose: (reason) => this.#gone(reason),
+      onClose: (reason, exited) => this.#gone(reason, exited),
     };
-    if (connection.closed) queueMicrotask(() => this.#gone('the process has exited'));
+    if (connection.closed) queueMicrotask(() => this.#gone('the process has exited', true));
   }
 
   #notice({ event, params }: Notice): void {
@@ -78,6 +91,11 @@ export class RemoteSession implements TraceSession {
       case 'stacks':
         for (const { id, frames } of params as { id: number; frames: string[] }[]) this.#addStack(id, frames);
         break;
+      case 'worker':
+        this.#events.onWarning(
+          `WARNING: process ${this.info.pid} has started a worker thread; worker threads are not traced`,
+        );
+        break;
       case 'warning':
         this.#events.onWarning((params as { message: string }).message);
         break;
@@ -89,18 +107,22 @@ export class RemoteSession implements TraceSession {
     this.#lastStack = Math.max(this.#lastStack, id);
   }
 
-  #gone(reason: string): void {
+  #gone(reason: string, exited: boolean): void {
     this.#cleanUp();
-    if (this.#detached === undefined) this.#events.onGone(reason);
+    // one that exits while it is being detached from leaves nothing to put back
+    if (this.#detached === undefined || (exited && !this.#over)) this.#events.onGone(reason);
   }
 
-  functions(wanted?: (path: string) => boolean): Promise<readonly FunctionSymbol[]> {
+  functions(
+    wanted?: (path: string) => boolean,
+    options: ListOptions = {},
+  ): Promise<readonly FunctionSymbol[]> {
     if (wanted !== undefined) {
       // a pattern may be anchored at what users see
       const { cwd } = this.info;
-      return this.#list((path) => wanted(path) || wanted(shownPath(path, cwd)));
+      return this.#list((path) => wanted(path) || wanted(shownPath(path, cwd)), options);
     }
-    this.#functions ??= this.#list().catch((error) => {
+    this.#functions ??= this.#list(() => true, options).catch((error) => {
       this.#functions = undefined;
       throw error;
     });
@@ -127,18 +149,40 @@ export class RemoteSession implements TraceSession {
     return symbols;
   }
 
-  async #list(wanted: Wanted = () => true): Promise<readonly FunctionSymbol[]> {
-    const prepared = await this.#listPrepared(wanted);
+  /**
+   * From the files of the CommonJS modules that are loaded, where the caller says that their functions are all it needs. What
+   * V8 runs may be something else; whoever replaces a function by its property compares its text.
+   */
+  async #listModules(
+    wanted: Wanted,
+    { enough }: ListOptions,
+  ): Promise<readonly FunctionSymbol[] | undefined> {
+    if (enough === undefined) return undefined;
+    const symbols: FunctionSymbol[] = [];
+    for (const file of await this.#connection.request('modules')) {
+      if (!wanted(file)) continue;
+      const script = this.#text.addModule(file);
+      if (script === undefined || script.failure !== undefined) return undefined;
+      for (const symbol of script.symbols) symbols.push(symbol);
+    }
+    return symbols.length > 0 && enough(symbols) ? symbols : undefined;
+  }
+
+  async #list(wanted: Wanted, options: ListOptions): Promise<readonly FunctionSymbol[]> {
+    const prepared = (await this.#listPrepared(wanted)) ?? (await this.#listModules(wanted, options));
     if (prepared !== undefined) return prepared;
-    const scripts = (await this.#connection.request('scripts')).filter(
-      (script) => isListed(script) && isWanted(script, wanted),
-    );
+    await this.#armer.allowDebugger(options.maxPauseMs ?? MAX_PAUSE_MS);
+    const scripts = (await this.#connection.request('scripts'))
+      .map(named)
+      .filter((script) => isListed(script) && isWanted(script, wanted));
     const texts = await Promise.all(scripts.map((script) => this.#source(script.scriptId)));
     const live = dropLeftovers(scripts, texts);
+    const wantedTexts = scripts
+      .map((info, index) => ({ info, source: texts[index] ?? '' }))
+      .filter(({ info, source }) => live.has(info) && !isOwnText(info, source));
     const symbols: FunctionSymbol[] = [];
-    for (const [index, info] of scripts.entries()) {
-      if (!live.has(info)) continue;
-      for (const symbol of this.#text.add(info, texts[index] ?? '').symbols) symbols.push(symbol);
+    for (const script of await this.#text.addAll(wantedTexts)) {
+      for (const symbol of script.symbols) symbols.push(symbol);
     }
     return symbols;
   }
@@ -258,6 +302,8 @@ export class RemoteSession implements TraceSession {
   }
 
   async disable(): Promise<void> {
+    // a probe that runs nothing is not worth a better way
+    this.#armer.end();
     await this.#connection.request('stopTimers');
     const sites = Array.from({ length: this.#nextSite - 1 }, (_, index) => index + 1);
     if (sites.length > 0) await this.#connection.request('disable', { sites });
@@ -269,12 +315,15 @@ export class RemoteSession implements TraceSession {
   }
 
   async #detach(): Promise<DetachReport> {
+    this.#armer.end();
     try {
-      const report = await this.#connection.request('detach');
+      const report = await this.#connection.finish('detach');
       for (const failure of report.failures) this.#events.onWarning(`not restored: ${failure}`);
-      const { functionsRestored, bytesRestored, pausesMs } = report;
+      const { functionsRestored, bytesRestored } = report;
+      const pausesMs = [...this.#injectStops, ...report.pausesMs];
       return { functionsRestored, bytesRestored, pausesMs, longestPauseMs: Math.max(0, ...pausesMs) };
     } finally {
+      this.#over = true;
       this.#connection.close();
       this.#cleanUp();
     }

@@ -13,7 +13,7 @@ export interface ProcessInfo {
   readonly heapUsedBytes: number;
   /** trapline/register is active in the process. */
   readonly prepared: boolean;
-  /** Application worker threads, which are not traced. */
+  /** Worker threads that the application had when the session began; they are not traced. */
   readonly workers: number;
   /** CLOCK_MONOTONIC nanoseconds of the process's first hrtime, to turn nsecs into wall time. */
   readonly monotonicToRealtimeNs: bigint;
@@ -68,6 +68,16 @@ export interface SessionEvents {
   onGone(reason: string): void;
 }
 
+export interface ListOptions {
+  /** A listing that would stop the process for longer (it needs the debugger) is refused with EMAXPAUSE; 100 by default. */
+  readonly maxPauseMs?: number;
+  /**
+   * Asked with the functions of the CommonJS modules that are wanted, from their files: true when these are all that is needed.
+   * No debugger is used then.
+   */
+  readonly enough?: (symbols: readonly FunctionSymbol[]) => boolean;
+}
+
 /** A session with one traced process. Every method rejects with a TraplineError. */
 export interface TraceSession {
   readonly info: ProcessInfo;
@@ -75,7 +85,7 @@ export interface TraceSession {
    * Functions of the scripts that are loaded; with `wanted`, of those only whose path, as V8 or a source map has it, it says
    * yes to. The others are not even fetched.
    */
-  functions(wanted?: (path: string) => boolean): Promise<readonly FunctionSymbol[]>;
+  functions(wanted?: (path: string) => boolean, options?: ListOptions): Promise<readonly FunctionSymbol[]>;
   load(spec: LoadSpec): Promise<void>;
   attach(requests: readonly AttachRequest[], options: ArmOptions): Promise<readonly ArmReport[]>;
   /** Runs a program on the agent's worker thread (BEGIN, END). */

@@ -1,8 +1,10 @@
 /** The target's text: its scripts, their sources, and every function's symbol and address. */
 
 import { readFileSync } from 'node:fs';
+import { OWN_MARK } from '../agent/protocol.ts';
 import { loadScriptMap, originalSymbols, type ScriptMap } from '../arch/v8/sourcemap.ts';
-import { scanCached } from '../arch/v8/symbols-cache.ts';
+import type { ScriptSymbols } from '../arch/v8/symbols.ts';
+import { type ScriptText, scanAll, scanCached } from '../arch/v8/symbols-cache.ts';
 import { scriptPath } from '../arch/v8/symbols-path.ts';
 import type { FunctionSymbol, ScriptInfo } from '../arch/v8/types.ts';
 
@@ -32,10 +34,33 @@ export class TextSpace {
     return this.#scripts.get(scriptId);
   }
 
+  /** A script's text, if it is at hand or can be read from its file; undefined for others. */
+  textOf({ scriptId, url, length }: ScriptInfo): string | undefined {
+    const known = this.#scripts.get(scriptId);
+    if (known !== undefined) return known.source;
+    const path = scriptPath(url);
+    const text = path.startsWith('/') ? readText(path) : undefined;
+    return text?.length === length ? text : undefined;
+  }
+
   /** A prepared script, from its file; undefined when that is not what was loaded. */
   addPrepared(url: string, functions: number): LoadedScript | undefined {
     const known = this.#scripts.get(`${UNDEBUGGED}${url}`);
     if (known !== undefined) return known;
+    const script = this.#scanFile(url);
+    // as V8 numbers them: before a source map leaves some out
+    return script?.functions === functions ? this.#keep(script) : undefined;
+  }
+
+  /** A CommonJS module, from its file; undefined where that cannot be what V8 runs. */
+  addModule(path: string): LoadedScript | undefined {
+    const known = this.#scripts.get(`${UNDEBUGGED}${path}`);
+    if (known !== undefined) return known;
+    const script = /\.(json|node)$/.test(path) ? undefined : this.#scanFile(path);
+    return script && this.#keep(script);
+  }
+
+  #scanFile(url: string): (LoadedScript & { readonly functions: number }) | undefined {
     const path = scriptPath(url);
     // what V8 runs of these is not what the file says
     const source = /\.[cm]?ts$/.test(path) ? undefined : readText(path);
@@ -50,10 +75,7 @@ export class TextSpace {
       executionContextId: 1,
       hash: '',
     };
-    const script = this.#scan(info, source);
-    // as V8 numbers them: before a source map leaves some out
-    if (script.functions !== functions) return undefined;
-    return this.#keep(script);
+    return this.#scan(info, source);
   }
 
   /** Scans a script once; its address stays the same for the session. */
@@ -63,8 +85,25 @@ export class TextSpace {
     return this.#keep(this.#scan(info, source));
   }
 
+  /** The same for many: what has not been seen before is parsed in threads. */
+  async addAll(scripts: readonly ScriptText[]): Promise<LoadedScript[]> {
+    const unknown = scripts.filter(({ info }) => !this.#scripts.has(info.scriptId));
+    const scans = await scanAll(unknown);
+    for (const [i, { info, source }] of unknown.entries()) {
+      if (!this.#scripts.has(info.scriptId)) this.#keep(this.#map(info, source, scans[i]!(this.#next)));
+    }
+    return scripts.map(({ info }) => this.#scripts.get(info.scriptId)!);
+  }
+
   #scan(info: ScriptInfo, source: string): LoadedScript & { readonly functions: number } {
-    const scanned = scanCached(info, source, this.#next);
+    return this.#map(info, source, scanCached(info, source, this.#next));
+  }
+
+  #map(
+    info: ScriptInfo,
+    source: string,
+    scanned: ScriptSymbols,
+  ): LoadedScript & { readonly functions: number } {
     const map = loadScriptMap(info, source, readText);
     const symbols = map === undefined ? scanned.symbols : originalSymbols(scanned, source, map);
     return { info, source, map, symbols, failure: scanned.failure, functions: scanned.symbols.length };
@@ -116,6 +155,7 @@ function readText(path: string): string | undefined {
 }
 
 /** A hook's name in a text that a session has edited. */
+const OWN_NAME = /\$tl[0-9a-f]{12}/;
 const EDITED = /\$tl[0-9a-f]{12}_\d+[erstb]\(/;
 
 /**
@@ -125,7 +165,8 @@ const EDITED = /\$tl[0-9a-f]{12}_\d+[erstb]\(/;
 export function dropLeftovers(scripts: readonly ScriptInfo[], sources: readonly string[]): Set<ScriptInfo> {
   const kept = new Set(scripts);
   const byUrl = new Map<string, number[]>();
-  for (const [index, { url }] of scripts.entries()) byUrl.set(url, [...(byUrl.get(url) ?? []), index]);
+  for (const [index, { url }] of scripts.entries())
+    if (url !== ANONYMOUS) byUrl.set(url, [...(byUrl.get(url) ?? []), index]);
   for (const indexes of byUrl.values()) {
     if (indexes.length < 2 || !indexes.some((index) => EDITED.test(sources[index] ?? ''))) continue;
     const [live = 0] = [...indexes].sort(
@@ -140,9 +181,23 @@ export function dropLeftovers(scripts: readonly ScriptInfo[], sources: readonly 
   return kept;
 }
 
-/** Scripts whose functions are listed: not Node's own, nor what evaluations of debuggers (ours too) leave behind. */
+/** Scripts whose functions are listed: not Node's own. */
 export function isListed({ url }: ScriptInfo): boolean {
-  return url !== '' && !url.startsWith('node:') && !url.startsWith('debugger:');
+  return !url.startsWith('node:') && !url.startsWith('debugger:');
 }
+
+/** What stack traces call the place of a text that was given to `eval` or `new Function`. */
+const ANONYMOUS = '<anonymous>';
+
+/** Whether its exports and prototypes can be reached from `require.cache`. */
+export const isCommonJs = ({ isModule, url }: ScriptInfo): boolean =>
+  !isModule && (url.startsWith('/') || url.startsWith('file:///'));
+
+/** Texts without a name (`eval`) get the one that V8 shows for them. */
+export const named = (info: ScriptInfo): ScriptInfo => (info.url === '' ? { ...info, url: ANONYMOUS } : info);
+
+/** A text that a session of ours has evaluated, this one or another. */
+export const isOwnText = ({ url }: ScriptInfo, source: string): boolean =>
+  url === ANONYMOUS && (source.slice(0, 100).includes(OWN_MARK) || OWN_NAME.test(source));
 
 export { scriptPath };

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { fileFilter, listFunctions, parseTarget, SymbolIndex, shownPath } from '../../src/arch/v8/match.ts';
-import { editDistance } from '../../src/arch/v8/match-similar.ts';
 import type { TraplineError } from '../../src/errors.ts';
+import { editDistance } from '../../src/similar.ts';
 import { symbolsOf } from './support.ts';
 
 const SERVER = `'use strict';

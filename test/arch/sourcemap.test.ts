@@ -11,20 +11,28 @@ import { scanFunctions } from '../../src/arch/v8/symbols.ts';
 import { scriptOf } from './support.ts';
 
 let folder: string;
-const A = `import { handle as other, Cart } from './b.ts';
+const A = `import { handle as other, Cart, twice } from './b.ts';
 interface Request {
   url: string;
 }
 export function handle(req: Request): string {
   // one
   const cart = new Cart<string>();
+  cart.add(req.url, 2);
+  void twice([1]);
   return other(req.url) + cart.total();
 }
 console.log(handle({ url: '/' }));
 `;
 const B = `export const handle = (url: string): string => url;
+export const twice = async function (list: number[], { by } = { by: 2 }, scale = 1, ...rest: number[]) {
+  return list.map((element) => element * by * scale + rest.length);
+};
 export class Cart<T> {
   items: T[] = [];
+  add(item: T, amount: number): void {
+    for (let i = 0; i < amount; i++) this.items.push(item);
+  }
   total(): number {
     return this.items.length;
   }
@@ -76,9 +84,21 @@ describe.each(['inline', 'linked'] as const)('an esbuild bundle with an %s map',
     const rows = own.map((s) => [s.name, s.file, s.line]).sort();
     expect(rows).toContainEqual(['handle', join(folder, 'a.ts'), 5]);
     expect(rows).toContainEqual(['handle', join(folder, 'b.ts'), 1]);
-    expect(rows).toContainEqual(['Cart.total', join(folder, 'b.ts'), 4]);
+    expect(rows).toContainEqual(['Cart.total', join(folder, 'b.ts'), 10]);
     const handle = own.find((s) => s.file === join(folder, 'a.ts') && s.name === 'handle')!;
-    expect(handle.endLine).toBeGreaterThanOrEqual(8);
+    expect(handle.endLine).toBeGreaterThanOrEqual(10);
+    const params = Object.fromEntries(own.map((s) => [s.name, s.originalParams]));
+    expect(params).toMatchObject({
+      'Cart.add': ['item', 'amount'],
+      'Cart.total': [],
+      twice: ['list', undefined, 'scale', undefined],
+    });
+    expect(handle.originalParams).toEqual(['req']);
+    const callback = own.find((s) => s.name === '' && s.file.endsWith('b.ts'));
+    expect(callback?.originalParams).toEqual(['element']);
+    // what V8 runs is named as before: texts that are compiled into it use these
+    const renamed = own.find((s) => s.name === 'Cart.add')!.params;
+    expect(renamed[0] === 'item').toBe(!minify);
     // A line of the original file leads to a statement of the bundle
     const site = lineSite(source, false, handle, 6, 1, map);
     expect(site).toMatchObject({ line: 7 });
@@ -99,8 +119,8 @@ test("tsc's output", () => {
     { stdio: 'pipe' },
   );
   const { symbols } = originals(join(out, 'a.js'));
-  expect(symbols.map((s) => [s.name, s.file, s.line, s.column])).toEqual([
-    ['handle', join(folder, 'a.ts'), 5, 1],
+  expect(symbols.map((s) => [s.name, s.file, s.line, s.column, s.originalParams])).toEqual([
+    ['handle', join(folder, 'a.ts'), 5, 1, ['req']],
   ]);
 });
 

@@ -22,6 +22,70 @@ function conformanceText(insns: readonly Insn[]): string {
   return lines.join('\n');
 }
 
+// RFC 9669 and Linux 6.12, with load-acquire and store-release: fields that an instruction does not use are 0.
+const OPERATIONS = [0x0, 0x1, 0x2, 0x3, 0x4, 0x5, 0x6, 0x7, 0x9, 0xa, 0xb, 0xc];
+const JUMPS = [0x1, 0x2, 0x3, 0x4, 0x5, 0x6, 0x7, 0xa, 0xb, 0xc, 0xd];
+const ALL_CODES = [
+  ...[4, 7].flatMap((cls) => OPERATIONS.flatMap((op) => [(op << 4) | cls, (op << 4) | 8 | cls])),
+  ...[0x84, 0x87, 0xd4, 0xdc, 0xd7],
+  ...[5, 6].flatMap((cls) => [
+    0x05 - 5 + cls,
+    ...JUMPS.flatMap((op) => [(op << 4) | cls, (op << 4) | 8 | cls]),
+  ]),
+  ...[0x85, 0x8d, 0x95, 0xe5, 0x18, 0x20, 0x28, 0x30, 0x40, 0x48, 0x50],
+  ...[0x61, 0x69, 0x71, 0x79, 0x81, 0x89, 0x91, 0x62, 0x6a, 0x72, 0x7a, 0x63, 0x6b, 0x73, 0x7b],
+  ...[0xc3, 0xcb, 0xd3, 0xdb],
+].sort((a, b) => a - b);
+
+const register = fc.nat({ max: 10 });
+const s16 = fc.integer({ min: -0x8000, max: 0x7fff });
+const s32 = fc.integer({ min: -0x80000000, max: 0x7fffffff });
+const one = (code: number, dst = 0, src = 0, off = 0, imm = 0): Insn[] => [{ code, dst, src, off, imm }];
+
+/** One instruction, or the two slots of an lddw. */
+const validInsn: fc.Arbitrary<Insn[]> = fc
+  .tuple(fc.constantFrom(...ALL_CODES), register, register, s16, s32, s32, fc.nat())
+  .map(([code, dst, src, off, imm, high, choice]) => {
+    const cls = code & 7;
+    const isReg = (code & 8) !== 0;
+    const pick = (list: readonly number[]): number => list[choice % list.length]!;
+    if (cls === 4 || cls === 7) {
+      const op = code >> 4;
+      if (op === 0xd) return one(code, dst, 0, 0, pick([16, 32, 64]));
+      if (op === 0x8) return one(code, dst);
+      if (op === 0x3 || op === 0x9) return one(code, dst, isReg ? src : 0, pick([0, 1]), isReg ? 0 : imm);
+      if (op === 0xb && isReg) {
+        const kind = pick(cls === 7 ? [0, 8, 16, 32, 1, -1] : [0, 8, 16]);
+        return one(code, dst, src, kind, kind === 1 ? pick([1, 0x10000, 0x20003]) : 0);
+      }
+      return one(code, dst, isReg ? src : 0, 0, isReg ? 0 : imm);
+    }
+    if (cls === 5 || cls === 6) {
+      if (code === 0x06) return one(code, 0, 0, 0, imm);
+      if (code === 0x05 || code === 0xe5) return one(code, 0, 0, off);
+      if (code === 0x95) return one(code);
+      if (code === 0x8d) return one(code, dst);
+      if (code === 0x85) {
+        const kind = pick([0, 1, 2]);
+        return one(code, 0, kind, 0, kind === 0 ? imm & 0x7fffffff : imm);
+      }
+      return one(code, dst, isReg ? src : 0, off, isReg ? 0 : imm);
+    }
+    if (code === 0x18) {
+      const pseudo = pick([0, 1, 2, 3, 4, 5, 6]);
+      const hasHigh = pseudo === 0 || pseudo === 2 || pseudo === 3 || pseudo === 6;
+      return [...one(code, dst, pseudo, 0, imm), ...one(0, 0, 0, 0, hasHigh ? high : 0)];
+    }
+    if (cls === 0) return one(code, 0, code >= 0x40 ? src : 0, 0, imm);
+    if (cls === 1) return one(code, dst, src, off);
+    if (code >= 0xc0) {
+      const isNarrow = code === 0xcb || code === 0xd3;
+      const ops = [0x100, 0x110, ...(isNarrow ? [] : [0, 0x40, 0x50, 0xa0, 1, 0x41, 0x51, 0xa1, 0xe1, 0xf1])];
+      return one(code, dst, src, off, pick(ops));
+    }
+    return one(code, dst, cls === 3 ? src : 0, off, cls === 2 ? imm : 0);
+  });
+
 describe('assembler and disassembler', () => {
   test('instructions as the kernel prints them, both ways', () => {
     const lines: [string, string][] = [
@@ -57,9 +121,20 @@ describe('assembler and disassembler', () => {
       ['c701000003000000', 'r1 s>>= 3'],
       ['8701000000000000', 'r1 = -r1'],
       ['3000000017000000', 'r0 = *(u8 *)skb[23]'],
-      ['4870000004000000', 'r0 = *(u16 *)skb[r7 +4]'],
+      ['4870000004000000', 'r0 = *(u16 *)skb[r7 + 4]'],
       ['18010000ddccbbaa0000000044332211', 'r1 = 0x11223344aabbccdd ll'],
       ['18510000030000000000000000000000', 'r1 = map[idx:3]'],
+      ['18110000070000000000000000000000', 'r1 = map[id:7]'],
+      ['18210000070000000000000008000000', 'r1 = map[id:7][0]+8'],
+      ['18310000050000000000000000000000', 'r1 = btf_id[5]+0'],
+      ['bf21010001000000', 'r1 = addr_space_cast(r2, 0, 1)'],
+      ['bf21010000000100', 'r1 = addr_space_cast(r2, 1, 0)'],
+      ['bf11ffff00000000', 'r1 = &(void __percpu *)(r1)'],
+      ['db21f8ff00010000', 'r1 = load_acquire((u64 *)(r2 -8))'],
+      ['d321f8ff10010000', 'store_release((u8 *)(r1 -8), r2)'],
+      ['50700000fbffffff', 'r0 = *(u8 *)skb[r7 + -5]'],
+      ['85000000c3000000', 'call bpf_map_lookup_percpu_elem#195'],
+      ['85200000e8030000', 'call kernel-function#1000'],
       ['18610000030000000000000010000000', 'r1 = map[idx:3][0]+16'],
       ['18410000060000000000000000000000', 'r1 = subprog[+6]'],
     ];
@@ -68,6 +143,31 @@ describe('assembler and disassembler', () => {
       expect(printInsn(insns[0]!, insns[1])).toBe(text);
       expect(hex(assemble(text)), text).toBe(code);
     }
+  });
+
+  test('every valid instruction survives both syntaxes', () => {
+    const codes = new Set<number>();
+    fc.assert(
+      fc.property(fc.array(validInsn, { minLength: 1, maxLength: 20 }), (list) => {
+        const insns = list.flat();
+        for (const { code } of insns) codes.add(code);
+        expect(hex(assemble(disassemble(insns)))).toBe(hex(insns));
+        expect(hex(assemble(disassemble(insns, { bpftool: true })))).toBe(hex(insns));
+        expect(hex(assemble(conformanceText(insns)))).toBe(hex(insns));
+      }),
+      { numRuns: 400, seed: 4 },
+    );
+    // 0x00 is the second slot of an lddw.
+    expect([...codes].filter((code) => code !== 0).sort((a, b) => a - b)).toEqual(ALL_CODES);
+  });
+
+  test('as bpftool prints', () => {
+    const insns = assemble('r1 = 0x11223344aabbccdd ll\nr0 = 0\nexit');
+    expect(disassemble(insns, { bpftool: true }).split('\n')).toEqual([
+      '   0: (18) r1 = 0x11223344aabbccdd',
+      '   2: (b7) r0 = 0',
+      '   3: (95) exit',
+    ]);
   });
 
   test('random programs survive both syntaxes', () => {

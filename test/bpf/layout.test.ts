@@ -90,4 +90,10 @@ describe('layoutMemory', () => {
     expect(openMap(memory, layout, 0).size).toBe(2);
     expect(() => openMap(memory, layout, 1)).toThrow('no map 1');
   });
+
+  it('refuses what needs a machine', () => {
+    const lru: MapSpec = { name: 'm', type: 'lru_hash', keySize: 4, valueSize: 4, maxEntries: 4 };
+    const place = () => layoutMemory([lru], { ncpu: 1 });
+    expect(place).toThrow(expect.objectContaining({ code: 'ENOTSUPP', hint: 'createMachine().createMap()' }));
+  });
 });

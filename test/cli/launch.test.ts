@@ -63,7 +63,7 @@ describe.each(nodeBinaries())('-c on Node $version', ({ path: node }) => {
     );
     expect({ code, out: out.trim().split('\n') }).toEqual({
       code: 0,
-      out: ['@tiny: 11', '@work: 45', '@ret: 75', '@aux: 10', '@later: 3'],
+      out: ['@aux: 10', '@later: 3', '@ret: 75', '@tiny: 11', '@work: 45'],
     });
   });
 
@@ -72,7 +72,7 @@ describe.each(nodeBinaries())('-c on Node $version', ({ path: node }) => {
       `'${node}' once.cjs`,
       'kprobe:once.cjs:tiny { @t = count(); } kretprobe:aux.cjs:aux { @a = sum(retval); }',
     );
-    expect({ code, out: out.trim() }).toEqual({ code: 0, out: '@t: 10\n@a: 45' });
+    expect({ code, out: out.trim() }).toEqual({ code: 0, out: '@a: 45\n@t: 10' });
   });
 });
 

@@ -1,89 +1,150 @@
 // Gives the kernel's annotated verifier tests, as recorded on a real kernel (`results.jsonl.gz`), to this verifier: it has to
-// accept what the kernel accepted and refuse what it refused. Tests that need helpers, map types or contexts that are not
-// here are skipped.
+// accept what the kernel accepted, and refuse what it refused with the same error number and for the same reason (its last line is
+// in the kernel's log). Rows whose program cannot be rebuilt from the record (its BTF is not in it) are skipped.
 
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { gunzipSync } from 'node:zlib';
 
-const MAP_TYPES = { 1: 'hash', 2: 'array', 5: 'percpu_hash', 6: 'percpu_array', 27: 'ringbuf' };
-
-const readOnly = (size) => ({
-  size,
-  access: (off, bytes, write) => (!write && off % bytes === 0 ? 'scalar' : undefined),
-});
-
-/** struct __sk_buff: words; cb is writable; pointers and fields of other program types are not there. */
-const SK_BUFF = {
-  size: 192,
-  access(off, bytes, write) {
-    if (off % bytes !== 0) return undefined;
-    const isCb = off >= 48 && off < 68;
-    if (write) return isCb && (bytes === 4 || bytes === 8) ? 'scalar' : undefined;
-    if (isCb) return 'scalar';
-    const isAbsent = (off >= 72 && off < 84) || (off >= 140 && off < 144) || off >= 152;
-    return !isAbsent && bytes <= 4 ? 'scalar' : undefined;
-  },
-};
-
-const CONTEXTS = {
-  kprobe: readOnly(168),
-  tracepoint: readOnly(8192),
-  raw_tracepoint: readOnly(96),
-  perf_event: readOnly(184),
-  socket_filter: SK_BUFF,
-};
+const VMLINUX = '/sys/kernel/btf/vmlinux';
 
 /** Known differences, each with its reason. */
 const KNOWN = {
   map_fd_for_function_call: 'the recorded map number is a map here',
 };
 
-/** What this verifier does not have is no difference. */
-const ABSENT = /cannot use helper|not a kernel function|invalid func|BPF_LD_\[ABS\|IND\]/;
+/** Special fields of map values are known from BTF only: helpers that need one. */
+const FIELD_HELPERS = new Set([93, 94, 169, 170, 171, 172, 194]);
+/** Kernel functions whose arguments are types of the program's own BTF. */
+const BTF_KFUNCS =
+  /obj_new|obj_drop|refcount_acquire|bpf_rbtree|bpf_list|bpf_wq|kfunc_call_test|testmod|bpf_cast_to_kern_ctx|bpf_rdonly_cast/;
+
+/** Programs read structures of the kernel they were recorded on. */
+const OTHER_OFFSETS =
+  /struct \w+ doesn't have field at offset|cannot access ptr member|access beyond (the end of member|struct)|target BTF/;
+
+/** A register with a kernel structure. */
+const KERNEL_POINTER = /R\d_?\w*=\w*ptr_(?!or_null_\()[a-z]\w*\(/;
+
+/** What the record does not have; undefined where the program is whole. */
+function missing(row, names, insns) {
+  const refused = /Global function (\w+)\(\)/.exec(row.log)?.[1];
+  const isOther = refused !== undefined && !row.prog.endsWith(refused);
+  if (
+    isOther ||
+    /is global and assumed valid|Validating .*\(\) func#|Caller passes invalid args|frames is too deep !/.test(
+      row.log,
+    )
+  ) {
+    return "the program's BTF says which functions are global";
+  }
+  if (/failed to resolve CO-RE|libbpf:/.test(row.log) && !/^\d+: \(/m.test(row.log))
+    return 'refused before the kernel saw it';
+  for (const insn of insns) {
+    if (insn.code !== 0x85) continue;
+    if (insn.src === 0 && FIELD_HELPERS.has(insn.imm) && !/progs cannot use|cannot use helper/.test(row.log))
+      return "the map's BTF says where its special fields are";
+    if (insn.src === 2 && insn.off !== 0) return 'a function of a kernel module';
+    if (insn.src === 2 && names.get(insn.imm) === undefined)
+      return `kernel function ${insn.imm} has no name in any log`;
+    if (insn.src === 2 && BTF_KFUNCS.test(names.get(insn.imm)))
+      return "the function's types are in the program's BTF";
+  }
+  if (row.log === '' && row.load !== 0) return 'refused before the kernel saw it';
+  if (/is not modifiable|unsupported member|is not sleepable/.test(row.log))
+    return 'a list of the kernel build decides';
+  if (/progs cannot use|cannot access ptr member|exception cb|from callback subprog|CO-RE/.test(row.log))
+    return "the map's or program's BTF is not in the record";
+  return undefined;
+}
 
 /** Runs all; `report(name, problems, skipped)` for each test. Gives the counts. */
 export function runVerifier(bpf, folder, report) {
   const counts = { passed: 0, failed: 0, skipped: 0 };
-  const skip = (name, why) => {
-    counts.skipped++;
-    report(name, [], why);
-  };
-  const lines = gunzipSync(readFileSync(path.join(folder, 'results.jsonl.gz')))
+  const rows = gunzipSync(readFileSync(path.join(folder, 'results.jsonl.gz')))
     .toString()
     .trim()
-    .split('\n');
-  for (const line of lines) {
-    const row = JSON.parse(line);
-    if (row.mode !== 'priv' || !row.agrees || !(row.type in CONTEXTS)) continue;
-    const name = `${row.file}/${row.prog}`;
+    .split('\n')
+    .map((line) => JSON.parse(line));
+  const names = kfuncNames(rows);
+  const programs = new Map();
+  for (const row of rows) if (row.insns) programs.set(`${row.file}/${row.prog}`, row);
+  const targetBtf = existsSync(VMLINUX) ? bpf.parseBtf(readFileSync(VMLINUX)) : undefined;
+  for (const row of rows) {
+    const name = `${row.file}/${row.prog}${row.mode === 'unpriv' ? ' (unprivileged)' : ''}`;
+    const skip = (why) => {
+      counts.skipped++;
+      report(name, [], why);
+    };
     if (row.prog in KNOWN) {
-      skip(name, KNOWN[row.prog]);
+      skip(KNOWN[row.prog]);
       continue;
     }
-    if (!row.insns || (row.maps ?? []).some(({ type, internal }) => internal || !(type in MAP_TYPES))) {
-      skip(name, 'a map type that is not here');
+    const source = row.insns ? row : programs.get(`${row.file}/${row.prog}`);
+    if (source === undefined || source.insns === '') {
+      skip('no instructions are recorded');
       continue;
     }
-    const answer = verify(bpf, row);
-    if (answer.error !== undefined && ABSENT.test(answer.error) && !row.log.includes(answer.error)) {
-      skip(name, answer.error);
+    const insns = decode(bpf, source);
+    const why = missing(row, names, insns);
+    if (why !== undefined) {
+      skip(why);
       continue;
     }
-    const isAccepted = answer.error === undefined;
-    if (isAccepted === (row.load === 0)) {
-      counts.passed++;
+    const answer = verify(bpf, row, source, insns, names, targetBtf);
+    if (OTHER_OFFSETS.test(answer.error ?? '') && !row.log.includes(answer.error)) {
+      skip('offsets in kernel structures: this machine runs another kernel');
       continue;
     }
-    counts.failed++;
-    report(name, [
-      isAccepted ? 'accepted, the kernel refuses it' : `refused, the kernel accepts it: ${answer.error}`,
-    ]);
+    const problems = compare(row, answer);
+    if (problems.length > 0 && KERNEL_POINTER.test(row.log)) {
+      skip(`offsets in kernel structures: this machine runs another kernel (${problems[0]})`);
+      continue;
+    }
+    if (problems.length === 0) counts.passed++;
+    else counts.failed++;
+    report(name, problems);
   }
   return counts;
 }
 
-function verify(bpf, row) {
+/** Kernel functions by id, as the logs name them. */
+function kfuncNames(rows) {
+  const names = new Map();
+  for (const { log } of rows) {
+    for (const [, name, id] of log.matchAll(/call (\w+)#(\d+)/g))
+      if (Number(id) > 300) names.set(Number(id), name);
+  }
+  return names;
+}
+
+function compare(row, answer) {
+  if (answer.crash !== undefined) return [answer.crash];
+  // ENOSPC: the recorder's log buffer was too small, the program was refused for another reason.
+  const kernel = row.load === -28 && answer.errno !== 0 ? answer.errno : row.load;
+  if (answer.errno !== kernel) {
+    const said = kernel === 0 ? '' : ` (${lastLine(row.log)})`;
+    return [
+      answer.errno === 0
+        ? `accepted, the kernel refuses it with ${kernel}${said}`
+        : `refused with ${answer.errno}, the kernel gives ${kernel}${said}: ${answer.error}`,
+    ];
+  }
+  if (kernel === 0) return [];
+  const wanted = answer.error.split('\n').at(-1);
+  return row.log === '' || row.log.includes(wanted)
+    ? []
+    : [`says "${wanted}", the kernel "${lastLine(row.log)}"`];
+}
+
+const lastLine = (log) =>
+  log
+    .trim()
+    .split('\n')
+    .filter((line) => !/^processed |^Global function /.test(line))
+    .at(-1);
+
+function decode(bpf, row) {
   const insns = bpf.isa.decodeInsns(Buffer.from(row.insns, 'hex'));
   for (let i = 0; i < insns.length; i++) {
     const insn = insns[i];
@@ -92,26 +153,53 @@ function verify(bpf, row) {
     else if (insn.src === bpf.isa.BPF_PSEUDO_MAP_VALUE) insn.src = bpf.isa.BPF_PSEUDO_MAP_IDX_VALUE;
     i++;
   }
-  const maps = (row.maps ?? []).map((map) => ({
+  return insns;
+}
+
+function verify(bpf, row, source, insns, names, targetBtf) {
+  const types = Object.entries(bpf.BPF_MAP_TYPE);
+  const maps = (source.maps ?? []).map((map) => ({
     name: map.name,
-    type: MAP_TYPES[map.type],
+    type: types.find(([, number]) => number === map.type)?.[0] ?? 'array',
     keySize: map.key_size,
     valueSize: map.value_size,
     maxEntries: map.max_entries,
+    flags: map.flags,
   }));
+  const kfuncs = [
+    ...new Set(insns.filter(({ code, src }) => code === 0x85 && src === 2).map(({ imm }) => imm)),
+  ].map((id) => ({
+    id,
+    name: names.get(id),
+    args: [],
+    result: 'void',
+    kernel: bpf.KERNEL_KFUNCS.get(names.get(id)),
+  }));
+  const unknown = kfuncs.find(({ kernel }) => kernel === undefined);
+  if (unknown !== undefined) return { errno: -1, error: `kernel function ${unknown.name} is not declared` };
+  const attachTo = source.section.includes('/') ? source.section.split('/').slice(1).join('/') : undefined;
+  const usesBtf =
+    ['tracing', 'lsm', 'netfilter'].includes(source.type) || insns.some(({ code }) => code === 0x85);
   try {
     bpf.verifyProgram({
       name: row.prog,
-      type: row.type,
+      type: source.type,
       insns,
       maps,
-      ctx: CONTEXTS[row.type],
+      ...(source.attach_type === 0 && source.type !== 'cgroup_skb'
+        ? {}
+        : { attachType: bpf.ATTACH_TYPES[source.attach_type] }),
+      ...(attachTo === undefined ? {} : { attachTo }),
+      ...(targetBtf === undefined || !usesBtf ? {} : { targetBtf }),
+      kfuncs,
+      sleepable: (row.prog_flags & 16) !== 0 || /\.s\b/.test(source.section) || source.type === 'syscall',
+      unprivileged: row.mode === 'unpriv',
       allowUninitStack: true,
       strictAlignment: (row.prog_flags & 1) !== 0,
     });
-    return {};
+    return { errno: 0 };
   } catch (error) {
-    if (!(error instanceof bpf.VerifierError)) return { error: `crash: ${error.stack}` };
-    return { error: error.summary.split('\n')[0] };
+    if (!(error instanceof bpf.VerifierError)) return { crash: `crash: ${error.stack}` };
+    return { errno: -error.errno, error: error.summary };
   }
 }

@@ -2,6 +2,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
+import { HELPERS } from '../../src/bpf/helpers/helpers.ts';
 
 const root = path.dirname(path.dirname(path.dirname(fileURLToPath(import.meta.url))));
 
@@ -42,6 +43,47 @@ test('what the kernel map says of a place is found in it', () => {
   }
   expect(checked).toBeGreaterThan(5);
   expect(missing).toEqual([]);
+});
+
+/** What the map is to have a row for: structures, functions and helpers of the parts of the kernel that Trapline follows. */
+const KERNEL =
+  `bpf_skb_get_pay_offset skb_get_poff __skb_get_poff kprobe enable_kprobe __arm_kprobe get_optimized_kprobe arch_arm_kprobe
+  optimize_kprobe kick_kprobe_optimizer schedule_delayed_work do_optimize_kprobes arch_optimize_kprobes register_kprobe get_kprobe
+  prepare_kprobe hlist_add_head_rcu arm_kprobe try_to_optimize_kprobe register_kretprobe pre_handler_kretprobe arch_prepare_kretprobe
+  kretprobe_inst_table trace_entry trace_iterator trace_event trace_event_class trace_event_call trace_event_file event_trace_printk
+  bpf_get_raw_tracepoint_module tracing_func_proto kprobe_prog_func_proto pe_prog_func_proto tracing_prog_func_proto
+  pe_prog_convert_ctx_access perf_event_attach_bpf_prog perf_event_query_prog_array __bpf_trace_run __bpf_probe_register
+  bpf_event_notify bpf_module_nb bpf_event_init trace_probe_event trace_probe event_file_link trace_kprobe trace_kprobe_ops
+  __enable_trace_kprobe enable_trace_kprobe trace_probe_primary_from_call trace_probe_add_file trace_probe_set_flag
+  trace_probe_probe_list register_trace_kprobe register_kprobe_event __register_trace_kprobe dyn_event_add kprobe_events_ops probes_write
+  create_or_delete_trace_kprobe trace_kprobe_create alloc_trace_kprobe kprobe_dispatcher kprobe_perf_func bpf_prog_array_valid
+  trace_call_bpf BPF_PROG_RUN_ARRAY perf_trace_buf_alloc store_trace_args perf_trace_buf_submit __kprobe_trace_func
+  trace_event_buffer_lock_reserve ring_buffer_event_data event_trigger_unlock_commit_regs kprobe_event_define_fields tracepoint_func
+  tracepoint bpf_raw_event_map tracepoint_probe_register tracepoint_probe_register_prio tracepoint_add_func kprobe_ftrace_handler
+  bpf_map_lookup_elem bpf_map_update_elem bpf_map_delete_elem bpf_map_push_elem bpf_map_pop_elem bpf_map_peek_elem bpf_ktime_get_ns
+  bpf_tail_call bpf_get_current_pid_tgid bpf_get_current_task bpf_get_current_uid_gid bpf_get_current_comm bpf_trace_printk
+  bpf_get_smp_processor_id bpf_get_numa_node_id bpf_perf_event_read bpf_probe_write_user bpf_current_task_under_cgroup
+  bpf_get_prandom_u32 bpf_probe_read_user bpf_probe_read_kernel bpf_probe_read bpf_probe_read_user_str bpf_probe_read_kernel_str
+  bpf_probe_read_str bpf_get_current_cgroup_id bpf_send_signal bpf_perf_event_output bpf_get_stackid bpf_get_stack
+  bpf_perf_event_read_value bpf_override_return bpf_perf_prog_read_value bpf_skb_output`.split(/\s+/);
+
+test('the kernel map has a row for each structure, function and helper, with a place or planned', () => {
+  const table = rows('docs/kernel-map.md');
+  const names = new Map(
+    table.flatMap(([kernel = '', here = '']) =>
+      [...kernel.matchAll(/`(?:struct )?(\w+)/g)].map((match) => [match[1]!, here] as const),
+    ),
+  );
+  const fields = new Set(['kprobe']);
+  expect(KERNEL.filter((name) => !names.has(name) && !fields.has(name))).toEqual([]);
+  expect(KERNEL.filter((name) => names.get(name) === '')).toEqual([]);
+});
+
+test('helpers that the kernel map has a place for are declared', () => {
+  const helpers = rows('docs/kernel-map.md').filter(([, here]) => here === '`src/bpf/helpers/helpers.ts`');
+  expect(helpers.length).toBeGreaterThan(10);
+  for (const [kernel = ''] of helpers)
+    expect(Object.keys(HELPERS)).toContain(/`bpf_(\w+)`/.exec(kernel)?.[1]);
 });
 
 test.each(['README.md', 'ROADMAP.md', 'docs/limits.md', 'docs/safety.md', 'docs/how-it-works.md'])(

@@ -33,10 +33,10 @@ const ASYNC = `${SYNC} kprobe:work.mjs:later { @t[asyncid] = nsecs; } settle:wor
 
 // A hundred cycles are for one version a run; the ordinary number is for all.
 describe.each(nodeBinaries())('attach and detach cycles under load, Node $version', ({ path, major }) => {
-  // Red about once in fifty cycles under load (docs/limits.md): the answer to detach is lost. TRAPLINE_E2E_FULL=1 runs it.
-  if (!full) test.todo(`${CYCLES} times, --arm auto`);
-  const ways = [...(full ? ([['auto', ASYNC]] as const) : []), ['edit', SYNC] as const];
-  test.each(ways)(`${CYCLES} times, --arm %s`, { timeout: full ? 900_000 : 120_000 }, async (way, script) => {
+  test.each([
+    ['auto', ASYNC],
+    ['edit', SYNC],
+  ])(`${CYCLES} times, --arm %s`, { timeout: full ? 900_000 : 120_000 }, async (way, script) => {
     const service = await startService({ node: path, flags: ['--expose-gc'] });
     await service.call('later', 10);
     const before = await service.ask('environment');
@@ -48,6 +48,8 @@ describe.each(nodeBinaries())('attach and detach cycles under load, Node $versio
       const tracer = trapline('--arm', way, '--max-pause', '1000', '-v', '-p', String(service.pid), script);
       await tracer.attached();
       await service.call('later', 5);
+      // a request that is certain to come, on a machine where the load may stand still for a while
+      expect(await service.get('/alive')).toBe('/alive 7');
       await sleep(50);
       const { code, out, err } = await tracer.interrupt();
       expect({ code, out }).toEqual({ code: 0, out: expect.stringMatching(/^@\[GET\]: [1-9]\d*$/m) });

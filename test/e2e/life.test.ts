@@ -56,6 +56,17 @@ describe.each(nodeBinaries())('ends, Node $version', ({ path }) => {
     await until('its folder is gone', () => folders(service.pid).length === 0);
   });
 
+  test('attaching queues no tick where Node could lose it, and all behind it', async () => {
+    const service = await startService({ node: path, flags: ['--import', fixture('ticks.mjs')] });
+    const tracer = trapline('-v', '-p', String(service.pid), 'kprobe:work.mjs:look { @ = count(); }');
+    await tracer.attached();
+    // what is said of workers is said all the same
+    await until('the application is told', () => service.stderr().includes('TOLD of a worker'));
+    expect(await service.call('look', 3)).toBe(3);
+    expect(await tracer.interrupt()).toMatchObject({ code: 0, out: expect.stringMatching(/^@: 3$/m) });
+    expect(service.stderr()).not.toContain('TICK');
+  });
+
   test('| head -1: the reader goes, everything is restored', async () => {
     const service = await startService({ node: path });
     const before = await service.ask('environment');

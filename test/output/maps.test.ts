@@ -3,6 +3,7 @@ import type { CompiledScript, ScriptMap, ScriptType } from '../../src/lang/scrip
 import {
   histLowerBound,
   JsonPrinter,
+  type MapPrintOptions,
   type Printer,
   printedMap,
   type RawMapEntry,
@@ -20,7 +21,7 @@ function printers(run: (printer: Printer) => void): { text: string; json: string
   return result;
 }
 
-function show(map: ScriptMap, entries: readonly RawMapEntry[], options?: { top?: number; div?: number }) {
+function show(map: ScriptMap, entries: readonly RawMapEntry[], options?: MapPrintOptions) {
   const { text, json } = printers((printer) => printer.map(printedMap(map, entries, options)));
   return { text, json: json === '' ? undefined : JSON.parse(json) };
 }
@@ -68,12 +69,19 @@ describe('maps', () => {
 
   test('avg and stats truncate towards zero', () => {
     const cells = [u64s(-5, 1), u64s(-2, 1), u64s(0, 0)];
-    expect(show(scriptMap('@a', { kind: 'avg', signed: true }), [entry(noKey, ...cells)]).text).toBe(
-      '@a: -3\n',
-    );
+    const average = show(scriptMap('@a', { kind: 'avg', signed: true }), [entry(noKey, ...cells)]);
+    // bpftrace calls both stats
+    expect(average).toEqual({ text: '@a: -3\n', json: { type: 'stats', data: { '@a': -3 } } });
     const { text, json } = show(scriptMap('@s', { kind: 'stats', signed: true }), [entry(noKey, ...cells)]);
     expect(text).toBe('@s: count 2, average -3, total -7\n');
     expect(json).toEqual({ type: 'stats', data: { '@s': { count: 2, average: -3, total: -7 } } });
+  });
+
+  test('integers of several processes: the first, or their sum', () => {
+    const map = scriptMap('@n', { kind: 'plain', type: S64 });
+    const entries = [entry(noKey, u64s(-2)), { ...entry(noKey, u64s(5)), context: { ...context } }];
+    expect(show(map, entries).text).toBe('@n: -2\n');
+    expect(show(map, entries, { additive: true }).text).toBe('@n: 3\n');
   });
 
   test('64-bit values that a double cannot hold are strings in JSON', () => {

@@ -62,6 +62,8 @@ function compile(
     stackDepth: 512,
     subprogs: [0],
     reachable: insns.map(() => true),
+    verifiedInsns: insns.length,
+    memoryKinds: new Map(),
     log: '',
   };
   return { index, reads, wasm: Buffer.from(jitProgram(verified, testLayout).wasm).toString('base64') };

@@ -16,6 +16,8 @@ function unreached(a) { /* unreached */
   return a * 2;
 }
 module.exports = { unreached };
+// taken out of the exports: its property is not for sure the only way to it
+void module.exports.unreached;
 const one = [1];
 const calls = {
   unreached: () => module.exports.unreached(1),
@@ -125,7 +127,7 @@ describe.each(nodeBinaries())('arming on Node $version', ({ path: node }) => {
     await session.detach();
   });
 
-  test('functions of another vm context are refused', async () => {
+  test('functions of another vm context', async () => {
     const { pid, call } = await start(node);
     await call('foreign', 1);
     const { session } = await openSession(pid);
@@ -133,7 +135,9 @@ describe.each(nodeBinaries())('arming on Node $version', ({ path: node }) => {
       ({ name, file }) => name === 'inner' && file.endsWith('plugin.js'),
     );
     expect(symbol).toBeDefined();
-    await expect(session.attach([entryOf(symbol!)], ARM)).rejects.toMatchObject({ code: 'EARM' });
+    await session.attach([entryOf(symbol!)], ARM);
+    expect((await call('foreign', 500)).done).toBe(500);
+    expect((await readCounts(session))[0]).toBe(500);
     await session.detach();
     expect((await call('foreign', 5)).done).toBe(5);
   });

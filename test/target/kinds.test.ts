@@ -20,7 +20,7 @@ const NO_BINDING = [
 
 interface Outcome {
   readonly kind: string;
-  readonly way: string;
+  readonly way: string | undefined;
   readonly armed: boolean;
   readonly escaped: number | undefined;
   readonly counted: number;
@@ -57,17 +57,14 @@ async function probeAll(node: string, file: string, way: Way, flags: string[] = 
     // the first calls replace bindings; each says when nothing of that is still to come
     await until('every binding is settled', () => {
       for (const report of events.armed) latest.set(report.name, report);
-      return [...latest.values()].every(
-        ({ way: by, escaped, note }) =>
-          by !== 'bind' || escaped !== undefined || note?.startsWith('not armed'),
-      );
+      return [...latest.values()].every(({ way: by, escaped }) => by !== 'bind' || escaped !== undefined);
     });
     await callAll(way === 'break' ? 5 : 100);
     const counts = await readCounts(session);
     const now = await target.hits();
     const outcomes = kinds.map((kind, index): Outcome => {
-      const { way: by, note, escaped } = latest.get(names[index]!)!;
-      const armed = !(note ?? '').includes('not armed');
+      const { way: by, escaped } = latest.get(names[index]!)!;
+      const armed = by !== undefined;
       const ran = (now[kind] ?? 0) - (start[kind] ?? 0);
       return { kind, way: by, armed, escaped, counted: counts[index] ?? 0, ran };
     });

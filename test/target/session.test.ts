@@ -95,7 +95,7 @@ describe.each(nodeBinaries())('a session with Node $version', ({ path, major }) 
        const closure = functions.find(({ name, file }) => name === 'asyncMethod' || (file.endsWith('kinds.cjs') && name.endsWith('#secret')));
        const insns = [{ code: 0xb7, dst: 0, src: 0, off: 0, imm: 0 }, { code: 0x95, dst: 0, src: 0, off: 0, imm: 0 }];
        const program = { name: 'p', type: 'kprobe', insns, maps: [], ctxReads: new Set(), kfuncsUsed: [], helpersUsed: [],
-         stackDepth: 0, subprogs: [0], reachable: [true, true], log: '' };
+         stackDepth: 0, subprogs: [0], reachable: [true, true], verifiedInsns: 2, memoryKinds: new Map(), log: '' };
        await session.load({ maps: [{ name: 'ring', type: 'ringbuf', keySize: 0, valueSize: 0, maxEntries: 4096 }], ring: 0,
          programs: [program], paths: [{ keys: [], position: 0 }], usesAsyncId: false });
        const at = (symbol) => ({ program: 0, event: 'entry', cookie: 0, at: { kind: 'function', symbol } });

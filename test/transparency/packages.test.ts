@@ -8,9 +8,8 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { nodeBinaries } from '../support/nodes.ts';
 
 // Real packages that look at functions (an assertion library, a plugin container, a property test framework) do the same
-// when every function of them has a site and every site is probed. Their own tests are not in their tarballs: each
-// fixture is a self-check of what they show of functions. Run by hand for a full suite: its own test command with
-// NODE_OPTIONS="--import trapline/register" and TRAPLINE_MIN_LENGTH=0.
+// when every function of them has a site and every site is probed. Each
+// fixture is a self-check of what they show of functions; suites.test.ts runs the tests that packages ship themselves.
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 let folder: string;

@@ -9,6 +9,7 @@
 
 import type { AgentMain } from '../agent-main.ts';
 import type { BindItem, NopItem, PropertyItem } from '../worker/requests.ts';
+import { Contexts } from './contexts.ts';
 import {
   type Replacement,
   replaceAccessor,
@@ -34,7 +35,7 @@ export interface ArmingOptions {
 
 export interface HookNotice {
   readonly site: number;
-  readonly state: 'bound' | 'const' | 'missed' | 'settled' | 'escaping' | 'drop' | 'limit';
+  readonly state: 'bound' | 'const' | 'missed' | 'settled' | 'escaping' | 'drop' | 'limit' | 'window';
 }
 
 interface Bound {
@@ -87,6 +88,9 @@ export class Arming {
   readonly #candidates = new Map<number, Candidate>();
   readonly #properties = new Map<number, Replacement[]>();
   readonly #hookName: string;
+  readonly #contexts: Contexts;
+  /** Of the main context and of others that were reached. */
+  readonly #globals: object[] = [globalThis];
 
   constructor({ agent, require: builtin, notify }: ArmingOptions) {
     this.#agent = agent;
@@ -98,6 +102,7 @@ export class Arming {
     this.#now = () => apply(now, performance, []) as number;
     this.#immediate = (builtin('timers') as { setImmediate: (callback: () => void) => unknown }).setImmediate;
     this.#hookName = `${agent.prefix}h`;
+    this.#contexts = new Contexts(agent.prefix);
   }
 
   /** The name of the hook that conditions call; it exists while a breakpoint does. */
@@ -110,7 +115,7 @@ export class Arming {
   }
 
   installHook(): void {
-    Reflect.defineProperty(globalThis, this.#hookName, {
+    const descriptor: PropertyDescriptor = {
       value: (
         site: number,
         get: (() => unknown) | undefined,
@@ -129,11 +134,30 @@ export class Arming {
       enumerable: false,
       configurable: true,
       writable: false,
-    });
+    };
+    for (const global of this.#globals) Reflect.defineProperty(global, this.#hookName, descriptor);
   }
 
   removeHook(): void {
-    Reflect.deleteProperty(globalThis, this.#hookName);
+    for (const global of this.#globals) Reflect.deleteProperty(global, this.#hookName);
+  }
+
+  contextKey(): string {
+    return this.#contexts.key;
+  }
+
+  openContext(): void {
+    this.#contexts.open();
+  }
+
+  /** Hooks are globals of the context that has been asked between open and close, too, from now on. */
+  closeContext(): boolean {
+    const global = this.#contexts.close();
+    if (global === undefined || !this.#agent.addGlobal(global)) return false;
+    if (!this.#globals.includes(global)) this.#globals.push(global);
+    const hook = getOwnPropertyDescriptor(globalThis, this.#hookName);
+    if (hook !== undefined) Reflect.defineProperty(global, this.#hookName, hook);
+    return true;
   }
 
   expect(items: readonly BindItem[]): void {
@@ -210,7 +234,7 @@ export class Arming {
     const calls = this.#count(site);
     // through the wrapper the counter has moved since the last pass; else nobody has counted this call yet
     // (a generator passes at its first next(), which says of one call only that it was made)
-    if (state === 'waiting' || (!bound.item.isGenerator && (state !== 'bound' || calls === bound.last))) {
+    if (state === 'waiting' || (!bound.item.isGenerator && calls === bound.last)) {
       if (state === 'bound') bound.escaped++;
       // the call that replaces the binding began before the probe was in place: for programs that want to see its end it is
       // none, since half of it would leave behind what its entry noted
@@ -329,7 +353,21 @@ export class Arming {
     bound.hits = 1;
     bound.escaped = 0;
     bound.told = false;
-    bound.last = this.#count(site);
+  }
+
+  /**
+   * A window after one in which nobody looked. We may be at an interrupt between the count that a wrapper has just made and the
+   * original that it is about to call, whose breakpoint would then count that call again; a turn of the event loop has no such
+   * place. The notice says that the breakpoint may come.
+   */
+  reopenWindow(site: number): void {
+    this.#immediate(() => {
+      const bound = this.#sites.get(site);
+      if (bound === undefined) return;
+      this.newWindow(site);
+      bound.last = this.#count(site);
+      this.#notify({ site, state: 'window' }, false);
+    });
   }
 
   status(site: number): BindStatus | undefined {
@@ -478,12 +516,14 @@ export class Arming {
     };
     for (const site of sites) {
       for (const letter of Reflect.ownKeys(inert) as string[]) {
-        Reflect.defineProperty(globalThis, `${this.#agent.prefix}${site}${letter}`, {
+        const name = `${this.#agent.prefix}${site}${letter}`;
+        const descriptor: PropertyDescriptor = {
           value: inert[letter],
           writable: false,
           enumerable: false,
           configurable: false,
-        });
+        };
+        for (const global of this.#globals) Reflect.defineProperty(global, name, descriptor);
       }
     }
   }

@@ -97,15 +97,17 @@ export function createAgentMain(options: AgentOptions): AgentMain {
       sites.set(specs, programs.get);
       if (!sites.followsPlain()) settle.stop();
     },
-    enable: (ids) => sites.enable(ids, true),
+    enable: (ids) => sites.enable(ids, 1),
+    passWrappers: (ids) => sites.enable(ids, 2),
     disable(ids) {
-      sites.enable(ids, false);
+      sites.enable(ids, 0);
       if (!sites.followsPlain()) settle.stop();
     },
     wrap: (site, original) => trampolines.wrap(sites.get(site), original),
     unwrap: trampolines.unwrap,
     installHooks: hooks.install,
     removeHooks: hooks.remove,
+    addGlobal: hooks.addGlobal,
     run(index) {
       const program = programs.get(index);
       if (state.busy !== 0 || program.broken) return;

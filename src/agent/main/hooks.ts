@@ -16,6 +16,8 @@ export interface Hooks {
   install(sites: readonly number[], texts: readonly { edited: string; original: string }[]): void;
   remove(sites: readonly number[]): void;
   removeAll(): void;
+  /** Hooks are defined in this context's global, too, from now on; false where it does not take them. */
+  addGlobal(other: object): boolean;
 }
 
 const LETTERS: readonly (keyof SiteHooks)[] = ['e', 'r', 't', 's', 'b'];
@@ -26,12 +28,26 @@ export function createHooks(
   trampolines: Trampolines,
   toStringPatch: ToStringPatch,
 ): Hooks {
-  const global = globalThis;
+  const globals: object[] = [globalThis];
   const installed = new MapConstructor<number, boolean>();
 
   function removeOne(id: number): void {
-    for (let i = 0; i < LETTERS.length; i++) deleteProperty(global, `${prefix}${id}${LETTERS[i]}`);
+    for (let i = 0; i < LETTERS.length; i++) {
+      for (let j = 0; j < globals.length; j++) deleteProperty(globals[j]!, `${prefix}${id}${LETTERS[i]}`);
+    }
     mapDelete(installed, id);
+  }
+
+  function define(name: string, value: unknown): void {
+    for (let i = 0; i < globals.length; i++) {
+      defineProperty(globals[i]!, name, {
+        __proto__: null,
+        value,
+        writable: false,
+        enumerable: false,
+        configurable: true,
+      } as PropertyDescriptor);
+    }
   }
 
   function removeAll(): void {
@@ -47,13 +63,7 @@ export function createHooks(
         const { hooks } = trampolines.code(sites.get(id));
         for (let j = 0; j < LETTERS.length; j++) {
           const letter = LETTERS[j]!;
-          defineProperty(global, `${prefix}${id}${letter}`, {
-            __proto__: null,
-            value: hooks[letter],
-            writable: false,
-            enumerable: false,
-            configurable: true,
-          } as PropertyDescriptor);
+          define(`${prefix}${id}${letter}`, hooks[letter]);
         }
         mapSet(installed, id, true);
       }
@@ -69,5 +79,26 @@ export function createHooks(
       if (left === 0) removeAll();
     },
     removeAll,
+    addGlobal(other) {
+      for (let i = 0; i < globals.length; i++) if (globals[i] === other) return true;
+      const probe = `${prefix}p`;
+      const descriptor = { __proto__: null, value: 0, configurable: true } as PropertyDescriptor;
+      try {
+        if (!defineProperty(other, probe, descriptor) || !deleteProperty(other, probe)) return false;
+      } catch {
+        return false;
+      }
+      globals[globals.length] = other;
+      const ids: number[] = [];
+      mapForEach(installed, ((_: boolean, id: number) => {
+        ids[ids.length] = id;
+      }) as never);
+      for (let i = 0; i < ids.length; i++) {
+        const { hooks } = trampolines.code(sites.get(ids[i]!));
+        for (let j = 0; j < LETTERS.length; j++)
+          define(`${prefix}${ids[i]}${LETTERS[j]}`, hooks[LETTERS[j]!]);
+      }
+      return true;
+    },
   };
 }

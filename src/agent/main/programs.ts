@@ -1,6 +1,6 @@
 /** Compiled programs by index. */
 import { READS } from '../../kernel/trace/pt-regs.ts';
-import type { ProgramImage } from '../protocol.ts';
+import type { CompiledImage } from '../protocol.ts';
 import {
   MapConstructor,
   mapGet,
@@ -16,7 +16,7 @@ const moduleImports = WebAssembly.Module.imports;
 
 export interface Programs {
   /** Compiles and instantiates all or throws. */
-  load(images: readonly ProgramImage[]): void;
+  load(images: readonly CompiledImage[]): void;
   get(index: number): Program;
 }
 
@@ -39,7 +39,8 @@ export function createPrograms(
       const made: Program[] = [];
       for (let i = 0; i < images.length; i++) {
         const image = images[i]!;
-        const module = new WasmModule(parseBase64(image.wasm));
+        const { wasm } = image;
+        const module = typeof wasm === 'string' ? new WasmModule(parseBase64(wasm)) : wasm;
         const needed = moduleImports(module);
         for (let j = 0; j < needed.length; j++) {
           if (needed[j]!.module === 'kfunc') onKfunc(needed[j]!.name);

@@ -29,8 +29,8 @@ export interface SiteState {
   ipLo: number;
   ipHi: number;
   name: string;
-  /** 0 while disabled: wrappers and hooks pass through. */
-  on: number;
+  /** 0: no program runs; 1: all do; 2: but not for calls that come by a wrapper. */
+  on: 0 | 1 | 2;
   entry: SiteEventState | undefined;
   ret: SiteEventState | undefined;
   thrown: SiteEventState | undefined;
@@ -211,7 +211,7 @@ export function siteCode(env: SiteEnv, site: SiteState): SiteCode {
   function wrapMethod(original: unknown): AnyFunction {
     return {
       wrapper(this: unknown, ...args: unknown[]): unknown {
-        if (site.on !== 0) {
+        if (site.on === 1) {
           site.nhit++;
           if (site.entry !== undefined) siteFire(site.entry, this, args, undefined, undefined, false);
           if (site.exits !== 0) return siteTraced(original, this, args, undefined);
@@ -224,7 +224,7 @@ export function siteCode(env: SiteEnv, site: SiteState): SiteCode {
   function wrapFunction(original: unknown): AnyFunction {
     const wrapper = function (this: unknown, ...args: unknown[]): unknown {
       if (new.target === undefined) {
-        if (site.on !== 0) {
+        if (site.on === 1) {
           site.nhit++;
           if (site.entry !== undefined) siteFire(site.entry, this, args, undefined, undefined, false);
           if (site.exits !== 0) return siteTraced(original, this, args, undefined);
@@ -232,7 +232,7 @@ export function siteCode(env: SiteEnv, site: SiteState): SiteCode {
         return apply(original, this, args);
       }
       const newTarget = new.target === wrapper ? original : new.target;
-      if (site.on !== 0) {
+      if (site.on === 1) {
         site.nhit++;
         if (site.entry !== undefined) siteFire(site.entry, undefined, args, undefined, undefined, false);
         if (site.exits !== 0) return siteTraced(original, undefined, args, newTarget);
@@ -246,7 +246,7 @@ export function siteCode(env: SiteEnv, site: SiteState): SiteCode {
     const proxy = makeProxy(original, {
       __proto__: null,
       apply(target: unknown, self: unknown, args: unknown[]): unknown {
-        if (site.on !== 0) {
+        if (site.on === 1) {
           site.nhit++;
           if (site.entry !== undefined) siteFire(site.entry, self, args, undefined, undefined, false);
           if (site.exits !== 0) return siteTraced(target, self, args, undefined);
@@ -255,7 +255,7 @@ export function siteCode(env: SiteEnv, site: SiteState): SiteCode {
       },
       construct(target: unknown, args: unknown[], newTarget: unknown): object {
         const made = newTarget === proxy ? target : newTarget;
-        if (site.on !== 0) {
+        if (site.on === 1) {
           site.nhit++;
           if (site.entry !== undefined) siteFire(site.entry, undefined, args, undefined, undefined, false);
           if (site.exits !== 0) return siteTraced(target, undefined, args, made) as object;

@@ -21,7 +21,7 @@ export interface Sites {
   get(id: number): SiteState;
   find(id: number): SiteState | undefined;
   set(specs: readonly SiteSpec[], programs: (index: number) => Program): void;
-  enable(ids: readonly number[], on: boolean): void;
+  enable(ids: readonly number[], on: SiteState['on']): void;
   disableAll(): void;
   stats(): SiteStats[];
   runAll(event: SiteEventState): void;
@@ -152,7 +152,7 @@ export function createSites(values: Values): Sites {
       mapForEach(specs, ((spec: SiteSpec) => apply(get(spec.site), spec, programs)) as never);
     },
     enable(ids, on) {
-      for (let i = 0; i < ids.length; i++) get(ids[i]!).on = on ? 1 : 0;
+      for (let i = 0; i < ids.length; i++) get(ids[i]!).on = on;
     },
     disableAll() {
       mapForEach(table, ((site: SiteState) => {

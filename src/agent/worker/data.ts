@@ -25,6 +25,8 @@ const BATCH_BYTES = 256 << 10;
 export class DataPlane {
   readonly memory: WebAssembly.Memory;
   readonly layout: MemoryLayout;
+  /** The programs, in the order that they came in. */
+  readonly modules: WebAssembly.Module[] = [];
   readonly #server: AgentServer;
   readonly #maps = new Map<number, BpfMap>();
   readonly #ring: RingBufferConsumer;
@@ -46,7 +48,9 @@ export class DataPlane {
     if (ring === undefined) throw new Error(`no ring map ${params.ring}`);
     this.#ring = new RingBufferConsumer(this.memory, ring);
     for (const image of params.programs) {
-      const run = instantiate(image, this.memory, this.layout, WORKER_CPU);
+      const module = new WebAssembly.Module(Buffer.from(image.wasm, 'base64'));
+      this.modules.push(module);
+      const run = instantiate(image, module, this.memory, this.layout, WORKER_CPU);
       this.#programs.set(image.index, run);
     }
     this.#schedule();
@@ -154,5 +158,12 @@ export class DataPlane {
   stop(): void {
     clearTimeout(this.#drainTimer);
     this.stopTimers();
+  }
+
+  /** Stops, and sends what there is still. */
+  end(): void {
+    this.stop();
+    this.drain();
+    this.reportLost();
   }
 }

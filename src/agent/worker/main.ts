@@ -1,10 +1,14 @@
 /** The agent's worker: one tracer on a Unix socket, one inspector session with the main thread, and the way back. */
 
 import { rmSync } from 'node:fs';
+import { availableParallelism, loadavg } from 'node:os';
 import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
 import type { HookNotice } from '../arming/arming.ts';
+import type { AgentFile } from '../inject/config.ts';
 import { WorkerArming } from './arming.ts';
+import { WorkerContexts } from './contexts.ts';
 import { DataPlane } from './data.ts';
+import { compileParts, sendPart } from './parts.ts';
 import type {
   ArmItem,
   LoadParams,
@@ -13,6 +17,7 @@ import type {
   RestoreReport,
   TargetInfo,
   WorkerConfig,
+  WorkerNotice,
 } from './requests.ts';
 import { Scripts } from './scripts.ts';
 import { AgentServer } from './server.ts';
@@ -24,12 +29,16 @@ const HELLO_MS = 1500;
 /** How long a busy main thread may take to let go of this one's inspector session. */
 const FAREWELL_MS = 60_000;
 
+/** An event loop that does not turn is not waited for. */
+const TURN_MS = 20;
+
 type Handlers = { [M in Method]: (params: Methods[M][0]) => Promise<Methods[M][1]> };
 
 class AgentWorker {
   readonly #config: WorkerConfig;
+  readonly #texts: AgentFile;
   readonly #port: MessagePort;
-  /** [unused ×2 of the stamps][i32 acknowledgements of hooks] */
+  /** [f64 ×2 stamps][i32 acknowledgements of hooks][i32 turns of the event loop] */
   readonly #shared: SharedArrayBuffer;
   readonly #server: AgentServer;
   readonly #session: MainSession;
@@ -39,17 +48,23 @@ class AgentWorker {
   #agent = '';
   #data: DataPlane | undefined;
   #arming: WorkerArming | undefined;
+  #contexts: WorkerContexts | undefined;
   #ending = false;
+  #prepared = false;
   readonly #hello: NodeJS.Timeout;
   readonly #connected: Promise<void>;
 
-  constructor(config: WorkerConfig, port: MessagePort, shared: SharedArrayBuffer) {
+  constructor(config: WorkerConfig, texts: AgentFile, port: MessagePort, shared: SharedArrayBuffer) {
     this.#config = config;
+    this.#texts = texts;
     this.#port = port;
     this.#shared = shared;
     this.#session = new MainSession(shared);
     this.#scripts = new Scripts(this.#session);
-    port.on('message', (notice: HookNotice) => this.#onHook(notice));
+    port.on('message', (notice: HookNotice | WorkerNotice) => {
+      if ('worker' in notice) this.#server.json({ event: 'worker', params: {} });
+      else this.#onHook(notice);
+    });
     this.#server = new AgentServer(config.socket, config.token, {
       onRequest: (id, method, params) => void this.#request(id, method, params),
       onGone: () => void this.end(),
@@ -109,30 +124,33 @@ class AgentWorker {
     hello: async () => {
       clearTimeout(this.#hello);
       await this.#connected;
-      return (await this.#session.call(this.#state, 'info')) as TargetInfo;
+      const { value } = await this.#session.stopping('info', () => this.#session.call(this.#state, 'info'));
+      const info = value as TargetInfo;
+      this.#prepared = info.prepared;
+      return info;
     },
     closeInspector: () => this.#closeInspector(),
     scripts: () => this.#scripts.list(),
+    modules: () => this.#inPieces<string>('modules'),
     source: async ({ scriptId }) => ({ source: await this.#scripts.source(scriptId) }),
     evaluate: ({ expression }) => this.#session.evaluate(expression),
-    compiledIn: async () => (await this.#session.call(this.#state, 'compiledIn')) as Methods['compiledIn'][1],
+    compiledIn: async () => {
+      if (!this.#prepared) return undefined;
+      const scripts = await this.#inPieces<{ url: string; forms: string }>('compiledIn');
+      return scripts.map(({ url, forms }) => ({ url, forms: Array.from(forms, Number) }));
+    },
     load: (params) => this.#load(params),
     setSites: async ({ sites }) => {
-      await this.#session.call(this.#agent, 'setSites', sites);
+      await this.#session.stopping('set sites', () => this.#session.call(this.#agent, 'setSites', sites));
       return undefined;
     },
-    enable: async ({ sites }) => {
-      await this.#session.call(this.#agent, 'enable', sites);
-      return undefined;
-    },
-    disable: async ({ sites }) => {
-      await this.#session.call(this.#agent, 'disable', sites);
-      return undefined;
-    },
+    enable: ({ sites }) => this.#armed().enable(sites, true),
+    disable: ({ sites }) => this.#armed().enable(sites, false),
     stopTimers: async () => {
       this.#plane().stopTimers();
       return undefined;
     },
+    reach: async ({ contextId }) => (await this.#contexts?.reach(contextId)) ?? false,
     arm: ({ items }: { items: readonly ArmItem[] }) => this.#armed().arm(items),
     closeWindow: async ({ sites }) => {
       await this.#armed().closeWindow(sites);
@@ -184,6 +202,7 @@ class AgentWorker {
       heapBytes: (await this.#session.call(this.#state, 'heapUsed')) as number,
       debuggerEnabled: this.#scripts.enabled,
       enableMs: this.#session.longest.get('enable debugger'),
+      busy: (loadavg()[0] ?? 0) / availableParallelism(),
     }),
     detach: () => this.#restore(),
   };
@@ -206,19 +225,9 @@ class AgentWorker {
     if (this.#data !== undefined)
       throw Object.assign(new Error('a program is loaded already'), { code: 'EBUSY' });
     const data = new DataPlane(params, this.#server);
-    this.#port.postMessage({ memory: data.memory, layout: params.layout });
-    const { agentText, armingText } = this.#config;
     try {
-      const agent = await this.#session.evaluateHandle(agentText);
-      const arming = await this.#session.evaluateHandle(armingText);
-      await this.#session.stopping('make agent', () =>
-        this.#session.callRaw(this.#state, 'make', [{ objectId: agent }, { objectId: arming }], true),
-      );
-      this.#agent = (await this.#session.callRaw(this.#state, 'getAgent', [], false)).objectId ?? '';
-      const main = (await this.#session.callRaw(this.#state, 'getArming', [], false)).objectId ?? '';
-      await this.#session.call(this.#agent, 'setPaths', params.paths);
-      await this.#session.call(this.#agent, 'load', params.programs);
-      if (params.usesAsyncId) await this.#session.call(this.#agent, 'trackAsync', true);
+      const main = await this.#loadMain(data, params);
+      this.#contexts = new WorkerContexts(this.#session, main);
       this.#arming = new WorkerArming(this.#session, this.#scripts, this.#agent, main, {
         onArmed: (notice) => this.#server.json({ event: 'armed', params: notice }),
         onWarning: (message) => this.#server.json({ event: 'warning', params: { message } }),
@@ -229,6 +238,64 @@ class AgentWorker {
     }
     this.#data = data;
     return undefined;
+  }
+
+  /** The main thread's parts, piece by piece: none of them takes longer than about a millisecond there. */
+  async #loadMain(data: DataPlane, params: LoadParams): Promise<string> {
+    const piece = async (what: string, method: string, ...args: unknown[]): Promise<void> => {
+      await this.#session.stopping(what, () => this.#session.call(this.#state, method, ...args));
+      await this.#turn();
+    };
+    const [agent, arming] = compileParts(this.#texts, data.memory, params);
+    // the smaller one first: with it comes what Node compiles for its vm module
+    sendPart(this.#port, arming);
+    await piece('load arming', 'readPart', 'arming');
+    sendPart(this.#port, agent);
+    await piece('load agent', 'readPart', 'agent');
+    this.#port.postMessage({ memory: data.memory, layout: params.layout });
+    await piece('map memory', 'readMemory');
+    await piece('make agent', 'makeAgent');
+    await piece('make arming', 'makeArming');
+    this.#agent = (await this.#session.callRaw(this.#state, 'getAgent', [], false)).objectId ?? '';
+    const main = (await this.#session.callRaw(this.#state, 'getArming', [], false)).objectId ?? '';
+    await this.#session.stopping('set paths', () =>
+      this.#session.call(this.#agent, 'setPaths', params.paths),
+    );
+    await this.#turn();
+    // WebAssembly is compiled on this thread: the main one only makes instances
+    this.#port.postMessage([...data.modules]);
+    const programs = params.programs.map(({ index, reads }) => ({ index, reads }));
+    await piece('load programs', 'loadPrograms', programs);
+    if (params.usesAsyncId) {
+      await this.#session.stopping('track contexts', () =>
+        this.#session.call(this.#agent, 'trackAsync', true),
+      );
+    }
+    return main;
+  }
+
+  /** A list of the main thread's, so much at a time: a method that takes where to go on, and answers undefined at the end. */
+  async #inPieces<T>(method: string): Promise<T[]> {
+    const all: T[] = [];
+    for (;;) {
+      const { value } = await this.#session.stopping(method, () =>
+        this.#session.call(this.#state, method, all.length),
+      );
+      if (value === undefined) return all;
+      for (const one of value as T[]) all.push(one);
+      await this.#turn();
+    }
+  }
+
+  /** Until the main thread's event loop has turned, or for a while where it does not turn. */
+  async #turn(): Promise<void> {
+    const turns = new Int32Array(this.#shared, 20, 1);
+    const before = Atomics.load(turns, 0);
+    await this.#session.call(this.#state, 'turn');
+    const since = performance.now();
+    while (Atomics.load(turns, 0) === before && performance.now() - since < TURN_MS) {
+      await new Promise((resolve) => setTimeout(resolve, 1));
+    }
   }
 
   #restored: Promise<RestoreReport> | undefined;
@@ -245,16 +312,32 @@ class AgentWorker {
   #restore(): Promise<RestoreReport> {
     this.#restored ??= (async () => {
       const nothing: RestoreReport = { functionsRestored: 0, bytesRestored: 0, pausesMs: [], failures: [] };
-      const report = (await this.#arming?.restore()) ?? nothing;
-      this.#data?.stop();
-      if (this.#data !== undefined) {
-        this.#data.drain();
-        this.#data.reportLost();
-      }
-      await this.#scripts.disable();
-      if (this.#config.closeInspector) await this.#closeInspector();
-      await this.#session.call(this.#state, 'dispose');
-      return { ...report, pausesMs: [...this.#session.pauses] };
+      let report = nothing;
+      const failures: string[] = [];
+      const attempt = async (operation: () => unknown): Promise<void> => {
+        try {
+          await operation();
+        } catch (error) {
+          failures.push(String(error));
+        }
+      };
+      // each step on its own: one that fails keeps none of the others
+      await attempt(async () => {
+        report = (await this.#arming?.restore()) ?? nothing;
+      });
+      await attempt(() => this.#data?.end());
+      await attempt(() => this.#scripts.disable());
+      if (this.#config.closeInspector) await attempt(() => this.#closeInspector());
+      await attempt(async () => {
+        const closing = Number(await this.#session.call(this.#state, 'closingMs'));
+        if (closing > 0) this.#session.note('close inspector', closing);
+      });
+      await attempt(() => this.#session.call(this.#state, 'dispose'));
+      return {
+        ...report,
+        pausesMs: [...this.#session.pauses],
+        failures: [...report.failures, ...failures],
+      };
     })();
     return this.#restored;
   }
@@ -273,11 +356,7 @@ class AgentWorker {
     if (this.#ending) return;
     this.#ending = true;
     clearTimeout(this.#hello);
-    try {
-      await this.#restore();
-    } catch {
-      // the main thread is gone, or no longer answers; there is nobody to tell
-    }
+    await this.#restore();
     // a detach request that waited for the same restoring answers first
     await new Promise((resolve) => setImmediate(resolve));
     await this.#server.drained();
@@ -298,12 +377,13 @@ class AgentWorker {
 const base64 = (bytes: Uint8Array): string =>
   Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('base64');
 
-const { config, port, shared } = workerData as {
+const { config, texts, port, shared } = workerData as {
   config: WorkerConfig;
+  texts: AgentFile;
   port: MessagePort;
   shared: SharedArrayBuffer;
 };
-const worker = new AgentWorker(config, port, shared);
+const worker = new AgentWorker(config, texts, port, shared);
 // nothing here may reach the application as an error of a worker; everything is put back instead
 process.on('uncaughtException', () => void worker.end());
 process.on('unhandledRejection', () => void worker.end());

@@ -6,11 +6,11 @@ import type { ProgramImage } from '../protocol.ts';
 
 export function instantiate(
   image: ProgramImage,
+  module: WebAssembly.Module,
   memory: WebAssembly.Memory,
   layout: MemoryLayout,
   cpu: number,
 ): (ctx: number) => unknown {
-  const module = new WebAssembly.Module(Buffer.from(image.wasm, 'base64'));
   const imports: Record<string, Record<string, WebAssembly.ImportValue>> = {
     env: { memory, cpu: new WebAssembly.Global({ value: 'i32', mutable: false }, cpu) },
     kfunc: kfuncs(memory, layout, cpu),

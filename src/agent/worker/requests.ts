@@ -14,8 +14,11 @@ export interface WorkerConfig {
   readonly key: string;
   /** Close the inspector's port when the tracer has not asked for it by the end. */
   readonly closeInspector: boolean;
-  readonly agentText: string;
-  readonly armingText: string;
+}
+
+/** What the main thread says when the application has started a worker thread. */
+export interface WorkerNotice {
+  readonly worker: true;
 }
 
 export interface TargetInfo {
@@ -27,7 +30,6 @@ export interface TargetInfo {
   readonly cwd: string;
   readonly heapUsedBytes: number;
   readonly prepared: boolean;
-  readonly workers: number;
   /** Decimal: CLOCK_REALTIME − CLOCK_MONOTONIC, in nanoseconds. */
   readonly monotonicToRealtimeNs: string;
 }
@@ -140,6 +142,8 @@ export interface ArmResult {
   readonly ok: boolean;
   /** Longest stop of the main thread so far, in ms. */
   readonly pauseMs: number;
+  /** For so much of it, it waited for a processor that other programs used. */
+  readonly waitedMs?: number;
   readonly reason?: string;
 }
 
@@ -164,8 +168,10 @@ export interface ArmedNotice {
 export interface CostReport {
   readonly heapBytes: number;
   readonly debuggerEnabled: boolean;
-  /** How long enabling the debugger stopped the main thread, in ms; undefined before. */
+  /** How long enabling the debugger stopped the main thread, in ms, but for what that waited for a processor; undefined before. */
   readonly enableMs?: number | undefined;
+  /** Programs that want a processor, for each there is, over the last minute. */
+  readonly busy: number;
 }
 
 export interface RestoreReport {
@@ -180,6 +186,8 @@ export interface Methods {
   closeInspector: [undefined, boolean];
   /** Enables the debugger, once. */
   scripts: [undefined, readonly ScriptInfo[]];
+  /** Files of the CommonJS modules in require.cache; no debugger is needed for that. */
+  modules: [undefined, readonly string[]];
   source: [{ scriptId: string }, { source: string }];
   /** A value that an expression has in the global scope, by value: for the registry of trapline/register. */
   evaluate: [{ expression: string }, unknown];
@@ -190,6 +198,8 @@ export interface Methods {
   enable: [{ sites: readonly number[] }, undefined];
   disable: [{ sites: readonly number[] }, undefined];
   stopTimers: [undefined, undefined];
+  /** Makes hooks reachable in another context (`vm.createContext`); false where that cannot be done. */
+  reach: [{ contextId: number }, boolean];
   arm: [{ items: readonly ArmItem[] }, readonly ArmResult[]];
   /** Removes the breakpoints of bindings that calls come past: there is nothing better to put in their place. */
   closeWindow: [{ sites: readonly number[] }, undefined];

@@ -33,8 +33,7 @@ export class Scripts {
       const enabled = this.#session.post('Debugger.enable');
       // `debugger` statements of the application stay without effect, as they are without a debugger
       const skip = this.#session.post('Debugger.setSkipAllPauses', { skip: true });
-      await enabled;
-      await skip;
+      await Promise.all([enabled, skip]);
     });
     return this.#enabled;
   }

@@ -7,7 +7,9 @@
  * event loop stood still (or, at worst, a little more: JavaScript that ran between the messages).
  */
 
+import { readFileSync } from 'node:fs';
 import { Session } from 'node:inspector';
+import { OWN_MARK } from '../protocol.ts';
 
 export interface RemoteObject {
   readonly type: string;
@@ -22,6 +24,18 @@ export interface EvaluateResult {
 }
 
 const TURN_MS = 5;
+
+/** How long the main thread has waited for a processor that others used, in ms; 0 where the kernel does not tell. */
+function runQueueMs(): number {
+  try {
+    const text = readFileSync(`/proc/self/task/${process.pid}/schedstat`, 'latin1');
+    return Number(text.split(' ')[1]) / 1e6 || 0;
+  } catch {
+    return 0;
+  }
+}
+
+export const NO_STOP = { ms: 0, waitedMs: 0 } as const;
 
 export class InspectorError extends Error {
   readonly code = 'EINSPECTOR';
@@ -86,23 +100,30 @@ export class MainSession {
 
   /** Posts operations between two marks and notes how long the main thread stood still; `ms` is that time. */
   async stopping<T>(what: string, operations: () => Promise<T>): Promise<{ value: T; ms: number }> {
+    const queued = runQueueMs();
     const before = this.#mark(0);
     const pending = operations();
     const behind = this.#mark(1);
     const [first, outcome] = await Promise.allSettled([before, pending, behind]);
     if (first.status === 'rejected') throw first.reason;
     const ms = Math.max(0, (this.#stamps[1] ?? 0) - (this.#stamps[0] ?? 0));
-    this.note(what, ms);
+    this.note(what, ms, Math.min(ms, runQueueMs() - queued));
     if (outcome.status === 'rejected') throw outcome.reason;
     return { value: outcome.value, ms };
   }
 
-  note(what: string, ms: number): void {
+  /** `waitedMs` of the stop were spent waiting for a processor. */
+  note(what: string, ms: number, waitedMs = 0): void {
     this.pauses.push(ms);
-    this.#operations.set(what, Math.max(ms, this.#operations.get(what) ?? 0));
+    if (ms > this.longestNow.ms) this.longestNow = { ms, waitedMs };
+    const own = ms - waitedMs;
+    this.#operations.set(what, Math.max(own, this.#operations.get(what) ?? 0));
   }
 
-  /** Longest stop of each kind of operation. */
+  /** The longest stop since this was last set to nothing. */
+  longestNow: { readonly ms: number; readonly waitedMs: number } = NO_STOP;
+
+  /** Longest stop of each kind of operation, what it waited for a processor left out: what the model estimates. */
   get longest(): ReadonlyMap<string, number> {
     return this.#operations;
   }
@@ -110,7 +131,7 @@ export class MainSession {
   #mark(index: number): Promise<unknown> {
     return this.post('Runtime.callFunctionOn', {
       objectId: this.#state,
-      functionDeclaration: 'function(i){this.stamp(i)}',
+      functionDeclaration: `function(i){${OWN_MARK}this.stamp(i)}`,
       arguments: [{ value: index }],
       silent: true,
     });
@@ -136,7 +157,7 @@ export class MainSession {
   ): Promise<RemoteObject> {
     const reply = (await this.post('Runtime.callFunctionOn', {
       objectId,
-      functionDeclaration: `function(...a){return this.${method}(...a)}`,
+      functionDeclaration: `function(...a){${OWN_MARK}return this.${method}(...a)}`,
       arguments: args,
       returnByValue,
       silent: true,
@@ -144,12 +165,14 @@ export class MainSession {
     return unwrap(method, reply);
   }
 
-  async evaluate(expression: string): Promise<unknown> {
+  async evaluate(text: string): Promise<unknown> {
+    const expression = OWN_MARK + text;
     const reply = await this.post('Runtime.evaluate', { expression, returnByValue: true, silent: true });
     return unwrap('evaluate', reply as EvaluateResult).value;
   }
 
-  async evaluateHandle(expression: string): Promise<string> {
+  async evaluateHandle(text: string): Promise<string> {
+    const expression = OWN_MARK + text;
     const reply = await this.post('Runtime.evaluate', { expression, silent: true });
     const { objectId } = unwrap('evaluate', reply as EvaluateResult);
     if (objectId === undefined) throw new InspectorError('evaluate: the value is not an object');

@@ -1,6 +1,7 @@
 /**
  * What arming costs: estimates of the longest single stop of the main thread, in milliseconds. The figures are measured
- * (bench/pause.mjs prints them beside the stops); docs/arming says where V8 spends them.
+ * (bench/pause.mjs prints them beside the stops); docs/performance.md says what they are for. No estimate has the time that a thread
+ * waits for a processor.
  */
 
 import type { ArmWay } from './types.ts';
@@ -11,6 +12,8 @@ export interface TargetCost {
   readonly debuggerEnabled: boolean;
   /** What walking this process's heap takes, as a multiple of what it took where the figures were measured. */
   readonly pace?: number;
+  /** Programs that want a processor, for each there is: V8 collects garbage with several threads, which wait for theirs then. */
+  readonly busy?: number;
 }
 
 /** What was measured in the process so far, in ms: stops that walk its heap. */
@@ -18,6 +21,7 @@ export interface MeasuredCost {
   readonly heapBytes: number;
   readonly debuggerEnabled: boolean;
   readonly enableMs?: number | undefined;
+  readonly busy?: number | undefined;
 }
 
 export interface ScriptCost {
@@ -28,19 +32,29 @@ export interface ScriptCost {
 
 const MB = 1e6;
 
-const LEAST_PACE = 0.8;
-const MOST_PACE = 2.5;
+const LEAST_PACE = 0.7;
+const MOST_PACE = 1.5;
+/** Of the enabling's time so much is chance, and no larger in a larger heap. */
+const CHANCE_MS = 20;
 
 /** Enabling walks the heap once, for bytecode that has no source positions yet. */
-const enabling = (heapBytes: number): number => 8 + (0.35 * heapBytes) / MB;
+const enabling = (heapBytes: number): number => 17 + (0.22 * heapBytes) / MB;
+
+/** How much longer a collection takes when processors are wanted by others: half of one taken is as good as none. */
+const crowded = (busy = 0): number => 1 + 0.17 * Math.max(0, busy - 0.5);
 
 /**
  * The model's unknown is how fast this process, on this machine, beside what else it does, walks its heap: enabling the
  * debugger has just shown it, once. Half of that (as an exponent) was chance where it was compared with later stops.
  */
-export function calibrate({ heapBytes, debuggerEnabled, enableMs }: MeasuredCost): TargetCost {
-  const pace = enableMs === undefined ? 1 : Math.sqrt(enableMs / enabling(heapBytes));
-  return { heapBytes, debuggerEnabled, pace: Math.min(MOST_PACE, Math.max(LEAST_PACE, pace)) };
+export function calibrate({ heapBytes, debuggerEnabled, enableMs, busy = 0 }: MeasuredCost): TargetCost {
+  const ratio = enableMs === undefined ? 1 : (enableMs + CHANCE_MS) / (enabling(heapBytes) + CHANCE_MS);
+  return {
+    heapBytes,
+    debuggerEnabled,
+    pace: Math.min(MOST_PACE, Math.max(LEAST_PACE, Math.sqrt(ratio))),
+    busy,
+  };
 }
 
 export const enableMs = ({ heapBytes, debuggerEnabled, pace = 1 }: TargetCost): number =>
@@ -63,9 +77,9 @@ export const NEXT_HIT_MS = 0.12;
 /** Hits a second that keep a breakpoint probe below a tenth of the main thread's time. */
 export const BREAK_LIMIT = Math.floor(100 / NEXT_HIT_MS);
 
-/** A live edit compiles, compares functions pairwise, and walks the heap several times. */
-export const editMs = ({ heapBytes, pace = 1 }: TargetCost, { functions }: ScriptCost): number =>
-  pace * (25 + (4.4 * heapBytes) / MB + 12e-6 * functions * functions);
+/** A live edit compiles, compares functions pairwise, collects garbage twice, and walks the heap. */
+export const editMs = ({ heapBytes, pace = 1, busy }: TargetCost, { functions }: ScriptCost): number =>
+  pace * (20 + (3.6 * crowded(busy) * heapBytes) / MB) + 12e-6 * functions * functions;
 
 /** The longest stop of one way, the debugger's own included. */
 export function estimateMs(way: ArmWay, target: TargetCost, script: ScriptCost): number {

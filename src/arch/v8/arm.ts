@@ -23,8 +23,8 @@ export interface PlanContext {
   readonly debuggable: boolean;
   /** CommonJS: exports and prototypes can be reached without a debugger. */
   readonly commonJs: boolean;
-  /** Text of the script, to tell whether a property is the only way to the function. */
-  readonly source: string;
+  /** Key of the module's exports that is the only way to the function (exports.ts). */
+  readonly exportedAs: string | undefined;
 }
 
 export interface Candidate {
@@ -46,7 +46,9 @@ export function planSite(site: PlannedSite, context: PlanContext): Plan {
   const candidates: Candidate[] = [];
   for (const way of ORDER) {
     const reason =
-      context.debuggable || way === 'nop' ? objection(way, site, context) : 'the debugger is not in use';
+      context.debuggable || way === 'nop' || way === 'property'
+        ? objection(way, site, context)
+        : 'the debugger is not in use';
     if (reason !== undefined) excluded.set(way, reason);
     else candidates.push({ way, estimateMs: estimateMs(way, context.target, context.script) });
   }
@@ -85,17 +87,29 @@ function nopObjection({ line, events }: PlannedSite, form: number | undefined): 
 
 const METHODS: ReadonlySet<FunctionSymbol['kind']> = new Set(['method', 'async-method', 'getter', 'setter']);
 
+/** `Cart.prototype.total = function`. */
+const isOnPrototype = (binding: FunctionSymbol['binding']): boolean =>
+  binding.via === 'property' && !binding.isStatic && binding.className !== undefined;
+
 /** Methods of a class or object literal are on one shared holder; what an instance's field holds is not. */
 const isMethod = ({ kind, isGenerator }: FunctionSymbol): boolean => METHODS.has(kind) || isGenerator;
+
+/** Whether the property that leads to a function of a CommonJS module is all that has to be replaced: no debugger is needed then. */
+export const isProperty = (symbol: FunctionSymbol): boolean => unreachable(symbol) === undefined;
 
 function propertyObjection({ symbol, line }: PlannedSite, context: PlanContext): string | undefined {
   if (line) return 'a line is inside the function';
   if (!context.commonJs) return 'only CommonJS exports can be reached without a debugger';
+  return context.exportedAs !== undefined && symbol.parent === -1 ? undefined : unreachable(symbol);
+}
+
+function unreachable(symbol: FunctionSymbol): string | undefined {
   const { binding } = symbol;
   if (symbol.parent !== -1) return 'it is made anew by every call of the function around it';
   if (binding.via === 'property') {
     if (binding.private) return 'a private member is no property';
-    return isMethod(symbol) ? undefined : 'it is a field of each instance';
+    if (isMethod(symbol) || isOnPrototype(binding)) return undefined;
+    return 'calls may come by other references than its property';
   }
   // every call inside the module goes through the variable, which no property reaches
   return 'calls inside its module go through a variable';

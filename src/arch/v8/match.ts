@@ -8,8 +8,8 @@
  */
 import { relative, sep } from 'node:path';
 import { TraplineError } from '../../errors.ts';
+import { nearest } from '../../similar.ts';
 import { blacklistReason } from './blacklist.ts';
-import { nearest } from './match-similar.ts';
 import type { FunctionSymbol } from './types.ts';
 
 /** A function, or a statement in it, that a target names. */
@@ -74,6 +74,12 @@ export function fileFilter(target: string): (path: string) => boolean {
   if (file === undefined) return () => true;
   const regexp = filePattern(file);
   return (path) => regexp.test(path);
+}
+
+/** Whether a target names its file, and functions in it: neither any file, nor a line. */
+export function namesFile(target: string): boolean {
+  const parsed = parseTarget(target);
+  return parsed.file !== undefined && !isGlob(parsed.file) && !('line' in parsed);
 }
 
 /** All functions of a process, by the names that users type. */
@@ -229,7 +235,9 @@ export function listFunctions(
   for (const { symbol, name } of index.find(target)) {
     if (verbose) {
       const file = name.slice(0, name.length - functionName(symbol).length - 1);
-      const params = symbol.params.map((p, i) => p ?? `arg${i}`).join(', ');
+      const params = parameters(symbol)
+        .map((p, i) => p ?? `arg${i}`)
+        .join(', ');
       lines.add(`${type}:${name}  ${file}:${symbol.line}  (${params})`);
     } else lines.add(`${type}:${name}`);
   }
@@ -239,8 +247,12 @@ export function listFunctions(
 function targetOf(file: SourceFile, symbol: FunctionSymbol, at: TargetMatch['at']): TargetMatch {
   const name =
     at === undefined ? functionName(symbol) : at.column === 1 ? `${at.line}` : `${at.line}:${at.column}`;
-  return { name: `${file.shown}:${name}`, params: symbol.params, symbol, at };
+  return { name: `${file.shown}:${name}`, params: parameters(symbol), symbol, at };
 }
+
+/** Names that users know the parameters by. */
+const parameters = ({ params, originalParams = params }: FunctionSymbol): FunctionSymbol['params'] =>
+  originalParams;
 
 export function functionName(symbol: FunctionSymbol): string {
   return symbol.name === '' ? '<anonymous>' : symbol.name;

@@ -8,6 +8,7 @@ import {
   generatedPositionFor,
   originalPositionFor,
   type TraceMap,
+  traceSegment,
 } from '@jridgewell/trace-mapping';
 import type { ScriptSymbols } from './symbols.ts';
 import { LineTable } from './symbols-lines.ts';
@@ -56,6 +57,12 @@ export class ScriptMap {
     if (found.source === null) return undefined;
     const file = this.#byResolved.get(found.source) ?? scriptPath(found.source);
     return { file, line: found.line, column: found.column + 1, name: found.name ?? undefined };
+  }
+
+  /** The original name of the token that begins at a generated position, where the map has one for it. */
+  name(line: number, column: number): string | undefined {
+    const segment = traceSegment(this.#map, line, column);
+    return segment?.[0] === column && segment.length === 5 ? this.#map.names[segment[4]] : undefined;
   }
 
   /** Whether the map says anything about what lies between two generated positions. */
@@ -127,8 +134,15 @@ export function originalSymbols(scanned: ScriptSymbols, source: string, map: Scr
     const { line, column } = lines.position(offset);
     return map.original(line, column);
   };
-  const nameAt = (offset: number): string | undefined => (offset < 0 ? undefined : at(offset)?.name);
+  const nameAt = (offset: number): string | undefined => {
+    if (offset < 0) return undefined;
+    const { line, column } = lines.position(offset);
+    return map.name(line, column);
+  };
+  let firstParam = 0;
   return scanned.symbols.map((symbol, i): FunctionSymbol => {
+    const paramsAt = firstParam;
+    firstParam += symbol.params.length;
     const place = at(symbol.start);
     // A position that is only behind something the map knows says nothing: bundlers' helpers have no origin
     if (place === undefined || isExportGetter(symbol, place)) return symbol;
@@ -136,9 +150,15 @@ export function originalSymbols(scanned: ScriptSymbols, source: string, map: Scr
     const { file, line, column } = place;
     const name = renamed(symbol.name, nameAt(scanned.nameOffsets[i]!), nameAt(scanned.classOffsets[i]!));
     const { endLine, endColumn } = originalEnd(symbol, place, at, lines);
-    return { ...symbol, name, file, line, column, endLine, endColumn };
+    const originalParams = symbol.params.map((param, n) => {
+      const original = nameAt(scanned.paramOffsets[paramsAt + n]!);
+      return original !== undefined && IDENTIFIER.test(original) ? original : param;
+    });
+    return { ...symbol, name, originalParams, file, line, column, endLine, endColumn };
   });
 }
+
+const IDENTIFIER = /^#?[\p{ID_Start}$_][\p{ID_Continue}$]*$/u;
 
 /** esbuild's `__export(x, {handle: () => handle2})`: mapped to the file's beginning, and no function of the user's. */
 function isExportGetter(symbol: FunctionSymbol, { line, column }: OriginalPlace): boolean {
@@ -181,5 +201,5 @@ function renamed(name: string, last: string | undefined, className: string | und
   const tail = name.slice(lead.length);
   const holder = className !== undefined && dot > 0 && name.indexOf('.') === dot - 1 ? `${className}.` : lead;
   // A map's name for a key may be a whole expression; identifiers only.
-  return holder + (last !== undefined && /^#?[\p{ID_Start}$_][\p{ID_Continue}$]*$/u.test(last) ? last : tail);
+  return holder + (last !== undefined && IDENTIFIER.test(last) ? last : tail);
 }

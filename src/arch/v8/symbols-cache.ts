@@ -16,13 +16,13 @@ import {
 } from 'node:fs';
 import { homedir } from 'node:os';
 import path from 'node:path';
-import { deserialize, serialize } from 'node:v8';
 import { type ScriptSymbols, scanFunctions } from './symbols.ts';
-import { scriptPath } from './symbols-path.ts';
-import type { FunctionSymbol, ScriptInfo } from './types.ts';
+import { type PackedSymbols, packSymbols, unpackSymbols } from './symbols-pack.ts';
+import { scanInThreads } from './symbols-pool.ts';
+import type { ScriptInfo } from './types.ts';
 
 /** Changes whenever what is found in a text does. */
-const FORMAT = 1;
+const FORMAT = 3;
 /** Shorter texts are parsed about as fast as a file is read. */
 const MIN_LENGTH = 4096;
 /** Bytes that the folder may take; the oldest files go first, when a process begins to write. */
@@ -30,43 +30,69 @@ const MAX_BYTES = 128 << 20;
 
 /** As scanFunctions. */
 export function scanCached(script: ScriptInfo, source: string, base: bigint): ScriptSymbols {
-  const folder = source.length < MIN_LENGTH ? undefined : cacheFolder();
-  if (folder === undefined) return scanFunctions(script, source, base);
-  const name = createHash('sha256').update(`${FORMAT}\0${script.isModule}\0`).update(source).digest('hex');
-  const file = path.join(folder, name);
-  const known = readSymbols(file, script, base);
+  const file = cacheFile(script, source);
+  const known = file === undefined ? undefined : readSymbols(file, script, base);
   if (known !== undefined) return known;
   const scanned = scanFunctions(script, source, base);
-  writeSymbols(folder, file, scanned);
+  if (file !== undefined) writeSymbols(file, packSymbols(scanned));
   return scanned;
 }
 
-/** What does not depend on where the script was loaded. */
-type Kept = Omit<FunctionSymbol, 'scriptId' | 'file' | 'address'>;
-type Mutable = { -readonly [Key in 'scriptId' | 'file' | 'address']?: FunctionSymbol[Key] };
+/** A script and its text. */
+export interface ScriptText {
+  readonly info: ScriptInfo;
+  readonly source: string;
+}
 
-interface Entry {
-  readonly symbols: readonly Kept[];
-  readonly nameOffsets: readonly number[];
-  readonly classOffsets: readonly number[];
+/**
+ * As scanCached for each, but what has to be parsed is parsed in threads when it is much. Addresses count from 0 in each:
+ * `place` puts a script's symbols where it is to be.
+ */
+export async function scanAll(scripts: readonly ScriptText[]): Promise<((base: bigint) => ScriptSymbols)[]> {
+  const files = scripts.map(({ info, source }) => cacheFile(info, source));
+  const packed = files.map((file) => (file === undefined ? undefined : readPacked(file)));
+  const missing = [...packed.keys()].filter((i) => packed[i] === undefined);
+  const found = await scanInThreads(
+    missing.map((i) => ({ source: scripts[i]!.source, isModule: scripts[i]!.info.isModule })),
+  );
+  for (const [n, i] of missing.entries()) {
+    packed[i] = found[n]!;
+    const file = files[i];
+    if (file !== undefined) writeSymbols(file, found[n]!);
+  }
+  return scripts.map(({ info, source }, i) => (base) => {
+    try {
+      return unpackSymbols(packed[i]!, info, base);
+    } catch {
+      return scanFunctions(info, source, base);
+    }
+  });
+}
+
+function cacheFile({ isModule }: ScriptInfo, source: string): string | undefined {
+  const folder = source.length < MIN_LENGTH ? undefined : cacheFolder();
+  if (folder === undefined) return undefined;
+  const name = createHash('sha256').update(`${FORMAT}\0${isModule}\0`).update(source).digest('hex');
+  return path.join(folder, name);
 }
 
 function readSymbols(file: string, script: ScriptInfo, base: bigint): ScriptSymbols | undefined {
   try {
-    const { symbols, nameOffsets, classOffsets } = deserialize(readFileSync(file)) as Entry;
-    const { scriptId } = script;
-    const fileOf = scriptPath(script.url);
-    for (const symbol of symbols as (Kept & Mutable)[]) {
-      symbol.scriptId = scriptId;
-      symbol.file = fileOf;
-      symbol.address = base + BigInt(symbol.start);
-    }
-    return {
-      symbols: symbols as unknown as FunctionSymbol[],
-      nameOffsets,
-      classOffsets,
-      failure: undefined,
-    };
+    const packed = readPacked(file);
+    return packed === undefined ? undefined : unpackSymbols(packed, script, base);
+  } catch {
+    return undefined;
+  }
+}
+
+/** In a file: the number of numbers, the numbers, the strings as JSON. */
+function readPacked(file: string): PackedSymbols | undefined {
+  try {
+    const bytes = readFileSync(file);
+    const end = 4 + bytes.readUInt32LE(0) * 4;
+    const strings = JSON.parse(bytes.toString('utf8', end)) as string[];
+    const numbers = new Int32Array(bytes.buffer.slice(bytes.byteOffset + 4, bytes.byteOffset + end));
+    return { numbers, strings, failure: undefined };
   } catch {
     return undefined;
   }
@@ -74,16 +100,18 @@ function readSymbols(file: string, script: ScriptInfo, base: bigint): ScriptSymb
 
 let trimmed = false;
 
-function writeSymbols(folder: string, file: string, scanned: ScriptSymbols): void {
-  if (scanned.failure !== undefined) return;
-  const { nameOffsets, classOffsets } = scanned;
-  const symbols = scanned.symbols.map(({ scriptId: _id, file: _file, address: _address, ...kept }) => kept);
-  const entry: Entry = { symbols, nameOffsets, classOffsets };
+function writeSymbols(file: string, { numbers, strings, failure }: PackedSymbols): void {
+  if (failure !== undefined) return;
   const temporary = `${file}.${process.pid}`;
+  const count = Buffer.alloc(4);
+  count.writeUInt32LE(numbers.length);
+  const words = Buffer.from(numbers.buffer, numbers.byteOffset, numbers.byteLength);
   try {
-    if (!trimmed) trim(folder);
+    if (!trimmed) trim(path.dirname(file));
     trimmed = true;
-    writeFileSync(temporary, serialize(entry), { mode: 0o600 });
+    writeFileSync(temporary, Buffer.concat([count, words, Buffer.from(JSON.stringify(strings))]), {
+      mode: 0o600,
+    });
     renameSync(temporary, file);
   } catch {
     // a full disk costs time at the next start, nothing else

@@ -31,9 +31,13 @@ export interface ScriptSymbols {
   readonly nameOffsets: readonly number[];
   /** By function: offset of its class's identifier, -1 if there is none. */
   readonly classOffsets: readonly number[];
+  /** Of all functions' parameters, one after the other: offset of the name, -1 for a pattern. */
+  readonly paramOffsets: readonly number[];
   /** Why there are none: the text is not JavaScript that the parser knows. */
   readonly failure: string | undefined;
 }
+
+const NO_SYMBOLS = { symbols: [], nameOffsets: [], classOffsets: [], paramOffsets: [] };
 
 /** Every function of a script in order of appearance; none if the text cannot be parsed (see scanFunctions). */
 export function functionSymbols(script: ScriptInfo, source: string, baseAddress: bigint): FunctionSymbol[] {
@@ -50,7 +54,7 @@ export function scanFunctions(script: ScriptInfo, source: string, baseAddress: b
     program = parseScript(source, script.isModule).program;
   } catch (error) {
     const failure = error instanceof ParseFailure ? error.message : String(error);
-    return { symbols: [], nameOffsets: [], classOffsets: [], failure };
+    return { ...NO_SYMBOLS, failure };
   }
   return scanProgram(program, script, source, baseAddress);
 }
@@ -67,10 +71,10 @@ export function scanProgram(
     scanner.children(program, -1);
   } catch (error) {
     if (!(error instanceof RangeError)) throw error;
-    return { symbols: [], nameOffsets: [], classOffsets: [], failure: 'nested too deeply' };
+    return { ...NO_SYMBOLS, failure: 'nested too deeply' };
   }
-  const { symbols, nameOffsets, classOffsets } = scanner;
-  return { symbols, nameOffsets, classOffsets, failure: undefined };
+  const { symbols, nameOffsets, classOffsets, paramOffsets } = scanner;
+  return { symbols, nameOffsets, classOffsets, paramOffsets, failure: undefined };
 }
 
 interface Member {
@@ -87,6 +91,7 @@ class Scanner {
   readonly symbols: FunctionSymbol[] = [];
   readonly nameOffsets: number[] = [];
   readonly classOffsets: number[] = [];
+  readonly paramOffsets: number[] = [];
   readonly #scriptId: string;
   readonly #file: string;
   readonly #base: bigint;
@@ -337,12 +342,11 @@ class Scanner {
     const names: (string | undefined)[] = [];
     let simpleParams = true;
     for (const param of params) {
-      if (param.type === 'Identifier') names.push((param as IdentifierNode).name);
-      else {
-        simpleParams = false;
-        const left = param.type === 'AssignmentPattern' ? (param['left'] as Node) : undefined;
-        names.push(left?.type === 'Identifier' ? (left as IdentifierNode).name : undefined);
-      }
+      if (param.type !== 'Identifier') simpleParams = false;
+      const named = param.type === 'AssignmentPattern' ? (param['left'] as Node) : param;
+      const known = named.type === 'Identifier';
+      names.push(known ? (named as IdentifierNode).name : undefined);
+      this.paramOffsets.push(known ? named.start : -1);
     }
     const index = this.symbols.length;
     const at = this.#lines.position(start);

@@ -69,7 +69,10 @@ export interface FunctionSymbol {
   readonly isGenerator: boolean;
   readonly isArrow: boolean;
   readonly isStatic: boolean;
+  /** As the text that V8 runs has them; undefined for a pattern. */
   readonly params: readonly (string | undefined)[];
+  /** As the original file has them, where a source map says so. */
+  readonly originalParams?: readonly (string | undefined)[];
   /** Every parameter is a plain identifier (no default, pattern or rest). */
   readonly simpleParams: boolean;
   /** The whole function, from its first token (`async`, `function`, a method's name) to its end. */
@@ -94,9 +97,12 @@ export type ArmWay = 'nop' | 'property' | 'bind' | 'edit' | 'break';
 /** What `-v` shows of one probe. Times in milliseconds. */
 export interface ArmReport {
   readonly name: string;
-  readonly way: ArmWay;
+  /** Undefined: the probe is not armed, or not any more; `note` says why. */
+  readonly way: ArmWay | undefined;
   readonly estimateMs: number;
   readonly pauseMs: number;
+  /** For so much of the longest pause the main thread waited for a processor that other programs used: no estimate has that. */
+  readonly waitedMs?: number;
   /** Calls per second above which a breakpoint probe stops counting each hit; undefined for the others. */
   readonly rateLimit?: number;
   /** Calls that reached the function by a reference that was not replaced, where that was measured. */

@@ -25,8 +25,9 @@ export function assemble(text: string): Insn[] {
     let rest = raw
       .replace(/(^|\s)#.*$|;.*$|\/\/.*$/, '')
       .trim()
-      .replace(/^\d+:\s*(?=\()/, '')
-      .replace(/^\([0-9a-f]{2}\)\s*/, '');
+      .replace(/^\d+:\s*(?=\()/, '');
+    const isWide = rest.startsWith('(18)');
+    rest = rest.replace(/^\([0-9a-f]{2}\)\s*/, '');
     for (;;) {
       const label = /^([A-Za-z_.$][\w.$]*):\s*/.exec(rest);
       if (label === null) break;
@@ -35,7 +36,7 @@ export function assemble(text: string): Insn[] {
       rest = rest.slice(label[0].length);
     }
     if (rest === '') continue;
-    const out = { insns, fixups, line };
+    const out = { insns, fixups, line, isWide };
     if (!parseKernel(rest, out) && !parseConformance(rest, out)) {
       throw new AsmError(line, `unknown instruction ${rest}`);
     }

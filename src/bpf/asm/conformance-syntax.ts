@@ -1,7 +1,17 @@
 /** The syntax of the bpf_conformance suite (that of ubpf): `mov32 %r1, 2`, `ldxdw %r0, [%r10-8]`, `lock fetch add [%r10-8], %r1`. */
 import * as isa from '../isa.ts';
-import { ALU_MNEMONICS, ATOMIC_MNEMONICS, JUMP_MNEMONICS, SIZE_SUFFIXES } from './names.ts';
-import { AsmError, immediate, insn, type Output, offset, parseInteger, target, wide } from './parse.ts';
+import { ALU_MNEMONICS, ATOMIC_MNEMONICS, JUMP_MNEMONICS, PSEUDO_NAMES, SIZE_SUFFIXES } from './names.ts';
+import {
+  AsmError,
+  addressSpaces,
+  immediate,
+  insn,
+  type Output,
+  offset,
+  parseInteger,
+  target,
+  wide,
+} from './parse.ts';
 
 /** Parses one instruction; false where its mnemonic is not one of this syntax. */
 export function parseConformance(text: string, out: Output): boolean {
@@ -17,7 +27,7 @@ export function parseConformance(text: string, out: Output): boolean {
     );
     return true;
   }
-  const match = /^([a-z][a-z0-9]*)\b\s*(.*)$/.exec(text);
+  const match = /^([a-z][a-z0-9_]*)\b\s*(.*)$/.exec(text);
   if (match === null) return false;
   const [, mnemonic, rest] = match as unknown as [string, string, string];
   return (
@@ -63,6 +73,16 @@ function parseAlu(mnemonic: string, rest: string, out: Output): boolean {
         off: Number(movsx[1]),
       }),
     );
+    return true;
+  }
+  if (mnemonic === 'addr_space_cast' || mnemonic === 'percpu') {
+    const isCast = mnemonic === 'addr_space_cast';
+    const [dst, src, to, from] = operands(rest, isCast ? 4 : 2, out);
+    const [off, imm] = isCast
+      ? [isa.BPF_ADDR_SPACE_CAST, addressSpaces(to!, from!, out)]
+      : [isa.BPF_ADDR_PERCPU, 0];
+    const code = isa.BPF_ALU64 | isa.BPF_MOV | isa.BPF_X;
+    out.insns.push(insn(code, { dst: register(dst!, out), src: register(src!, out), off, imm }));
     return true;
   }
   const end = /^(le|be|b?swap)(16|32|64)$/.exec(mnemonic);
@@ -120,7 +140,7 @@ function parseJump(mnemonic: string, rest: string, out: Output): boolean {
 }
 
 function parseMemory(mnemonic: string, rest: string, out: Output): boolean {
-  const match = /^(ldxs|ldx|stx|st|ldabs|ldind)(b|h|w|dw)$/.exec(mnemonic);
+  const match = /^(ldxs|ldx|stx|st|ldabs|ldind|ldacq|strel)(b|h|w|dw)$/.exec(mnemonic);
   if (match === null) return false;
   const size = SIZE_SUFFIXES[match[2]!]!;
   switch (match[1]) {
@@ -141,6 +161,17 @@ function parseMemory(mnemonic: string, rest: string, out: Output): boolean {
           ? insn(isa.BPF_STX | isa.BPF_MEM | size, { dst: reg, src: register(operand!, out), off })
           : insn(isa.BPF_ST | isa.BPF_MEM | size, { dst: reg, off, imm: immediate(operand!, out) }),
       );
+      return true;
+    }
+    case 'ldacq':
+    case 'strel': {
+      const isLoad = match[1] === 'ldacq';
+      const parts = operands(rest, 2, out);
+      const { reg, off } = address(parts[isLoad ? 1 : 0]!, out);
+      const data = register(parts[isLoad ? 0 : 1]!, out);
+      const imm = isLoad ? isa.BPF_LOAD_ACQ : isa.BPF_STORE_REL;
+      const [dst, src] = isLoad ? [data, reg] : [reg, data];
+      out.insns.push(insn(isa.BPF_STX | isa.BPF_ATOMIC | size, { dst, src, off, imm }));
       return true;
     }
     case 'ldabs':
@@ -166,10 +197,14 @@ function parseOther(mnemonic: string, rest: string, out: Output): boolean {
   }
   if (mnemonic === 'lddw') {
     const [dst, value] = operands(rest, 2, out);
-    const map = /^map\s+(\d+)(?:\s*\+\s*(\d+))?$/.exec(value!);
-    if (map !== null) {
-      const src = map[2] === undefined ? isa.BPF_PSEUDO_MAP_IDX : isa.BPF_PSEUDO_MAP_IDX_VALUE;
-      wide(out, isa.BPF_LD_IMM64, register(dst!, out), src, BigInt(map[1]!), BigInt(map[2] ?? 0));
+    const named = /^([a-z_]+)\s+(-?\d+)(?:\s*\+\s*(-?\d+))?$/.exec(value!);
+    if (named !== null) {
+      const [, name, low, high] = named;
+      const found = Object.entries(PSEUDO_NAMES).find(
+        ([, pseudo]) => pseudo.name === name && pseudo.offset === (high !== undefined),
+      );
+      if (found === undefined) throw new AsmError(out.line, `${value} is nothing that lddw loads`);
+      wide(out, isa.BPF_LD_IMM64, register(dst!, out), Number(found[0]), BigInt(low!), BigInt(high ?? 0));
       return true;
     }
     const bits = parseInteger(value!);

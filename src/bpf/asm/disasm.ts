@@ -1,5 +1,5 @@
 /** The disassembler. The kernel's syntax is that of print_bpf_insn (kernel/bpf/disasm.c). */
-import { helperById } from '../helpers/helpers.ts';
+import { HELPER_NAMES } from '../helpers/names.ts';
 import type { Insn } from '../isa.ts';
 import * as isa from '../isa.ts';
 import {
@@ -10,6 +10,7 @@ import {
   invertNames,
   JUMP_MNEMONICS,
   JUMP_OPERATORS,
+  PSEUDO_NAMES,
   SIGNED_OPERATORS,
   SIGNED_SIZE_NAMES,
   SIZE_NAMES,
@@ -23,6 +24,11 @@ const memory = (size: string, reg: number, off: number): string => `(${size} *)(
 export interface DisasmOptions {
   /** Names of kfuncs by id. */
   readonly kfuncName?: (id: number) => string | undefined;
+  /**
+   * As `bpftool prog dump xlated` prints programs: numbers of 64 bits without ` ll` (the code before them says what they are), slots in
+   * four columns. Default: what the assembler reads line by line, LLVM's form.
+   */
+  readonly bpftool?: boolean;
 }
 
 /** One instruction in the kernel's syntax, without its code. `next` is the second slot of an lddw. */
@@ -44,7 +50,7 @@ export function printInsn(insn: Insn, next?: Insn, options: DisasmOptions = {}):
     case isa.BPF_STX:
       return printStx(insn);
     case isa.BPF_LD:
-      return printLd(insn, next);
+      return printLd(insn, next, options);
     default:
       return printJump(insn, options);
   }
@@ -62,6 +68,12 @@ function printAlu(insn: Insn): string {
     return `r${dst} = ${name}${imm} r${dst}`;
   }
   if (op === isa.BPF_NEG) return `${letter}${dst} = -${letter}${dst}`;
+  if (op === isa.BPF_MOV && isReg && letter === 'r') {
+    if (off === isa.BPF_ADDR_SPACE_CAST) {
+      return `r${dst} = addr_space_cast(r${src}, ${imm >>> 16}, ${imm & 0xffff})`;
+    }
+    if (off === isa.BPF_ADDR_PERCPU) return `r${dst} = &(void __percpu *)(r${src})`;
+  }
   const operator = off === 1 ? SIGNED_OPERATORS[op] : ALU_OPERATORS[op];
   if (operator === undefined && !(op === isa.BPF_MOV && isReg)) return bug(insn);
   if (!isReg) return `${letter}${dst} ${operator} ${imm}`;
@@ -87,14 +99,20 @@ function printStx(insn: Insn): string {
   return `lock *${at} ${ALU_OPERATORS[imm]} r${src}`;
 }
 
-function printLd(insn: Insn, next: Insn | undefined): string {
+function printLd(insn: Insn, next: Insn | undefined, options: DisasmOptions): string {
   const { code, dst, src, imm } = insn;
   const mode = isa.BPF_MODE(code);
   const size = SIZE_NAMES[isa.BPF_SIZE(code)]!;
   if (mode === isa.BPF_ABS) return `r0 = *(${size} *)skb[${imm}]`;
-  if (mode === isa.BPF_IND) return `r0 = *(${size} *)skb[r${src} ${signed(imm)}]`;
+  if (mode === isa.BPF_IND) return `r0 = *(${size} *)skb[r${src} + ${imm}]`;
   if (!isa.isLdImm64(insn)) return bug(insn);
   switch (src) {
+    case isa.BPF_PSEUDO_MAP_FD:
+      return `r${dst} = map[id:${imm}]`;
+    case isa.BPF_PSEUDO_MAP_VALUE:
+      return `r${dst} = map[id:${imm}][0]+${next?.imm ?? 0}`;
+    case isa.BPF_PSEUDO_BTF_ID:
+      return `r${dst} = btf_id[${imm}]+${next?.imm ?? 0}`;
     case isa.BPF_PSEUDO_MAP_IDX:
       return `r${dst} = map[idx:${imm}]`;
     case isa.BPF_PSEUDO_MAP_IDX_VALUE:
@@ -102,7 +120,7 @@ function printLd(insn: Insn, next: Insn | undefined): string {
     case isa.BPF_PSEUDO_FUNC:
       return `r${dst} = subprog[${signed(imm)}]`;
     default:
-      return `r${dst} = 0x${isa.ldImm64Value(insn, next ?? insn).toString(16)} ll`;
+      return `r${dst} = 0x${isa.ldImm64Value(insn, next ?? insn).toString(16)}${options.bpftool === true ? '' : ' ll'}`;
   }
 }
 
@@ -119,8 +137,8 @@ function printJump(insn: Insn, options: DisasmOptions): string {
     if (src === isa.BPF_PSEUDO_KFUNC_CALL) {
       return `call ${options.kfuncName?.(imm) ?? 'kernel-function'}#${imm}`;
     }
-    const helper = helperById(imm);
-    return `call ${helper === undefined ? 'unknown' : `bpf_${helper.name}`}#${imm}`;
+    const helper = imm < 0 ? undefined : HELPER_NAMES[imm];
+    return `call ${helper === undefined ? 'unknown' : `bpf_${helper}`}#${imm}`;
   }
   const operator = JUMP_OPERATORS[op];
   if (operator === undefined) return bug(insn);
@@ -135,7 +153,8 @@ export function disassemble(insns: readonly Insn[], options: DisasmOptions = {})
   for (let pc = 0; pc < insns.length; pc++) {
     const insn = insns[pc]!;
     const code = insn.code.toString(16).padStart(2, '0');
-    lines.push(`${pc}: (${code}) ${printInsn(insn, insns[pc + 1], options)}`);
+    const slot = options.bpftool === true ? String(pc).padStart(4) : pc;
+    lines.push(`${slot}: (${code}) ${printInsn(insn, insns[pc + 1], options)}`);
     if (isa.isLdImm64(insn)) pc++;
   }
   return lines.join('\n');
@@ -166,6 +185,10 @@ export function printConformanceInsn(insn: Insn, next?: Insn): string {
       if (name === undefined) return unknown;
       const suffix = wide ? '' : '32';
       if (op === isa.BPF_NEG) return `neg${suffix} %r${dst}`;
+      if (op === isa.BPF_MOV && off === isa.BPF_ADDR_SPACE_CAST) {
+        return `addr_space_cast %r${dst}, %r${src}, ${imm >>> 16}, ${imm & 0xffff}`;
+      }
+      if (op === isa.BPF_MOV && off === isa.BPF_ADDR_PERCPU) return `percpu %r${dst}, %r${src}`;
       if (op === isa.BPF_MOV && off !== 0) return `movsx${off}${wide ? 64 : 32} %r${dst}, %r${src}`;
       return `${off === 1 ? 's' : ''}${name}${suffix} %r${dst}, ${operand}`;
     }
@@ -175,6 +198,8 @@ export function printConformanceInsn(insn: Insn, next?: Insn): string {
       return `st${size} ${at(dst)}, ${imm}`;
     case isa.BPF_STX: {
       if (isa.BPF_MODE(code) === isa.BPF_MEM) return `stx${size} ${at(dst)}, %r${src}`;
+      if (imm === isa.BPF_LOAD_ACQ) return `ldacq${size} %r${dst}, ${at(src)}`;
+      if (imm === isa.BPF_STORE_REL) return `strel${size} ${at(dst)}, %r${src}`;
       const [first, second] = (ATOMIC_NAMES.get(imm) ?? 'unknown').split(' ');
       const suffix = isa.BPF_SIZE(code) === isa.BPF_W ? '32' : '';
       return `lock ${second === undefined ? first : `${first} ${second}`}${suffix} ${at(dst)}, %r${src}`;
@@ -182,8 +207,10 @@ export function printConformanceInsn(insn: Insn, next?: Insn): string {
     case isa.BPF_LD:
       if (isa.BPF_MODE(code) === isa.BPF_ABS) return `ldabs${size} ${imm}`;
       if (isa.BPF_MODE(code) === isa.BPF_IND) return `ldind${size} %r${src}, ${imm}`;
-      if (src === isa.BPF_PSEUDO_MAP_IDX) return `lddw %r${dst}, map ${imm}`;
-      if (src === isa.BPF_PSEUDO_MAP_IDX_VALUE) return `lddw %r${dst}, map ${imm} + ${next?.imm ?? 0}`;
+      if (PSEUDO_NAMES[src] !== undefined) {
+        const { name, offset } = PSEUDO_NAMES[src];
+        return `lddw %r${dst}, ${name} ${imm}${offset ? ` + ${next?.imm ?? 0}` : ''}`;
+      }
       return `lddw %r${dst}, 0x${isa.ldImm64Value(insn, next ?? insn).toString(16)}`;
     default: {
       const is32 = isa.BPF_CLASS(code) === isa.BPF_JMP32;
@@ -192,6 +219,7 @@ export function printConformanceInsn(insn: Insn, next?: Insn): string {
       if (!is32 && op === isa.BPF_JCOND) return `maygoto ${signed(off)}`;
       if (!is32 && op === isa.BPF_CALL) {
         if (isa.BPF_SRC(code) === isa.BPF_X) return `call %r${dst === 0 ? imm : dst}`;
+        if (src === isa.BPF_PSEUDO_KFUNC_CALL) return `call runtime ${imm}`;
         return src === isa.BPF_PSEUDO_CALL ? `call local ${signed(imm)}` : `call ${imm}`;
       }
       const name = JUMP_NAMES.get(op);

@@ -1,5 +1,5 @@
 /** The syntax that the kernel's verifier log and bpftool print: `r1 += w2`, `*(u64 *)(r10 -8) = r1`, `if r1 s< 0x5 goto pc+3`. */
-import { HELPERS } from '../helpers/helpers.ts';
+import { HELPER_NAMES } from '../helpers/names.ts';
 import * as isa from '../isa.ts';
 import {
   ALU_OPERATORS,
@@ -10,7 +10,17 @@ import {
   SIGNED_SIZE_NAMES,
   SIZE_NAMES,
 } from './names.ts';
-import { AsmError, immediate, insn, type Output, offset, parseInteger, target, wide } from './parse.ts';
+import {
+  AsmError,
+  addressSpaces,
+  immediate,
+  insn,
+  type Output,
+  offset,
+  parseInteger,
+  target,
+  wide,
+} from './parse.ts';
 
 const SIZES = invert(SIZE_NAMES);
 const SIGNED_SIZES = invert(SIGNED_SIZE_NAMES);
@@ -28,9 +38,13 @@ const FETCH = new RegExp(
 );
 const ACQUIRE = new RegExp(String.raw`^([rw]\d+)\s*=\s*load_acquire\(\((u\d+)\s*\*\)${MEMORY}\)$`);
 const RELEASE = new RegExp(String.raw`^store_release\(\((u\d+)\s*\*\)${MEMORY}\s*,\s*([rw]\d+)\)$`);
-const PACKET = /^r0\s*=\s*\*\((u8|u16|u32)\s*\*\)skb\[\s*(?:(r\d+)\s*([+-]\s*\w+)?|([+-]?\w+))\s*\]$/;
+const PACKET =
+  /^r0\s*=\s*\*\((u8|u16|u32)\s*\*\)skb\[\s*(?:(r\d+)\s*((?:\+\s*)?[+-]\s*\w+)?|([+-]?\w+))\s*\]$/;
 const CONDITION = /^if\s+([rw]\d+)\s*(s?[<>]=?|==|!=|&)\s*(\S+)\s+goto\s+(.+)$/;
-const MAP = /^map\[idx:(\d+)\](?:\[0\]\+(\d+))?$/;
+const MAP = /^map\[(idx|id):(-?\d+)\](?:\[0\]\+(-?\d+))?$/;
+const BTF_ID = /^btf_id\[(-?\d+)\](?:\+(-?\d+))?$/;
+const CAST = /^(r\d+)\s*=\s*addr_space_cast\(\s*(r\d+)\s*,\s*(\w+)\s*,\s*(\w+)\s*\)$/;
+const PERCPU = /^(r\d+)\s*=\s*&\(void __percpu \*\)\((r\d+)\)$/;
 const END = /^([rw]\d+)\s*=\s*(le|be|bswap)(16|32|64)\s+([rw]\d+)$/;
 const MOVSX = /^([rw]\d+)\s*=\s*\(s(8|16|32)\)\s*([rw]\d+)$/;
 const ALU = /^([rw]\d+)\s*(s?(?:>>|[/%])=|<<=|[-+*|&^]?=)\s*(.+)$/;
@@ -93,7 +107,8 @@ function parseMemory(text: string, out: Output): boolean {
   if (packet[2] === undefined) {
     out.insns.push(insn(isa.BPF_LD | isa.BPF_ABS | size, { imm: immediate(packet[4]!, out) }));
   } else {
-    const imm = packet[3] === undefined ? 0 : immediate(packet[3].replace(/\s+/g, ''), out);
+    const imm =
+      packet[3] === undefined ? 0 : immediate(packet[3].replace(/\s+/g, '').replace('+-', '-'), out);
     out.insns.push(insn(isa.BPF_LD | isa.BPF_IND | size, { src: register(packet[2], out).number, imm }));
   }
   return true;
@@ -197,13 +212,13 @@ function parseCall(what: string, out: Output): void {
   const reg = tryRegister(what);
   const numbered = /^(?:(kernel-function)|[\w-]+)#(-?\d+)$/.exec(what);
   const helper = /^bpf_(\w+)$/.exec(what);
-  const known = helper === null ? undefined : HELPERS[helper[1] as keyof typeof HELPERS];
+  const known = helper === null ? -1 : HELPER_NAMES.indexOf(helper[1]!);
   const code = isa.BPF_JMP | isa.BPF_CALL;
   if (reg !== undefined) out.insns.push(insn(code | isa.BPF_X, { dst: reg.number }));
   else if (numbered !== null) {
     const src = numbered[1] === undefined ? 0 : isa.BPF_PSEUDO_KFUNC_CALL;
     out.insns.push(insn(code, { src, imm: immediate(numbered[2]!, out) }));
-  } else if (known !== undefined) out.insns.push(insn(code, { imm: known.id }));
+  } else if (known > 0) out.insns.push(insn(code, { imm: known }));
   else if (parseInteger(what) !== undefined && !/^[+-]/.test(what)) {
     out.insns.push(insn(code, { imm: immediate(what, out) }));
   } else target(out, insn(code, { src: isa.BPF_PSEUDO_CALL }), what, 'imm');
@@ -233,6 +248,22 @@ function parseAlu(text: string, out: Output): boolean {
         dst: dst.number,
         src: register(movsx[3]!, out).number,
         off: Number(movsx[2]),
+      }),
+    );
+    return true;
+  }
+  const cast = CAST.exec(text) ?? PERCPU.exec(text);
+  if (cast !== null) {
+    const [, to, from, high, low] = cast;
+    const fields =
+      high === undefined
+        ? { off: isa.BPF_ADDR_PERCPU }
+        : { off: isa.BPF_ADDR_SPACE_CAST, imm: addressSpaces(high, low!, out) };
+    out.insns.push(
+      insn(isa.BPF_ALU64 | isa.BPF_MOV | isa.BPF_X, {
+        dst: register(to!, out).number,
+        src: register(from!, out).number,
+        ...fields,
       }),
     );
     return true;
@@ -269,8 +300,17 @@ function parseAlu(text: string, out: Output): boolean {
 function parseWide(dst: number, operand: string, out: Output): boolean {
   const map = MAP.exec(operand);
   if (map !== null) {
-    const src = map[2] === undefined ? isa.BPF_PSEUDO_MAP_IDX : isa.BPF_PSEUDO_MAP_IDX_VALUE;
-    wide(out, isa.BPF_LD_IMM64, dst, src, BigInt(map[1]!), BigInt(map[2] ?? 0));
+    const [isMap, isValue] =
+      map[1] === 'idx'
+        ? [isa.BPF_PSEUDO_MAP_IDX, isa.BPF_PSEUDO_MAP_IDX_VALUE]
+        : [isa.BPF_PSEUDO_MAP_FD, isa.BPF_PSEUDO_MAP_VALUE];
+    const src = map[3] === undefined ? isMap : isValue;
+    wide(out, isa.BPF_LD_IMM64, dst, src, BigInt(map[2]!), BigInt(map[3] ?? 0));
+    return true;
+  }
+  const btfId = BTF_ID.exec(operand);
+  if (btfId !== null) {
+    wide(out, isa.BPF_LD_IMM64, dst, isa.BPF_PSEUDO_BTF_ID, BigInt(btfId[1]!), BigInt(btfId[2] ?? 0));
     return true;
   }
   const subprog = /^subprog\[([+-]\d+)\]$/.exec(operand);
@@ -278,7 +318,7 @@ function parseWide(dst: number, operand: string, out: Output): boolean {
     wide(out, isa.BPF_LD_IMM64, dst, isa.BPF_PSEUDO_FUNC, BigInt(subprog[1]!), 0n);
     return true;
   }
-  const long = /^(\S+)\s+ll$/.exec(operand);
+  const long = (out.isWide === true ? /^(\S+?)(?:\s+ll)?$/ : /^(\S+)\s+ll$/).exec(operand);
   if (long === null) return false;
   const bits = parseInteger(long[1]!);
   if (bits === undefined) throw new AsmError(out.line, `${long[1]} is not a number`);

@@ -84,6 +84,15 @@ export const JUMP_MNEMONICS: Readonly<Record<string, number>> = {
   jslt: isa.BPF_JSLT,
   jsle: isa.BPF_JSLE,
 };
+/** What an lddw loads besides numbers, by its source register, in the conformance suite's syntax. */
+export const PSEUDO_NAMES: Readonly<Record<number, { readonly name: string; readonly offset: boolean }>> = {
+  [isa.BPF_PSEUDO_MAP_FD]: { name: 'map_fd', offset: false },
+  [isa.BPF_PSEUDO_MAP_VALUE]: { name: 'map_fd', offset: true },
+  [isa.BPF_PSEUDO_BTF_ID]: { name: 'btf_id', offset: true },
+  [isa.BPF_PSEUDO_FUNC]: { name: 'func', offset: false },
+  [isa.BPF_PSEUDO_MAP_IDX]: { name: 'map', offset: false },
+  [isa.BPF_PSEUDO_MAP_IDX_VALUE]: { name: 'map', offset: true },
+};
 export const SIZE_SUFFIXES: Readonly<Record<string, number>> = {
   b: isa.BPF_B,
   h: isa.BPF_H,

@@ -15,6 +15,8 @@ export interface Output {
   readonly insns: Insn[];
   readonly fixups: Fixup[];
   readonly line: number;
+  /** The line has the code of an lddw before it, as the kernel prints: a number needs no ` ll`. */
+  readonly isWide?: boolean;
 }
 
 export class AsmError extends BpfError {
@@ -84,4 +86,16 @@ export function target(out: Output, jump: Insn, text: string, field: 'off' | 'im
     out.fixups.push({ at: out.insns.length, label: text.trim(), field, line: out.line });
   } else throw new AsmError(out.line, `${text} is not a label`);
   out.insns.push(jump);
+}
+
+/** The immediate of an addr_space_cast: two numbers of 16 bits. */
+export function addressSpaces(to: string, from: string, out: Output): number {
+  const [high, low] = [to, from].map((text) => {
+    const value = parseInteger(text);
+    if (value === undefined || value < 0n || value > 0xffffn) {
+      throw new AsmError(out.line, `${text} is not an address space`);
+    }
+    return Number(value);
+  });
+  return (high! << 16) | low!;
 }

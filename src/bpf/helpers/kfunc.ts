@@ -27,6 +27,23 @@ export type KfuncResult =
   /** Nothing: r0 is unreadable after the call. */
   | 'void';
 
+/** Kernel functions as kernel/bpf declares them; for the verifier. */
+export interface KernelKfunc {
+  readonly name: string;
+  /**
+   * What each argument is: `int`, `const` (__k), `ctx`, `map`, `iter:NAME`, `dynptr`, `dynptr_uninit`, `ptr:STRUCT` (with `?` behind
+   * it: may be NULL), `mem:BYTES`, `mem` and then `size` (`mem_or_null`, `size_const`), `str`, `alloc`, `alloc_percpu`, `refcounted`,
+   * `rb_root`, `rb_node`, `list_head`, `list_node`, `func`, `wq`, `any`.
+   */
+  readonly args: readonly string[];
+  /** `void`, `int`, `ptr:STRUCT`, `mem:BYTES`, `slice` (of the size argument), `obj` (of the type argument), `node`. */
+  readonly ret: string;
+  /** KF_* flags in lower case: acquire release ret_null trusted_args rcu rcu_protected sleepable destructive iter_new iter_next iter_destroy. */
+  readonly flags: readonly string[];
+  /** Program types that may call it; every type when absent. */
+  readonly progTypes?: readonly string[];
+}
+
 export interface KfuncDecl {
   readonly id: number;
   readonly name: string;
@@ -34,4 +51,6 @@ export interface KfuncDecl {
   readonly result: KfuncResult;
   /** Emitted in place, nothing is imported: `clz64` gives the leading zero bits of its one `u64`, 0 to 64. Its result is `s32`. */
   readonly inline?: 'clz64';
+  /** Checked as this function of the kernel is; `args` and `result` only say how it is called. */
+  readonly kernel?: KernelKfunc;
 }

@@ -4,13 +4,14 @@
  */
 import { BpfError, ERRNO } from '../errors.ts';
 import { helperById } from '../helpers/helpers.ts';
+import { kernelProto } from '../helpers/kernel-protos.ts';
 import type { KfuncDecl } from '../helpers/kfunc.ts';
 import type { HelperProto } from '../helpers/proto.ts';
 import * as isa from '../isa.ts';
 import type { MemoryLayout, PlacedMap } from '../layout.ts';
 import { percpuBlock } from '../layout.ts';
 import type { FunctionEmitter } from './lower.ts';
-import { emitArrayAddress, emitArrayLookup, isArray, MapFunctions } from './maps.ts';
+import { emitArrayAddress, emitArrayLookup, isArray, isInlined, MapFunctions } from './maps.ts';
 import { Code, F64, type Func, I32, I64, OP, type ValType, type WasmModule } from './wasm.ts';
 
 /** Most iterations of bpf_loop (BPF_MAX_LOOPS). */
@@ -21,6 +22,8 @@ const IMPORT_TYPES: Record<string, ValType> = {
   // Nanoseconds since the clock base in the memory's header: a double, so that no BigInt is made.
   ktime_get_ns: F64,
   get_prandom_u32: I32,
+  // 1: the other program ran, and its r0 is in the CPU's result slot.
+  tail_call: I32,
 };
 /** Helpers that share the import of another one. */
 const SAME_IMPORT: Record<string, string> = { ktime_get_boot_ns: 'ktime_get_ns' };
@@ -41,11 +44,25 @@ const BUILT_IN = new Set([
   'strncmp',
 ]);
 
+/** Map operations that exist as imports too, `helper.<name>_dyn`, for maps that this module has no code for. */
+const DYNAMIC: ReadonlySet<string> = new Set([
+  'map_lookup_elem',
+  'map_update_elem',
+  'map_delete_elem',
+  'map_lookup_percpu_elem',
+  'for_each_map_elem',
+  'ringbuf_reserve',
+  'ringbuf_output',
+  'ringbuf_query',
+]);
+
 export interface CallTargets {
   /** The Wasm function of a BPF function, declared on first use. */
   subprog(entry: number): Func;
   /** Index in the module's table of a BPF function. */
   functionPointer(entry: number): number;
+  /** The exception of bpf_throw(). */
+  readonly thrown: number;
 }
 
 export class VerifiedCalls {
@@ -72,9 +89,14 @@ export class VerifiedCalls {
     this.#kfuncs = new Map(kfuncs.map((kfunc) => [kfunc.id, kfunc]));
     this.#targets = targets;
     this.#pushCpu = pushCpu;
-    this.#maps = new MapFunctions(module, layout, pushCpu);
-    for (const kfunc of kfuncs) if (kfunc.inline === undefined) this.#importKfunc(kfunc);
+    const hasChunks = layout.maps.some(({ geometry }) => geometry.chunkShift !== undefined);
+    const grow = hasChunks ? module.importFunc('helper', 'map_grow_dyn', [I32, I32], [I32]) : undefined;
+    for (const kfunc of kfuncs) {
+      if (kfunc.inline === undefined && kfunc.name !== 'bpf_throw') this.#importKfunc(kfunc);
+    }
     for (const name of helpersUsed) this.#importHelper(name);
+    const update = this.#imports.get('helper.map_update_elem_dyn');
+    this.#maps = new MapFunctions(module, layout, pushCpu, { grow, update });
   }
 
   #importKfunc(kfunc: KfuncDecl): void {
@@ -84,7 +106,10 @@ export class VerifiedCalls {
   }
 
   #importHelper(helper: string): void {
-    if (BUILT_IN.has(helper)) return;
+    if (BUILT_IN.has(helper)) {
+      if (this.#layout.dynamicMaps === true && DYNAMIC.has(helper)) this.#importDynamic(helper);
+      return;
+    }
     const name = SAME_IMPORT[helper] ?? helper;
     if (this.#imports.has(`helper.${name}`)) return;
     const proto = helperByName(name);
@@ -96,6 +121,15 @@ export class VerifiedCalls {
     this.#imports.set(`helper.${name}`, this.#module.importFunc('helper', name, params, results));
   }
 
+  /** The map is given by its address. */
+  #importDynamic(helper: string): void {
+    const name = `${helper}_dyn`;
+    const proto = helperByName(helper);
+    const params = proto.wasm.params.map((type): ValType => (type === 'i32' ? I32 : I64));
+    const results: ValType[] = [proto.wasm.result === 'i32' ? I32 : I64];
+    this.#imports.set(`helper.${name}`, this.#module.importFunc('helper', name, params, results));
+  }
+
   emitCall(fn: FunctionEmitter, pc: number): void {
     const insn = fn.insns[pc]!;
     if (isa.BPF_SRC(insn.code) === isa.BPF_X) {
@@ -104,7 +138,7 @@ export class VerifiedCalls {
     if (insn.src === isa.BPF_PSEUDO_CALL) this.#local(fn, pc + 1 + insn.imm);
     else if (insn.src === isa.BPF_PSEUDO_KFUNC_CALL) this.#kfunc(fn, insn.imm);
     else {
-      const proto = helperById(insn.imm);
+      const proto = helperById(insn.imm) ?? kernelProto(insn.imm);
       if (proto === undefined) throw new BpfError('EINVAL', `unknown helper ${insn.imm} at ${pc}`);
       this.#helper(fn, proto);
     }
@@ -126,6 +160,10 @@ export class VerifiedCalls {
       fn.set(0);
       return;
     }
+    if (kfunc.name === 'bpf_throw') {
+      fn.get(1).throw(this.#targets.thrown);
+      return;
+    }
     for (const [n, arg] of kfunc.args.entries()) {
       fn.get32(n + 1);
       if (arg === 'u64') {
@@ -142,19 +180,22 @@ export class VerifiedCalls {
       case 'f64':
         code.truncSat(true);
         break;
-      case 'slot64': {
-        const { resultSlot } = percpuBlock(this.#layout, 0);
-        if (this.#layout.ncpu === 1) code.i32(resultSlot).mem(OP.i64Load, 0);
-        else {
-          this.#pushCpu(code);
-          code.i32(this.#layout.percpuStride).op(OP.i32Mul).mem(OP.i64Load, resultSlot);
-        }
+      case 'slot64':
+        this.#loadResultSlot(code);
         break;
-      }
       case 'void':
         return;
     }
     fn.set(0);
+  }
+
+  #loadResultSlot(code: Code): void {
+    const { resultSlot } = percpuBlock(this.#layout, 0);
+    if (this.#layout.ncpu === 1) code.i32(resultSlot).mem(OP.i64Load, 0);
+    else {
+      this.#pushCpu(code);
+      code.i32(this.#layout.percpuStride).op(OP.i32Mul).mem(OP.i64Load, resultSlot);
+    }
   }
 
   #helper(fn: FunctionEmitter, proto: HelperProto): void {
@@ -198,7 +239,8 @@ export class VerifiedCalls {
         break;
       case 'ringbuf_submit':
       case 'ringbuf_discard':
-        fn.get32(1).call(maps.ringCommit(proto.name === 'ringbuf_discard').index);
+        fn.get32(1);
+        fn.get(2).call(maps.ringCommit(proto.name === 'ringbuf_discard').index);
         return;
       case 'ringbuf_output': {
         const known = fn.value(3);
@@ -246,6 +288,13 @@ export class VerifiedCalls {
         code.call(this.#imports.get('helper.ktime_get_ns')!.index).truncSat(false);
         code.i32(this.#layout.clockBase).mem(OP.i64Load, 0).op(OP.i64Add);
         break;
+      case 'tail_call':
+        this.#import(fn, proto);
+        code.if();
+        this.#loadResultSlot(code);
+        fn.emitReturn();
+        code.end();
+        return;
       case 'get_prandom_u32':
         code.call(this.#imports.get('helper.get_prandom_u32')!.index).op(OP.i64ExtendI32U);
         break;
@@ -258,7 +307,7 @@ export class VerifiedCalls {
 
   #import(fn: FunctionEmitter, proto: HelperProto): void {
     for (const [n, type] of proto.wasm.params.entries()) {
-      if (proto.args[n] === 'const_map_ptr') {
+      if (proto.args[n] === 'const_map_ptr' && this.#layout.dynamicMaps !== true) {
         this.#forMap(fn, proto, (map) => fn.code.i64(map.index));
         fn.code.op(OP.i32WrapI64);
       } else if (type === 'i32') fn.get32(n + 1);
@@ -274,20 +323,35 @@ export class VerifiedCalls {
    */
   #forMap(fn: FunctionEmitter, proto: HelperProto, emit: (map: PlacedMap) => void): void {
     const known = fn.value(1);
+    const dynamic = this.#layout.dynamicMaps === true && DYNAMIC.has(proto.name);
     if (known?.kind === 'map') {
-      emit(this.#layout.maps[known.index]!);
+      const map = this.#layout.maps[known.index]!;
+      if (dynamic && !isInlined(map, proto.name)) this.#importedMap(fn, proto);
+      else emit(map);
       return;
     }
     const { code } = fn;
-    const candidates = this.#layout.maps.filter(({ spec }) => proto.maps?.includes(spec.type) ?? true);
+    const candidates = this.#layout.maps.filter(
+      (map) => (proto.maps?.includes(map.spec.type) ?? true) && (!dynamic || isInlined(map, proto.name)),
+    );
     for (const map of candidates) {
       fn.get32(1).i32(map.address).op(OP.i32Eq);
       code.if(I64);
       emit(map);
       code.else();
     }
-    code.i64(proto.wasm.result === 'i64' ? -ERRNO.EINVAL : 0);
+    if (dynamic) this.#importedMap(fn, proto);
+    else code.i64(proto.wasm.result === 'i64' ? -ERRNO.EINVAL : 0);
     for (const _ of candidates) code.end();
+  }
+
+  #importedMap(fn: FunctionEmitter, proto: HelperProto): void {
+    for (const [n, type] of proto.wasm.params.entries()) {
+      if (type === 'i32') fn.get32(n + 1);
+      else fn.get(n + 1);
+    }
+    fn.code.call(this.#imports.get(`helper.${proto.name}_dyn`)!.index);
+    if (proto.wasm.result === 'i32') fn.code.op(OP.i64ExtendI32U);
   }
 
   #arrayLookup(fn: FunctionEmitter, map: PlacedMap, index: number): void {
@@ -373,7 +437,7 @@ export class VerifiedCalls {
 
 function helperByName(name: string): HelperProto {
   for (let id = 1; id < 256; id++) {
-    const proto = helperById(id);
+    const proto = helperById(id) ?? kernelProto(id);
     if (proto?.name === name) return proto;
   }
   throw new BpfError('EINVAL', `unknown helper ${name}`);

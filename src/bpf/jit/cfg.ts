@@ -30,6 +30,8 @@ export interface Cfg {
 
 const JA64 = isa.BPF_JMP | isa.BPF_JA;
 const JA32 = isa.BPF_JMP32 | isa.BPF_JA;
+/** Jumps to jumps that are followed: an empty loop has no end. */
+const MAX_HOPS = 8;
 
 /** True for every instruction that ends a basic block. */
 export function endsBlock(insn: Insn): boolean {
@@ -39,14 +41,26 @@ export function endsBlock(insn: Insn): boolean {
   return !(cls === isa.BPF_JMP && (op === isa.BPF_CALL || insn.code === isa.BPF_TAIL_CALL));
 }
 
+/** Where control that comes to `pc` gets to past plain jumps. */
+function threadJumps(insns: readonly Insn[], pc: number): number {
+  let at = pc;
+  for (let hops = 0; hops < MAX_HOPS; hops++) {
+    const insn = insns[at];
+    if (insn === undefined || (insn.code !== JA64 && insn.code !== JA32)) break;
+    at += 1 + isa.jumpOffset(insn);
+  }
+  return at;
+}
+
 /** Slots that control may reach from `pc`, the taken branch first. */
 function possibleSuccessors(insns: readonly Insn[], pc: number): number[] {
   const insn = insns[pc]!;
   if (!endsBlock(insn)) return [pc + (isa.isLdImm64(insn) ? 2 : 1)];
   if (insn.code === (isa.BPF_JMP | isa.BPF_EXIT)) return [];
-  const target = pc + 1 + isa.jumpOffset(insn);
-  if (insn.code === JA64 || insn.code === JA32 || target === pc + 1) return [target];
-  return [target, pc + 1];
+  const target = threadJumps(insns, pc + 1 + isa.jumpOffset(insn));
+  if (insn.code === JA64 || insn.code === JA32) return [target];
+  const next = threadJumps(insns, pc + 1);
+  return target === next ? [target] : [target, next];
 }
 
 /**
@@ -98,6 +112,8 @@ export function buildCfg(insns: readonly Insn[], entry: number, reachable?: read
       if (endsBlock(insns[pc]!)) {
         return { start, end: pc + 1, terminator: pc, succs: next.map((target) => blockAt.get(target)!) };
       }
+      // Nothing comes behind bpf_throw().
+      if (next.length === 0) return { start, end: pc + 1, terminator: -1, succs: [] };
       pc = next[0]!;
       if (leader[pc] === 1) return { start, end: pc, terminator: -1, succs: [blockAt.get(pc)!] };
     }

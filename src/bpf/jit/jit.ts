@@ -8,6 +8,7 @@
  */
 import type { MemoryLayout } from '../layout.ts';
 import { percpuBlock } from '../layout.ts';
+import { probedLoads } from '../verifier/probes.ts';
 import type { VerifiedProgram } from '../verifier/types.ts';
 import { VerifiedCalls } from './calls.ts';
 import type { LowerContext } from './lower.ts';
@@ -22,7 +23,7 @@ export interface JitModule {
 /** Compiles a verified program for a memory layout. Pure; throws BpfError EINVAL only for what the verifier has to refuse. */
 export function jitProgram(verified: VerifiedProgram, layout: MemoryLayout): JitModule {
   const module = new WasmModule();
-  module.importMemory({ min: layout.pages, max: layout.pages, shared: true });
+  module.importMemory({ min: layout.pages, max: layout.maxPages ?? layout.pages, shared: true });
   const cpu = module.importGlobal('env', 'cpu', I32);
   const pushCpu = (code: Code): void => {
     code.global(cpu);
@@ -40,6 +41,7 @@ export function jitProgram(verified: VerifiedProgram, layout: MemoryLayout): Jit
     insns: verified.insns,
     reachable: verified.reachable,
     unalignedAtomics: false,
+    probes: probedLoads(verified),
     mapAddress(index, off) {
       const map = layout.maps[index]!;
       return off === undefined ? map.address : map.address + map.geometry.data + off;
@@ -51,11 +53,14 @@ export function jitProgram(verified: VerifiedProgram, layout: MemoryLayout): Jit
     },
   };
   const { stack } = percpuBlock(layout, 0);
-  functions.emit(context, (code, frame) => {
+  const prologue = (code: Code, frame: number): void => {
     if (layout.ncpu === 1) code.i32(stack).set(frame);
     else {
       code.global(cpu).i32(layout.percpuStride).op(OP.i32Mul).i32(stack).op(OP.i32Add).set(frame);
     }
-  });
+  };
+  if (verified.kfuncsUsed.some(({ name }) => name === 'bpf_throw')) {
+    functions.emitCatching(context, prologue, verified.exceptionCallback);
+  } else functions.emit(context, prologue);
   return { wasm: module.encode(), imports: module.imports };
 }

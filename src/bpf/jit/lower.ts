@@ -5,8 +5,10 @@
 import { BpfError } from '../errors.ts';
 import type { Insn } from '../isa.ts';
 import * as isa from '../isa.ts';
+import { AddressForms } from './addresses.ts';
 import { emitAtomic } from './atomics.ts';
 import { buildCfg, type Cfg } from './cfg.ts';
+import { planUnrolling, type UnrollPlan } from './loops.ts';
 import { type BlockEmitter, emitStructured } from './structure.ts';
 import { analyse, findRotations, type RegState, type Rotations, step, type Value } from './values.ts';
 import { Code, I32, I64, OP, type ValType } from './wasm.ts';
@@ -18,6 +20,8 @@ export interface LowerContext {
   readonly reachable?: readonly boolean[] | undefined;
   /** True where atomics may hit addresses that are not aligned (a program that no verifier has seen). */
   readonly unalignedAtomics: boolean;
+  /** Loads that give 0 where the address is bad (BPF_PROBE_MEM): pointers that no verifier has followed to their end. */
+  readonly probes?: ReadonlySet<number> | undefined;
   /** Address of a map (`off` undefined), or of byte `off` of its values. */
   mapAddress(index: number, off?: number): number;
   /** What an lddw of BPF_PSEUDO_FUNC loads. */
@@ -45,6 +49,12 @@ export const ENTRY_TYPES: Record<EntryKind, { params: readonly ValType[]; result
 
 /** Static offsets up to this never carry a valid address below 0 around: the first kilobyte of memory is never accessed. */
 const MAX_STATIC_OFFSET = 1024;
+
+/** Addresses below this are never valid: NULL, and fields of a structure at NULL. */
+const NULL_PAGE = 1024;
+
+/** Addresses that the copies of a loop body keep in locals. */
+const MAX_BASES = 8;
 
 const LOADS: Record<number, number> = {
   [isa.BPF_B]: OP.i64Load8U,
@@ -120,6 +130,9 @@ export class FunctionEmitter implements BlockEmitter {
   readonly #cfg: Cfg;
   readonly #entries: RegState[];
   #state: RegState = [];
+  /** While copies of a loop body are emitted. */
+  #forms: AddressForms | undefined;
+  readonly #bases: number[] = [];
   #budget: number | undefined;
   readonly #scratch32: number[] = [];
   readonly #scratch64: number[] = [];
@@ -212,7 +225,24 @@ export class FunctionEmitter implements BlockEmitter {
       this.code.i32(this.#context.mapAddress(known.index, known.off + off));
       return 0;
     }
+    const forms = this.#forms;
+    const base = forms?.base(reg);
+    if (base !== undefined) {
+      const distance = base.distance + off;
+      if (distance >= 0 && distance <= MAX_STATIC_OFFSET) {
+        this.code.get(base.local);
+        return distance;
+      }
+    }
     this.code.get(this.regs[reg]!).op(OP.i32WrapI64);
+    if (forms !== undefined) {
+      const n = forms.held;
+      if (n < MAX_BASES && base === undefined) {
+        if (this.#bases.length === n) this.#bases.push(this.code.local(I32));
+        forms.hold(reg, this.#bases[n]!);
+        this.code.tee(this.#bases[n]!);
+      }
+    }
     if (off >= 0 && off <= MAX_STATIC_OFFSET) return off;
     this.code.i32(off).op(OP.i32Add);
     return 0;
@@ -225,6 +255,16 @@ export class FunctionEmitter implements BlockEmitter {
   }
 
   // BlockEmitter
+
+  unrolling(index: number): UnrollPlan | undefined {
+    return planUnrolling(this.insns, this.#cfg, this.#entries, index);
+  }
+
+  bodies(index: number, copies: number): void {
+    this.#forms = new AddressForms();
+    for (let n = 0; n < copies; n++) this.body(index);
+    this.#forms = undefined;
+  }
 
   body(index: number): void {
     const block = this.#cfg.blocks[index]!;
@@ -258,9 +298,11 @@ export class FunctionEmitter implements BlockEmitter {
         else this.code.i64(pair).op(OP.i64And);
         this.set(insn.dst);
         step(state, insns, pc);
+        this.#forms?.step(insn);
         pc++;
       } else this.#insn(pc);
       step(state, insns, pc);
+      this.#forms?.step(insns[pc]!);
       this.#save(rotations, saved, pc);
       if (isa.isLdImm64(insn)) pc++;
     }
@@ -325,6 +367,10 @@ export class FunctionEmitter implements BlockEmitter {
         const mode = isa.BPF_MODE(code);
         const table = mode === isa.BPF_MEM ? LOADS : mode === isa.BPF_MEMSX ? SIGNED_LOADS : {};
         const opcode = table[isa.BPF_SIZE(code)] ?? this.#unknown(pc);
+        if (this.#context.probes?.has(pc) === true) {
+          this.#probeLoad(opcode, insn);
+          return;
+        }
         const offset = this.address(src, off);
         this.code.mem(opcode, offset);
         this.set(dst);
@@ -352,6 +398,22 @@ export class FunctionEmitter implements BlockEmitter {
         if (!CALLS.has(code)) this.#unknown(pc);
         this.#context.emitCall(this, pc);
     }
+  }
+
+  /** A load at a 64-bit address that may be any: 0 in the first kilobyte and outside of the memory. */
+  #probeLoad(opcode: number, { code: bpfCode, dst, src, off }: Insn): void {
+    const { code } = this;
+    const from = this.scratch(I64);
+    this.get(src)
+      .i64(off - NULL_PAGE)
+      .op(OP.i64Add)
+      .tee(from);
+    code.memorySize().op(OP.i64ExtendI32U).i64(16).op(OP.i64Shl);
+    code.i64(NULL_PAGE + isa.sizeBytes(bpfCode)).op(OP.i64Sub, OP.i64LeU);
+    code.if(I64);
+    code.get(from).op(OP.i32WrapI64).mem(opcode, NULL_PAGE);
+    code.else().i64(0).end();
+    this.set(dst);
   }
 
   #ld(pc: number): void {
@@ -402,6 +464,8 @@ export class FunctionEmitter implements BlockEmitter {
         if (off === 8) code.op(OP.i64Extend8S);
         else if (off === 16) code.op(OP.i64Extend16S);
         else if (off === 32) code.op(OP.i64Extend32S);
+        // Arenas lie in the same memory: an address is its low half, wherever it is for.
+        else if (off === isa.BPF_ADDR_SPACE_CAST) code.i64(0xffffffff).op(OP.i64And);
         else if (off !== 0) this.#unknown(pc);
       }
     } else if (op === isa.BPF_NEG) {

@@ -3,9 +3,10 @@
  * and compared in registers. The algorithms and the layout are those of ../maps/README.md.
  */
 import { ERRNO } from '../errors.ts';
-import type { MemoryLayout, PlacedMap } from '../layout.ts';
+import { MAX_CALL_FRAMES, type MemoryLayout, type PlacedMap, percpuBlock } from '../layout.ts';
 import {
   BPF_EXIST,
+  BPF_F_LOCK,
   BPF_NOEXIST,
   BPF_RINGBUF_BUSY_BIT,
   BPF_RINGBUF_DISCARD_BIT,
@@ -23,6 +24,8 @@ import {
 import { emitCopy, emitWord, emitZero } from './memory.ts';
 import { ATOMIC, Code, type Func, I32, I64, OP, type ValType, type WasmModule } from './wasm.ts';
 
+const BPF_RB_NO_WAKEUP = 1;
+
 /** Keys of up to this many words are held in locals. */
 const MAX_WORDS = 8;
 
@@ -33,13 +36,48 @@ export function isArray(map: PlacedMap): boolean {
   return map.spec.type === 'array' || map.spec.type === 'percpu_array';
 }
 
+/** Whether a helper on such a map has code here; all others go through imports. */
+export function isInlined({ spec }: PlacedMap, helper: string): boolean {
+  switch (spec.type) {
+    case 'array':
+    case 'percpu_array':
+      return helper !== 'map_update_elem' || spec.record === undefined;
+    case 'hash':
+    case 'percpu_hash':
+      return spec.record === undefined || !/update|delete/.test(helper);
+    case 'lru_hash':
+    case 'lru_percpu_hash':
+      return true;
+    case 'array_of_maps':
+    case 'hash_of_maps':
+      return helper === 'map_lookup_elem';
+    case 'ringbuf':
+      return helper.startsWith('ringbuf');
+    default:
+      return false;
+  }
+}
+
+/** What operations here need from outside. */
+export interface MapImports {
+  /** Allocates a chunk of elements, where there are maps without preallocation. */
+  readonly grow?: Func | undefined;
+  /** `helper.map_update_elem_dyn`, where there are LRU maps. */
+  readonly update?: Func | undefined;
+}
+
+/** No errno and no success: an LRU map has to make room first. */
+const NEEDS_ELEMENT = 1;
+
 export class MapFunctions {
   readonly #module: WasmModule;
   readonly #layout: MemoryLayout;
   readonly #pushCpu: PushCpu;
+  readonly #imports: MapImports;
   readonly #made = new Map<string, Func>();
 
-  constructor(module: WasmModule, layout: MemoryLayout, pushCpu: PushCpu) {
+  constructor(module: WasmModule, layout: MemoryLayout, pushCpu: PushCpu, imports: MapImports = {}) {
+    this.#imports = imports;
     this.#module = module;
     this.#layout = layout;
     this.#pushCpu = pushCpu;
@@ -72,7 +110,7 @@ export class MapFunctions {
   /** (key: i32) → i32: address of CPU 0's value, or 0. */
   find(map: PlacedMap): Func {
     return this.#function(`find.${map.index}`, [I32], [I32], (code) => {
-      if (isArray(map)) {
+      if (isArray(map) || map.spec.type === 'array_of_maps') {
         const index = code.local(I32);
         code.get(0).mem(OP.i32Load, 0).set(index);
         emitArrayLookup(code, map, index);
@@ -80,21 +118,28 @@ export class MapFunctions {
       }
       const key = new HashKey(code, map, 0);
       key.emitHash();
-      key.emitFind((elem) => code.get(elem).i32(map.geometry.value).op(OP.i32Add, OP.return));
+      key.emitFind((elem) => {
+        const { ref } = map.geometry;
+        // bpf_lru_node_set_ref
+        if (ref !== undefined) code.get(elem).i32(1).mem(OP.i32Store, ref);
+        code.get(elem).i32(map.geometry.value).op(OP.i32Add, OP.return);
+      });
       code.i32(0);
     });
   }
 
-  /** (key: i32) → i32: address of this CPU's value, or 0. */
+  /** (key: i32) → i32: what a lookup gives: address of this CPU's value, or of the inner map, or 0. */
   lookup(map: PlacedMap): Func {
-    if (!map.geometry.percpu) return this.find(map);
     const find = this.find(map);
+    const isOuter = map.spec.type === 'array_of_maps' || map.spec.type === 'hash_of_maps';
+    if (!map.geometry.percpu && !isOuter) return find;
     return this.#function(`lookup.${map.index}`, [I32], [I32], (code) => {
       const value = code.local(I32);
       code.get(0).call(find.index).tee(value);
       code.if(I32);
       code.get(value);
-      this.addCpu(code, map);
+      if (isOuter) code.atomic(ATOMIC.i32Load, 4, 0);
+      else this.addCpu(code, map);
       code.else().i32(0).end();
     });
   }
@@ -116,7 +161,7 @@ export class MapFunctions {
   }
 
   /**
-   * bpf_for_each_map_elem of a hash: (callback: i32, ctx: i64, flags: i64, frame: i32) → i64, the number of calls made. In slab
+   * bpf_for_each_map_elem: (callback: i32, ctx: i64, flags: i64, frame: i32) → i64, the number of calls made. Of a hash in slab
    * order: entries that the callback deletes or makes disturb nothing, and there are never more than maxEntries calls.
    */
   forEach(map: PlacedMap): Func {
@@ -129,6 +174,10 @@ export class MapFunctions {
       code.if();
       code.i64(-ERRNO.EINVAL).op(OP.return);
       code.end();
+      if (isArray(map)) {
+        this.#forEachIndex(code, map, slot, done);
+        return;
+      }
       const end = code.block();
       const loop = code.loop();
       code.get(slot).i32(spec.maxEntries).op(OP.i32GeU).brIf(end);
@@ -138,13 +187,17 @@ export class MapFunctions {
         .atomic(ATOMIC.i32Load, 4, 0)
         .op(OP.i32GeU)
         .brIf(end);
-      code
-        .get(slot)
-        .i32(geometry.stride)
-        .op(OP.i32Mul)
-        .i32(address + geometry.data)
-        .op(OP.i32Add)
-        .set(elem);
+      if (geometry.chunkShift === undefined) emitSlot(code, map, slot);
+      else {
+        const chunk = code.local(I32);
+        emitChunk(code, map, slot);
+        code.tee(chunk);
+        code.if(I32);
+        emitChunkSlot(code, map, slot, chunk);
+        // No element has an address of 0, and no hash there: the slot is skipped.
+        code.else().i32(0).end();
+      }
+      code.set(elem);
       code.get(slot).i32(1).op(OP.i32Add).set(slot);
       // HASH_LIVE is the sign.
       code.get(elem).atomic(ATOMIC.i32Load, 4, HASH_ELEM.hash).i32(0).op(OP.i32GeS).brIf(loop);
@@ -163,10 +216,46 @@ export class MapFunctions {
     });
   }
 
+  /** The callback's key is in memory: 8 bytes at the end of the CPU's scratch area, others for every depth of calls. */
+  #forEachIndex(code: Code, map: PlacedMap, index: number, done: number): void {
+    const { address, spec } = map;
+    const key = code.local(I32);
+    const { stack, scratch, scratchSize } = percpuBlock(this.#layout, 0);
+    const base = code.local(I32);
+    this.#pushCpu(code);
+    code.i32(this.#layout.percpuStride).op(OP.i32Mul).set(base);
+    // 512 bytes of stack are 8 bytes of keys.
+    code.get(3).get(base).op(OP.i32Sub).i32(stack).op(OP.i32Sub).i32(6).op(OP.i32ShrU);
+    code.get(base).op(OP.i32Add);
+    code
+      .i32(scratch + scratchSize - 8 * (MAX_CALL_FRAMES + 1))
+      .op(OP.i32Add)
+      .set(key);
+    const end = code.block();
+    const loop = code.loop();
+    code.get(index).i32(spec.maxEntries).op(OP.i32GeU).brIf(end);
+    code.get(key).get(index).mem(OP.i32Store, 0);
+    code.get(done).i64(1).op(OP.i64Add).set(done);
+    code.i64(address);
+    code.get(key).op(OP.i64ExtendI32U);
+    emitArrayAddress(code, map, index);
+    this.addCpu(code, map);
+    code.op(OP.i64ExtendI32U);
+    code.get(1).i64(0).get(3).get(0);
+    code.get(index).i32(1).op(OP.i32Add).set(index);
+    code.callIndirect(this.#module.type([I64, I64, I64, I64, I64, I32], [I64]));
+    code.op(OP.i64Eqz).brIf(loop);
+    code.end();
+    code.end();
+    code.get(done);
+  }
+
   /** (key: i32, value: i32, flags: i64) → i64: 0 or -errno. */
   update(map: PlacedMap): Func {
     return this.#function(`update.${map.index}`, [I32, I32, I64], [I64], (code) => {
-      code.get(2).i64(BPF_EXIST).op(OP.i64GtU);
+      code.get(2);
+      if (isArray(map)) code.i64(~BPF_F_LOCK).op(OP.i64And);
+      code.i64(BPF_EXIST).op(OP.i64GtU);
       code.if();
       code.i64(-ERRNO.EINVAL).op(OP.return);
       code.end();
@@ -184,9 +273,17 @@ export class MapFunctions {
     code.if();
     code.i64(-ERRNO.E2BIG).op(OP.return);
     code.end();
-    code.get(2).i64(BPF_NOEXIST).op(OP.i64Eq);
+    // BPF_F_LOCK is for values with a lock, of which nothing is inlined.
+    code
+      .get(2)
+      .i64(BPF_NOEXIST | BPF_F_LOCK)
+      .op(OP.i64And, OP.i64Eqz, OP.i32Eqz);
     code.if();
-    code.i64(-ERRNO.EEXIST).op(OP.return);
+    code.get(2).i64(BPF_NOEXIST).op(OP.i64And, OP.i64Eqz);
+    code.if(I64);
+    code.i64(-ERRNO.EINVAL).else().i64(-ERRNO.EEXIST);
+    code.end();
+    code.op(OP.return);
     code.end();
     code.get(value);
     this.addCpu(code, map);
@@ -213,12 +310,25 @@ export class MapFunctions {
       this.addCpu(code, map);
       code.set(value);
       emitCopy(code, value, 0, 1, 0, spec.valueSize);
+      if (geometry.ref !== undefined) code.get(elem).i32(0).mem(OP.i32Store, geometry.ref);
       code.br(unlock);
     });
     code.get(2).i64(BPF_EXIST).op(OP.i64Eq);
     code.if();
     code.i64(-ERRNO.ENOENT).set(result).br(unlock);
     code.end();
+    if (geometry.ref !== undefined) {
+      // A key that is new to an LRU map may evict another one, for which this bucket must not be locked.
+      code.i64(NEEDS_ELEMENT).set(result);
+      code.end();
+      code.get(key.bucketAddress).i32(0).atomic(ATOMIC.i32Store, 4, HASH_BUCKET.lock);
+      code.get(result).i64(NEEDS_ELEMENT).op(OP.i64Eq);
+      code.if();
+      code.i32(address).get(0).get(1).get(2).call(this.#imports.update!.index).set(result);
+      code.end();
+      code.get(result);
+      return;
+    }
     code.call(this.#take(map).index).tee(fresh).op(OP.i32Eqz);
     code.if();
     code.i64(-ERRNO.E2BIG).set(result).br(unlock);
@@ -232,7 +342,10 @@ export class MapFunctions {
     code.set(value);
     emitCopy(code, value, 0, 1, 0, spec.valueSize);
     code.get(fresh).get(key.hash).mem(OP.i32Store, HASH_ELEM.hash);
-    code.get(fresh).get(key.bucketAddress).atomic(ATOMIC.i32Load, 4, HASH_BUCKET.head);
+    const head = code.local(I32);
+    code.get(fresh);
+    code.get(key.bucketAddress).atomic(ATOMIC.i32Load, 4, HASH_BUCKET.head).tee(head);
+    code.get(key.endMarker).get(head).op(OP.select);
     code.mem(OP.i32Store, HASH_ELEM.next);
     code.get(key.bucketAddress).get(fresh).atomic(ATOMIC.i32Store, 4, HASH_BUCKET.head);
     code
@@ -266,6 +379,7 @@ export class MapFunctions {
     const chain = code.loop();
     // `next` and `head` are both at offset 0, so a link is the address of either.
     code.get(link).atomic(ATOMIC.i32Load, 4, 0).tee(elem).i32(1).op(OP.i32And).brIf(done);
+    code.get(elem).op(OP.i32Eqz).brIf(done);
     key.emitMatch(elem);
     code.if();
     code.get(link).get(elem).atomic(ATOMIC.i32Load, 4, HASH_ELEM.next).atomic(ATOMIC.i32Store, 4, 0);
@@ -319,7 +433,8 @@ export class MapFunctions {
       code.op(OP.i32WrapI64).tee(elem).op(OP.i32Eqz).brIf(none);
       code.i32(freeHead).get(head);
       code.get(head).i64(32).op(OP.i64ShrU).i64(1).op(OP.i64Add).i64(32).op(OP.i64Shl);
-      code.get(elem).atomic(ATOMIC.i32Load, 4, HASH_ELEM.hash).op(OP.i64ExtendI32U, OP.i64Or);
+      code.get(elem).i32(1).op(OP.i32Shl).tee(elem);
+      code.atomic(ATOMIC.i32Load, 4, HASH_ELEM.hash).op(OP.i64ExtendI32U, OP.i64Or);
       code.atomic(ATOMIC.i64Cmpxchg, 8, 0).get(head).op(OP.i64Ne).brIf(again);
       code.get(elem).op(OP.return);
       code.end();
@@ -327,12 +442,26 @@ export class MapFunctions {
       const used = address + HASH_HEADER.used;
       code.i32(used).i32(1).atomic(ATOMIC.i32Add, 4, 0).tee(slot).i32(spec.maxEntries).op(OP.i32LtU);
       code.if();
-      code
-        .get(slot)
-        .i32(geometry.stride)
-        .op(OP.i32Mul)
-        .i32(address + geometry.data);
-      code.op(OP.i32Add, OP.return);
+      if (geometry.chunkShift === undefined) {
+        emitSlot(code, map, slot);
+        code.op(OP.return);
+      } else {
+        const chunk = code.local(I32);
+        emitChunk(code, map, slot);
+        code.tee(chunk);
+        code.if(I32);
+        code.get(chunk);
+        code.else();
+        code.i32(address).get(slot).call(this.#imports.grow!.index).tee(chunk);
+        code.end();
+        code.op(OP.i32Eqz);
+        code.if();
+        // No memory: the slot is lost, others may have later ones by now.
+        code.i32(0).op(OP.return);
+        code.end();
+        emitChunkSlot(code, map, slot, chunk);
+        code.op(OP.return);
+      }
       code.end();
       code.i32(used).i32(-1).atomic(ATOMIC.i32Add, 4, 0).op(OP.drop);
       code.i32(0);
@@ -349,7 +478,7 @@ export class MapFunctions {
       code.get(0).get(head).op(OP.i32WrapI64).atomic(ATOMIC.i32Store, 4, HASH_ELEM.hash);
       code.i32(freeHead).get(head);
       code.get(head).i64(32).op(OP.i64ShrU).i64(1).op(OP.i64Add).i64(32).op(OP.i64Shl);
-      code.get(0).op(OP.i64ExtendI32U, OP.i64Or);
+      code.get(0).i32(1).op(OP.i32ShrU, OP.i64ExtendI32U, OP.i64Or);
       code.atomic(ATOMIC.i64Cmpxchg, 8, 0).get(head).op(OP.i64Ne).brIf(again);
       code.end();
     });
@@ -425,14 +554,25 @@ export class MapFunctions {
     });
   }
 
-  /** (payload: i32): hands a record to the consumer, or gives it up. */
+  /** (payload: i32, flags: i64): hands a record to the consumer, or gives it up; wakes the consumer where it sleeps. */
   ringCommit(discard: boolean): Func {
-    return this.#function(discard ? 'ring_discard' : 'ring_submit', [I32], [], (code) => {
+    return this.#function(discard ? 'ring_discard' : 'ring_submit', [I32, I64], [], (code) => {
       const header = code.local(I32);
+      const ring = code.local(I32);
       code.get(0).i32(RING_RECORD.size).op(OP.i32Sub).tee(header);
       code.get(header).mem(OP.i32Load, RING_RECORD.len).i32(~BPF_RINGBUF_BUSY_BIT).op(OP.i32And);
       if (discard) code.i32(BPF_RINGBUF_DISCARD_BIT).op(OP.i32Or);
       code.atomic(ATOMIC.i32Store, 4, RING_RECORD.len);
+      code.get(header).get(header).mem(OP.i32Load, RING_RECORD.offset).op(OP.i32Sub);
+      code.i32(RING_HEADER.size).op(OP.i32Sub).tee(ring);
+      code.atomic(ATOMIC.i32Load, 4, RING_HEADER.waiting);
+      code.if();
+      code.get(1).i64(BPF_RB_NO_WAKEUP).op(OP.i64Ne);
+      code.if();
+      code.get(ring).i32(0).atomic(ATOMIC.i32Store, 4, RING_HEADER.waiting);
+      code.get(ring).i32(1).atomic(ATOMIC.notify, 4, RING_HEADER.waiting).op(OP.drop);
+      code.end();
+      code.end();
     });
   }
 
@@ -453,7 +593,7 @@ export class MapFunctions {
       code.end();
       if (size !== undefined) emitCopy(code, payload, 0, 0, 0, size);
       else code.get(payload).get(0).get(1).op(OP.i32WrapI64).memoryCopy();
-      code.get(payload).call(submit.index);
+      code.get(payload).get(2).call(submit.index);
       code.i64(0);
     });
   }
@@ -486,6 +626,37 @@ export class MapFunctions {
   }
 }
 
+/** Pushes the address of the element in a slot of a slab that is one piece. */
+function emitSlot(code: Code, { address, geometry }: PlacedMap, slot: number): void {
+  code
+    .get(slot)
+    .i32(geometry.stride)
+    .op(OP.i32Mul)
+    .i32(address + geometry.data)
+    .op(OP.i32Add);
+}
+
+/** Pushes the address of the chunk that a slot is in, or 0. */
+function emitChunk(code: Code, { address, geometry }: PlacedMap, slot: number): void {
+  code.get(slot).i32(geometry.chunkShift!).op(OP.i32ShrU).i32(2).op(OP.i32Shl);
+  code
+    .i32(address + geometry.data)
+    .op(OP.i32Add)
+    .atomic(ATOMIC.i32Load, 4, 0);
+}
+
+/** Pushes the address of the element in a slot of a chunk. */
+function emitChunkSlot(code: Code, { geometry }: PlacedMap, slot: number, chunk: number): void {
+  code
+    .get(slot)
+    .i32((1 << geometry.chunkShift!) - 1)
+    .op(OP.i32And)
+    .i32(geometry.stride)
+    .op(OP.i32Mul)
+    .get(chunk)
+    .op(OP.i32Add);
+}
+
 /** Pushes the address of CPU 0's value at the index in a local, or 0. */
 export function emitArrayLookup(code: Code, map: PlacedMap, index: number): void {
   code.get(index).i32(map.spec.maxEntries).op(OP.i32LtU);
@@ -513,7 +684,7 @@ class HashKey {
   readonly #map: PlacedMap;
   readonly #key: number;
   readonly #words: number[] = [];
-  readonly #endMarker: number;
+  readonly endMarker: number;
 
   constructor(code: Code, map: PlacedMap, key: number) {
     this.#code = code;
@@ -521,7 +692,7 @@ class HashKey {
     this.#key = key;
     this.hash = code.local(I32);
     this.bucketAddress = code.local(I32);
-    this.#endMarker = code.local(I32);
+    this.endMarker = code.local(I32);
   }
 
   /** Reads the key, sets hash and bucket. */
@@ -566,14 +737,14 @@ class HashKey {
     for (const lane of lanes.slice(1)) mix(lanes[0]!, () => code.get(lane));
     code.get(lanes[0]!).i64(HASH_MULTIPLIER).op(OP.i64Mul).i64(32).op(OP.i64ShrU, OP.i32WrapI64);
     code.i32(HASH_LIVE).op(OP.i32Or).tee(this.hash);
-    code.i32(geometry.mask).op(OP.i32And).tee(this.#endMarker);
+    code.i32(geometry.mask).op(OP.i32And).tee(this.endMarker);
     code
       .i32(3)
       .op(OP.i32Shl)
       .i32(address + HASH_HEADER.buckets)
       .op(OP.i32Add)
       .set(this.bucketAddress);
-    code.get(this.#endMarker).i32(1).op(OP.i32Shl).i32(1).op(OP.i32Or).set(this.#endMarker);
+    code.get(this.endMarker).i32(1).op(OP.i32Shl).i32(1).op(OP.i32Or).set(this.endMarker);
   }
 
   /** Pushes 1 when the element has this hash and key. */
@@ -617,9 +788,15 @@ class HashKey {
   emitFind(found: (elem: number) => void): void {
     const code = this.#code;
     const elem = code.local(I32);
+    const none = code.block();
     const again = code.loop();
     const end = code.block();
-    code.get(this.bucketAddress).atomic(ATOMIC.i32Load, 4, HASH_BUCKET.head).set(elem);
+    code
+      .get(this.bucketAddress)
+      .atomic(ATOMIC.i32Load, 4, HASH_BUCKET.head)
+      .tee(elem)
+      .op(OP.i32Eqz)
+      .brIf(none);
     const chain = code.loop();
     code.get(elem).i32(1).op(OP.i32And).brIf(end);
     this.emitMatch(elem);
@@ -630,7 +807,8 @@ class HashKey {
     code.end();
     code.end();
     // The end marker of another bucket: an element moved there while we stood on it.
-    code.get(elem).get(this.#endMarker).op(OP.i32Ne).brIf(again);
+    code.get(elem).get(this.endMarker).op(OP.i32Ne).brIf(again);
+    code.end();
     code.end();
   }
 

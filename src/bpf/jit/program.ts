@@ -1,6 +1,6 @@
 /** The functions of one program in one module: entry points, BPF functions as they are called, and the function table. */
 import { ENTRY_TYPES, type EntryKind, FunctionEmitter, type LowerContext } from './lower.ts';
-import { Code, type Func, OP, type WasmModule } from './wasm.ts';
+import { Code, type Func, I32, I64, OP, type WasmModule } from './wasm.ts';
 
 /** Larger programs share one body between both entry points. */
 const MAX_DUPLICATED = 4096;
@@ -10,6 +10,7 @@ export class ProgramFunctions {
   readonly #subprogs = new Map<number, Func>();
   readonly #pointers: number[] = [];
   readonly #queue: number[] = [];
+  #thrown: number | undefined;
 
   constructor(module: WasmModule) {
     this.#module = module;
@@ -34,6 +35,38 @@ export class ProgramFunctions {
     return this.#pointers.push(entry);
   }
 
+  /** The exception of bpf_throw(): its value is the cookie. */
+  get thrown(): number {
+    this.#thrown ??= this.#module.addTag([I64]);
+    return this.#thrown;
+  }
+
+  /**
+   * Instead of emit(), for a program that throws: the entry points call the program and catch. `callback` is the function that gets
+   * the cookie; without one, the cookie is the result.
+   */
+  emitCatching(
+    context: LowerContext,
+    prologue: (code: Code, frame: number) => void,
+    callback: number | undefined,
+  ): void {
+    const run64 = this.#module.declare(ENTRY_TYPES.run64.params, ENTRY_TYPES.run64.results);
+    const code = new Code(2);
+    const frame = code.local(I32);
+    prologue(code, frame);
+    code.try(I64);
+    code.get(0).get(1).i64(0).i64(0).i64(0).get(frame).call(this.subprog(0).index);
+    code.catch(this.thrown);
+    if (callback !== undefined) {
+      code.i64(0).i64(0).i64(0).i64(0).get(frame).call(this.subprog(callback).index);
+    }
+    code.end();
+    this.#module.define(run64, code);
+    this.#module.export('run64', run64);
+    this.#wrap(run64);
+    this.#emitSubprogs(context, prologue);
+  }
+
   /** Emits and exports `run` and `run64`, then every function that they need. `prologue` sets the frame of entry functions. */
   emit(context: LowerContext, prologue: (code: Code, frame: number) => void): void {
     const entries: readonly EntryKind[] =
@@ -44,6 +77,10 @@ export class ProgramFunctions {
       this.#module.export(kind, func);
       if (kind === 'run64' && entries.length === 1) this.#wrap(func);
     }
+    this.#emitSubprogs(context, prologue);
+  }
+
+  #emitSubprogs(context: LowerContext, prologue: (code: Code, frame: number) => void): void {
     for (let entry = this.#queue.shift(); entry !== undefined; entry = this.#queue.shift()) {
       const func = this.#subprogs.get(entry)!;
       this.#module.define(func, new FunctionEmitter(context, entry, 'sub').emit(prologue));

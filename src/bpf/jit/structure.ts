@@ -4,6 +4,7 @@
  * block with backward predecessors opens a Wasm loop. Any other graph runs as a loop around a br_table.
  */
 import { type Cfg, dominatorSizes } from './cfg.ts';
+import type { UnrollPlan } from './loops.ts';
 import { type Code, I32, type Label, OP } from './wasm.ts';
 
 /** What the structure needs of the instruction emitter. */
@@ -12,6 +13,10 @@ export interface BlockEmitter {
   body(block: number): void;
   /** Leaves an i32 that is not 0 where the block's first successor comes next. Only for blocks with two. */
   condition(block: number): void;
+  /** The body of a loop of one block, `copies` times in a row. */
+  bodies(block: number, copies: number): void;
+  /** How such a loop is unrolled, if it is. */
+  unrolling(block: number): UnrollPlan | undefined;
 }
 
 /** Emits every reachable block. Control never falls out of the end. */
@@ -40,12 +45,16 @@ function emitTree(cfg: Cfg, code: Code, emitter: BlockEmitter): void {
   const sizes = dominatorSizes(cfg);
   const loopLabel: (Label | undefined)[] = new Array(count);
   const mergeLabel: (Label | undefined)[] = new Array(count);
+  const plans: (UnrollPlan | undefined)[] = new Array(count);
 
   // An explicit stack of actions: generated programs nest deeper than the JavaScript stack allows.
   const work: (() => void)[] = [];
 
   const tree = (block: number): void => {
     if (isLoop[block] === 1) {
+      const plan = emitter.unrolling(block);
+      plans[block] = plan;
+      if (plan !== undefined && plan.peeled > 0) emitter.bodies(block, plan.peeled);
       loopLabel[block] = code.loop();
       work.push(() => code.end());
     }
@@ -72,7 +81,9 @@ function emitTree(cfg: Cfg, code: Code, emitter: BlockEmitter): void {
   };
 
   const leaf = (block: number): void => {
-    emitter.body(block);
+    const plan = plans[block];
+    if (plan === undefined) emitter.body(block);
+    else emitter.bodies(block, plan.copies);
     const { succs } = blocks[block]!;
     if (succs.length === 0) return;
     const taken = succs[0]!;

@@ -17,6 +17,9 @@ export const OP = {
   loop: 0x03,
   if: 0x04,
   else: 0x05,
+  try: 0x06,
+  catch: 0x07,
+  throw: 0x08,
   end: 0x0b,
   br: 0x0c,
   brIf: 0x0d,
@@ -111,6 +114,7 @@ export const OP = {
 
 /** Second bytes of the 0xfe (atomic) prefix. */
 export const ATOMIC = {
+  notify: 0x00,
   fence: 0x03,
   i32Load: 0x10,
   i64Load: 0x11,
@@ -304,6 +308,10 @@ export class Code {
   truncSat(signed: boolean): this {
     return this.op(0xfc, signed ? 6 : 7);
   }
+  /** Pages of 64 KiB. */
+  memorySize(): this {
+    return this.op(0x3f, 0);
+  }
   memoryCopy(): this {
     return this.op(0xfc, 10, 0, 0);
   }
@@ -319,6 +327,16 @@ export class Code {
   }
   if(type: number = VOID): Label {
     return this.#open(OP.if, type);
+  }
+  try(type: number = VOID): Label {
+    return this.#open(OP.try, type);
+  }
+  /** Within a try: what is done with an exception, whose values are on the stack. */
+  catch(tag: number): this {
+    return this.op(OP.catch, tag);
+  }
+  throw(tag: number): this {
+    return this.op(OP.throw, tag);
   }
   else(): this {
     return this.op(OP.else);
@@ -401,6 +419,7 @@ export class WasmModule {
   readonly #globals: { type: ValType; mutable: boolean; value: bigint | number }[] = [];
   readonly #exports: { name: string; func: Func }[] = [];
   #table: readonly (Func | undefined)[] | undefined;
+  readonly #tags: number[] = [];
   #importedFuncs = 0;
   #importedGlobals = 0;
 
@@ -448,6 +467,11 @@ export class WasmModule {
   addGlobal(type: ValType, value: bigint | number): number {
     this.#globals.push({ type, mutable: true, value });
     return this.#importedGlobals + this.#globals.length - 1;
+  }
+
+  /** An exception with these values; its index. */
+  addTag(params: readonly ValType[]): number {
+    return this.#tags.push(this.type(params, [])) - 1;
   }
 
   /** Declares a function, so that others can call it; its body is given by `define`. */
@@ -516,6 +540,12 @@ export class WasmModule {
         body.u32(table.length);
       });
     }
+    section(13, this.#tags.length, (body) => {
+      for (const type of this.#tags) {
+        body.byte(0);
+        body.u32(type);
+      }
+    });
     section(6, this.#globals.length, (body) => {
       for (const { type, mutable, value } of this.#globals) {
         body.byte(type);

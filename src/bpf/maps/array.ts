@@ -1,15 +1,25 @@
 /** array and percpu_array (kernel/bpf/arraymap.c). */
 import { ERRNO } from '../errors.ts';
-import { MapBase } from './map-base.ts';
-import { BPF_NOEXIST } from './map-layout.ts';
-import type { MapEntry } from './map-types.ts';
+import type { Batch } from './batch.ts';
+import { MapBase, USER_CPU } from './map-base.ts';
+import { BPF_EXIST, BPF_F_LOCK, BPF_NOEXIST } from './map-spec.ts';
+import type { BytesOrErrno, MapEntry } from './map-types.ts';
 
-const u32Bytes = (value: number): Uint8Array => new Uint8Array(Uint32Array.of(value).buffer);
-const readU32 = (bytes: Uint8Array, at: number): number =>
+export const u32Bytes = (value: number): Uint8Array => new Uint8Array(Uint32Array.of(value).buffer);
+export const readU32 = (bytes: Uint8Array, at: number): number =>
   (bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16) | (bytes[at + 3]! << 24)) >>> 0;
 
+/** array_map_get_next_key: the first key behind one that is out of range. */
+export function nextIndex(key: Uint8Array | undefined, maxEntries: number): BytesOrErrno {
+  const index = key === undefined ? maxEntries : readU32(key, 0);
+  if (index >= maxEntries) return u32Bytes(0);
+  return index === maxEntries - 1 ? -ERRNO.ENOENT : u32Bytes(index + 1);
+}
+
 export class ArrayMap extends MapBase {
-  get size(): number {
+  protected override readonly batches: readonly Batch[] = ['lookup', 'update'];
+
+  override get size(): number {
     return this.spec.maxEntries;
   }
 
@@ -18,7 +28,7 @@ export class ArrayMap extends MapBase {
     return this.address + this.geometry.data + index * this.geometry.stride;
   }
 
-  protected find(bytes: Uint8Array, at: number): number {
+  protected override find(bytes: Uint8Array, at: number): number {
     return this.valueAddress(readU32(bytes, at));
   }
 
@@ -29,56 +39,85 @@ export class ArrayMap extends MapBase {
 
   /** array_map_update_elem: BPF_EXIST always holds, BPF_NOEXIST never. */
   private checkUpdate(value: number, flags: number): number {
-    if (this.checkFlags(flags) !== 0) return -ERRNO.EINVAL;
+    const rest = flags & ~BPF_F_LOCK;
+    if (!Number.isInteger(flags) || rest < 0 || rest > BPF_EXIST) return -ERRNO.EINVAL;
     if (value === 0) return -ERRNO.E2BIG;
-    return flags === BPF_NOEXIST ? -ERRNO.EEXIST : 0;
+    if ((flags & BPF_NOEXIST) !== 0) return -ERRNO.EEXIST;
+    return this.checkFlags(flags, true);
   }
 
   updateElem(key: number, value: number, flags: number, cpu: number): number {
     const target = this.lookupElem(key, cpu);
     const error = this.checkUpdate(target, flags);
-    if (error === 0) this.view.u8.copyWithin(target, value, value + this.spec.valueSize);
-    return error;
+    if (error !== 0) return error;
+    return this.write(target, flags, cpu, () =>
+      this.storeValue(target, this.view.u8.subarray(value, value + this.spec.valueSize), 0, false),
+    );
+  }
+
+  private write(target: number, flags: number, cpu: number, store: () => void): number {
+    if ((flags & BPF_F_LOCK) === 0) {
+      store();
+      return 0;
+    }
+    const done = this.withValueLock(target, cpu, () => {
+      store();
+      return true;
+    });
+    return done === true ? 0 : -ERRNO.EBUSY;
   }
 
   deleteElem(): number {
     return -ERRNO.EINVAL;
   }
 
-  update(key: Uint8Array, value: Uint8Array | readonly Uint8Array[], flags = 0): number {
-    this.checkKey(key);
-    const values = this.checkValues(value);
+  sysUpdate(key: Uint8Array, value: Uint8Array, flags = 0): number {
     const target = this.find(key, 0);
+    // bpf_percpu_array_update knows no lock.
+    if (this.geometry.percpu && (flags & BPF_F_LOCK) !== 0) return -ERRNO.EINVAL;
     const error = this.checkUpdate(target, flags);
-    if (error === 0) this.storeValues(target, values);
-    return error;
+    if (error !== 0) return error;
+    return this.write(target, flags, USER_CPU, () => this.storeSys(target, value, false));
   }
 
-  delete(key: Uint8Array): number {
-    this.checkKey(key);
+  sysDelete(): number {
     return -ERRNO.EINVAL;
   }
 
-  /** array_map_get_next_key: the first key behind one that is out of range. */
-  getNextKey(key?: Uint8Array): Uint8Array | undefined {
-    if (key !== undefined) this.checkKey(key);
-    const index = key === undefined ? this.spec.maxEntries : readU32(key, 0);
-    if (index >= this.spec.maxEntries) return u32Bytes(0);
-    return index === this.spec.maxEntries - 1 ? undefined : u32Bytes(index + 1);
+  sysNextKey(key: Uint8Array | undefined): BytesOrErrno {
+    return nextIndex(key, this.spec.maxEntries);
   }
 
-  *entries(): IterableIterator<MapEntry> {
+  override *entries(): IterableIterator<MapEntry> {
     for (let i = 0; i < this.spec.maxEntries; i++) {
-      yield { key: u32Bytes(i), values: this.copyValues(this.valueAddress(i)) };
+      yield { key: u32Bytes(i), values: this.valuesOf(this.copySys(this.valueAddress(i))) };
     }
   }
 
-  clear(): void {
+  override *elements(cpu: number, scratch: number): IterableIterator<{ key: number; value: number }> {
+    for (let i = 0; i < this.spec.maxEntries; i++) {
+      this.view.data.setUint32(scratch, i, true);
+      yield { key: scratch, value: this.valueAddress(i) + cpu * this.geometry.cpuStride };
+    }
+  }
+
+  override clear(): void {
     this.zero();
   }
 
-  zero(): void {
-    const start = this.address + this.geometry.data;
-    this.view.u8.fill(0, start, this.address + this.geometry.byteLength);
+  override zero(): void {
+    const { spec, geometry } = this;
+    const start = this.address + geometry.data;
+    if (spec.record === undefined) {
+      this.view.u8.fill(0, start, this.address + geometry.byteLength);
+      return;
+    }
+    const zeros = new Uint8Array(this.sysValueSize);
+    for (let i = 0; i < spec.maxEntries; i++) this.storeSys(this.valueAddress(i), zeros, false);
+  }
+
+  override destroy(): void {
+    if (this.spec.record === undefined) return;
+    for (let i = 0; i < this.spec.maxEntries; i++) this.freeFields(this.valueAddress(i));
   }
 }

@@ -5,34 +5,11 @@
  * All numbers are little-endian. Every map starts on a 64-byte boundary with a 64-byte header.
  */
 import { BpfError } from '../errors.ts';
+import { checkMapSpec } from './map-check.ts';
+import { MAP_FLAG, type MapSpec, type MapType } from './map-spec.ts';
 
-export type MapType = 'hash' | 'array' | 'percpu_hash' | 'percpu_array' | 'ringbuf';
-
-export interface MapSpec {
-  readonly name: string;
-  readonly type: MapType;
-  /** Bytes; 0 for a ring buffer. */
-  readonly keySize: number;
-  /** Bytes; 0 for a ring buffer. */
-  readonly valueSize: number;
-  /** Entries; for a ring buffer its size in bytes, a power of two of at least 4096. */
-  readonly maxEntries: number;
-  readonly flags?: number;
-}
-
-/** enum bpf_map_type (include/uapi/linux/bpf.h) */
-export const BPF_MAP_TYPE: Readonly<Record<MapType, number>> = {
-  hash: 1,
-  array: 2,
-  percpu_hash: 5,
-  percpu_array: 6,
-  ringbuf: 27,
-};
-
-/** Flags of BPF_MAP_UPDATE_ELEM. */
-export const BPF_ANY = 0;
-export const BPF_NOEXIST = 1;
-export const BPF_EXIST = 2;
+export { checkMapSpec } from './map-check.ts';
+export * from './map-spec.ts';
 
 /** Header fields that every map has: offset from the map's address. u32 unless noted. */
 export const MAP_HEADER = {
@@ -46,6 +23,14 @@ export const MAP_HEADER = {
   data: 20,
   /** u64, random: start of every key's hash (`struct bpf_htab`'s hashrnd). Hash maps only. */
   hashSeed: 24,
+  /** u32: the map's id in its machine. */
+  id: 32,
+  /** u32: MAP_FLAGs. */
+  flags: 36,
+  /** u32: not 0 once BPF_MAP_FREEZE has made it read-only outside of programs. */
+  frozen: 40,
+  /** u32: low half of map_extra. */
+  mapExtra: 44,
   size: 64,
 } as const;
 
@@ -58,15 +43,42 @@ export const HASH_HEADER = {
   /** Elements ever taken from the slab: elements `used` and above were never in use. Never above maxEntries for longer than
    *  a failing insert needs to take its increment back. */
   used: 68,
-  /** u64: low half the address of the first free element or 0, high half a tag that every change increments (ABA). */
+  /** u64: low half the address of the first free element, halved, or 0; high half a tag that every change increments (ABA). */
   freeHead: 72,
+  /** u32: where the search for an element to evict goes on (LRU maps). */
+  hand: 80,
+  /** Lock word: a chunk of elements is being allocated. */
+  grow: 84,
   /** First bucket: 8 bytes each. */
   buckets: 128,
 } as const;
 
+/** Further fields of queues and stacks. */
+export const QUEUE_HEADER = {
+  /** Relative to the map's address plus MAP_HEADER.size. Lock word. */
+  lock: 0,
+  /** u32 indexes of the next element to write and, in queues, to read. */
+  head: 4,
+  tail: 8,
+  size: 64,
+} as const;
+
+/** Further fields of a trie. */
+export const TRIE_HEADER = {
+  /** Lock word of writers. */
+  lock: 0,
+  /** Address of the root node, or 0. */
+  root: 4,
+  /** Entries: nodes that are not intermediate. */
+  count: 8,
+  /** u32 that each change increments before and after: readers that met a change start again. */
+  sequence: 12,
+  size: 64,
+} as const;
+
 /** One hash bucket: 8 bytes. */
 export const HASH_BUCKET = {
-  /** Address of the first element, or the end marker `bucket << 1 | 1`. */
+  /** Address of the first element, or the end marker `bucket << 1 | 1`, or 0 where there never was one. */
   head: 0,
   /** 0 when free, else 1 + CPU of the holder. */
   lock: 4,
@@ -77,7 +89,7 @@ export const HASH_BUCKET = {
 export const HASH_ELEM = {
   /** Address of the next element of the chain, or the end marker `bucket << 1 | 1`. Stays as it was after a delete. */
   next: 0,
-  /** In the table: hash with HASH_LIVE set. Free: address of the next free element, or 0 (bit 31 is clear). */
+  /** In the table: hash with HASH_LIVE set. Free: address of the next free element, halved, or 0 (bit 31 is clear). */
   hash: 4,
   key: 8,
 } as const;
@@ -101,6 +113,8 @@ export const RING_HEADER = {
   lock: 132,
   /** u64: reserves that found no room, added with i64.atomic.rmw.add. */
   dropped: 136,
+  /** 1 while the consumer sleeps: whoever commits a record makes it 0 and notifies. */
+  waiting: 144,
   size: 192,
 } as const;
 
@@ -118,7 +132,7 @@ export const BPF_RINGBUF_DISCARD_BIT = 0x4000_0000;
 /** Everything that follows from a spec: all offsets from the map's address. */
 export interface MapGeometry {
   readonly percpu: boolean;
-  /** Offset of array values, hash elements or ring data. */
+  /** Offset of array values, hash elements (or of the directory of their chunks) or ring data. */
   readonly data: number;
   /** Bytes from one array value or hash element to the next. */
   readonly stride: number;
@@ -128,46 +142,49 @@ export interface MapGeometry {
   readonly mask: number;
   /** Hash: offset of the value of CPU 0 within an element. */
   readonly value: number;
+  /** Hashes without preallocation: `2^chunkShift` elements a chunk; `data` is a directory of u32 chunk addresses. */
+  readonly chunkShift?: number;
+  /** LRU hashes: offset of the element's u32 reference mark. */
+  readonly ref?: number;
   readonly byteLength: number;
 }
 
 export const roundUp = (value: number, to: number): number => Math.ceil(value / to) * to;
 
+const PERCPU_TYPES: ReadonlySet<MapType> = new Set(['percpu_hash', 'percpu_array', 'lru_percpu_hash']);
+
 export function isPercpu(type: MapType): boolean {
-  return type === 'percpu_hash' || type === 'percpu_array';
+  return PERCPU_TYPES.has(type);
 }
 
-function refuse(spec: MapSpec, what: string): never {
-  throw new BpfError('EINVAL', `map ${spec.name}: ${what}`);
+/** Bytes of a chunk of elements, about. */
+const CHUNK_BYTES = 1 << 17;
+const BITMAP_ALIGN = 64;
+const MAX_STACK_ENTRY = 8;
+
+export interface GeometryOptions {
+  /** The memory has a heap (../machine): elements of hashes without preallocation are allocated as they are needed. */
+  readonly heap?: boolean;
 }
 
-const isCount = (value: number, max: number): boolean =>
-  Number.isInteger(value) && value >= 1 && value <= max;
-
-/** Checks a spec as map_alloc_check does (kernel/bpf/{arraymap,hashtab,ringbuf}.c); throws BpfError EINVAL. */
-export function checkMapSpec(spec: MapSpec): void {
-  if (!(spec.type in BPF_MAP_TYPE)) refuse(spec, `unknown type ${String(spec.type)}`);
-  if (spec.type === 'ringbuf') {
-    if (spec.keySize !== 0 || spec.valueSize !== 0) refuse(spec, 'a ring buffer has no keys and values');
-    const size = spec.maxEntries;
-    if (!isCount(size, 2 ** 29) || size < 4096 || (size & (size - 1)) !== 0) {
-      refuse(spec, `ring buffer size ${size} is not a power of two of 4096 or more`);
-    }
-    return;
-  }
-  if (!isCount(spec.valueSize, 1 << 24)) refuse(spec, `value size ${spec.valueSize} out of range`);
-  if (!isCount(spec.maxEntries, 2 ** 28)) refuse(spec, `max entries ${spec.maxEntries} out of range`);
-  if (spec.type === 'array' || spec.type === 'percpu_array') {
-    if (spec.keySize !== 4) refuse(spec, `an array's key size is 4, not ${spec.keySize}`);
-  } else if (!isCount(spec.keySize, 65536)) {
-    refuse(spec, `key size ${spec.keySize} out of range`);
-  }
-}
-
-export function mapGeometry(spec: MapSpec, ncpu: number): MapGeometry {
+/** Throws BpfError as BPF_MAP_CREATE fails. */
+export function mapGeometry(spec: MapSpec, ncpu: number, options: GeometryOptions = {}): MapGeometry {
   checkMapSpec(spec);
+  return geometryOf(spec, ncpu, options);
+}
+
+/** The same for a spec that is known to be right. */
+export function geometryOf(spec: MapSpec, ncpu: number, options: GeometryOptions = {}): MapGeometry {
   const percpu = isPercpu(spec.type);
   const valueStride = roundUp(spec.valueSize, 8);
+  const flat = { percpu: false, cpuStride: 0, mask: 0, value: 0 };
+  const header = MAP_HEADER.size;
+  const slots = (stride: number, count: number, more = 0): MapGeometry => ({
+    ...flat,
+    data: header + more,
+    stride,
+    byteLength: header + more + stride * count,
+  });
   switch (spec.type) {
     case 'array':
     case 'percpu_array': {
@@ -177,28 +194,96 @@ export function mapGeometry(spec: MapSpec, ncpu: number): MapGeometry {
       return { percpu, data, stride: valueStride, cpuStride, mask: 0, value: 0, byteLength: data + length };
     }
     case 'hash':
-    case 'percpu_hash': {
-      let buckets = 1;
-      while (buckets < spec.maxEntries) buckets *= 2;
-      const data = roundUp(HASH_HEADER.buckets + buckets * HASH_BUCKET.size, 64);
-      const value = HASH_ELEM.key + roundUp(spec.keySize, 8);
-      const cpuStride = percpu ? valueStride : 0;
-      const stride = value + valueStride * (percpu ? ncpu : 1);
-      return {
-        percpu,
-        data,
-        stride,
-        cpuStride,
-        mask: buckets - 1,
-        value,
-        byteLength: data + stride * spec.maxEntries,
-      };
-    }
-    case 'ringbuf': {
+    case 'percpu_hash':
+    case 'lru_hash':
+    case 'lru_percpu_hash':
+    case 'hash_of_maps':
+    case 'devmap_hash':
+      return hashGeometry(spec, ncpu, options);
+    case 'ringbuf':
+    case 'user_ringbuf': {
       const data = RING_HEADER.size;
       // A record that starts before the end continues behind it, as in the kernel's doubled mapping: see README.md.
       const byteLength = data + 2 * spec.maxEntries;
       return { percpu, data, stride: 0, cpuStride: 0, mask: spec.maxEntries - 1, value: 0, byteLength };
     }
+    // An object a slot: its address, id or descriptor.
+    case 'prog_array':
+    case 'perf_event_array':
+    case 'cgroup_array':
+    case 'array_of_maps':
+    case 'sockmap':
+    case 'xskmap':
+    case 'reuseport_sockarray':
+      return slots(8, spec.maxEntries);
+    // The value and whether there is one.
+    case 'devmap':
+    case 'cpumap':
+      return slots(8 + valueStride, spec.maxEntries);
+    case 'queue':
+    case 'stack':
+      return slots(valueStride, spec.maxEntries + 1, QUEUE_HEADER.size);
+    case 'bloom_filter':
+      return { ...slots(1, bloomBits(spec) / 8), mask: bloomBits(spec) - 1 };
+    case 'stack_trace': {
+      let buckets = 1;
+      while (buckets < spec.maxEntries) buckets *= 2;
+      return { ...slots(MAX_STACK_ENTRY + valueStride, buckets), mask: buckets - 1 };
+    }
+    case 'lpm_trie':
+      return slots(0, 0, TRIE_HEADER.size);
+    case 'cgroup_storage':
+      return slots(8 + valueStride, 1);
+    case 'percpu_cgroup_storage':
+      return { ...slots(8 + valueStride * ncpu, 1), cpuStride: valueStride, percpu: true };
+    // One object a thread.
+    case 'task_storage':
+      return slots(8 + valueStride, ncpu);
+    default:
+      throw new BpfError('ENOTSUPP', `map ${spec.name}: there are no maps of type ${spec.type} here`);
   }
+}
+
+function hashGeometry(spec: MapSpec, ncpu: number, options: GeometryOptions): MapGeometry {
+  const percpu = isPercpu(spec.type);
+  const valueStride = roundUp(spec.valueSize, 8);
+  let buckets = 1;
+  while (buckets < spec.maxEntries) buckets *= 2;
+  const data = roundUp(HASH_HEADER.buckets + buckets * HASH_BUCKET.size, 64);
+  const value = HASH_ELEM.key + roundUp(spec.keySize, 8);
+  const cpuStride = percpu ? valueStride : 0;
+  const values = value + valueStride * (percpu ? ncpu : 1);
+  const isLru = spec.type === 'lru_hash' || spec.type === 'lru_percpu_hash';
+  const stride = values + (isLru ? 8 : 0);
+  const common = {
+    percpu,
+    data,
+    stride,
+    cpuStride,
+    mask: buckets - 1,
+    value,
+    ...(isLru ? { ref: values } : {}),
+  };
+  const isChunked = options.heap === true && ((spec.flags ?? 0) & MAP_FLAG.BPF_F_NO_PREALLOC) !== 0;
+  if (!isChunked) return { ...common, byteLength: data + stride * spec.maxEntries };
+  let chunkShift = 0;
+  while (stride << chunkShift < CHUNK_BYTES && 1 << chunkShift < spec.maxEntries) chunkShift++;
+  const chunks = Math.ceil(spec.maxEntries / 2 ** chunkShift);
+  return { ...common, chunkShift, byteLength: data + roundUp(chunks * 4, 8) };
+}
+
+/** Bits of a bloom filter: nr_hash * max_entries / ln 2, rounded up to a power of two (bloom_map_alloc). */
+export function bloomBits(spec: MapSpec): number {
+  const BITS_NUMERATOR = 7;
+  const BITS_DENOMINATOR = 5;
+  let bits = BITMAP_ALIGN;
+  const wanted = Math.floor((spec.maxEntries * bloomHashes(spec) * BITS_NUMERATOR) / BITS_DENOMINATOR);
+  while (bits < wanted) bits *= 2;
+  return bits;
+}
+
+/** How many hash functions a bloom filter has: 5 where its spec does not say. */
+export function bloomHashes(spec: MapSpec): number {
+  const DEFAULT_HASHES = 5;
+  return Number((spec.mapExtra ?? 0n) & 15n) || DEFAULT_HASHES;
 }

@@ -1,11 +1,19 @@
 import { BpfError } from '../errors.ts';
-import { MEMORY_HEADER, MEMORY_MAGIC, type MemoryLayout } from '../layout.ts';
+import { MEMORY_HEADER, MEMORY_MAGIC, type MemoryLayout, type PlacedMap } from '../layout.ts';
 import { ArrayMap } from './array.ts';
+import { BloomFilter } from './bloom-filter.ts';
+import { ArrayOfMaps, EmptyArray, HashOfMaps, ProgArray, RedirectMap } from './fd-array.ts';
 import { HashMap, initHash } from './hashtab.ts';
-import { BPF_MAP_TYPE, MAP_HEADER, MAP_MAGIC } from './map-layout.ts';
-import type { BpfMap } from './map-types.ts';
+import { CgroupStorage, TaskStorage } from './local-storage.ts';
+import { LpmTrie } from './lpm-trie.ts';
+import { BPF_MAP_TYPE, MAP_HEADER, MAP_MAGIC, type MapType } from './map-layout.ts';
+import type { BpfMap, MapEnvironment } from './map-types.ts';
 import { viewMemory } from './memory-view.ts';
+import { PerfEventArray } from './perf-event-array.ts';
+import { QueueMap } from './queue-stack.ts';
 import { RingBuffer } from './ringbuf.ts';
+import { StackTraceMap } from './stack-trace.ts';
+import { UserRingBuffer } from './user-ringbuf.ts';
 
 /** Writes the headers of memory and maps. Once, before any thread uses it, by whoever made the memory; it must be all zero. */
 export function initMemory(memory: WebAssembly.Memory, layout: MemoryLayout): void {
@@ -14,31 +22,93 @@ export function initMemory(memory: WebAssembly.Memory, layout: MemoryLayout): vo
     throw new BpfError('EINVAL', `memory of ${data.byteLength} bytes, the layout needs ${layout.byteLength}`);
   }
   data.setUint32(MEMORY_HEADER.ncpu, layout.ncpu, true);
-  for (const placed of layout.maps) {
-    const { spec, address, geometry } = placed;
-    data.setUint32(address + MAP_HEADER.type, BPF_MAP_TYPE[spec.type], true);
-    data.setUint32(address + MAP_HEADER.keySize, spec.keySize, true);
-    data.setUint32(address + MAP_HEADER.valueSize, spec.valueSize, true);
-    data.setUint32(address + MAP_HEADER.maxEntries, spec.maxEntries, true);
-    data.setUint32(address + MAP_HEADER.data, address + geometry.data, true);
-    if (spec.type === 'hash' || spec.type === 'percpu_hash') initHash(data, placed);
-    data.setUint32(address + MAP_HEADER.magic, MAP_MAGIC, true);
-  }
+  for (const placed of layout.maps) initMap(memory, placed);
   data.setUint32(MEMORY_HEADER.magic, MEMORY_MAGIC, true);
+}
+
+const HAS_SEED: ReadonlySet<MapType> = new Set([
+  'hash',
+  'percpu_hash',
+  'lru_hash',
+  'lru_percpu_hash',
+  'hash_of_maps',
+  'devmap_hash',
+  'bloom_filter',
+]);
+
+/** Writes a map's header into zero memory, its magic last. */
+export function initMap(memory: WebAssembly.Memory, placed: PlacedMap): void {
+  const { data } = viewMemory(memory);
+  const { spec, address, geometry } = placed;
+  data.setUint32(address + MAP_HEADER.type, BPF_MAP_TYPE[spec.type], true);
+  data.setUint32(address + MAP_HEADER.keySize, spec.keySize, true);
+  data.setUint32(address + MAP_HEADER.valueSize, spec.valueSize, true);
+  data.setUint32(address + MAP_HEADER.maxEntries, spec.maxEntries, true);
+  data.setUint32(address + MAP_HEADER.data, address + geometry.data, true);
+  data.setUint32(address + MAP_HEADER.id, placed.id ?? 0, true);
+  data.setUint32(address + MAP_HEADER.flags, spec.flags ?? 0, true);
+  data.setUint32(address + MAP_HEADER.mapExtra, Number((spec.mapExtra ?? 0n) & 0xffff_ffffn), true);
+  if (HAS_SEED.has(spec.type)) initHash(data, placed);
+  data.setUint32(address + MAP_HEADER.magic, MAP_MAGIC, true);
 }
 
 /** Map `index` of a layout, for this thread. Throws BpfError EINVAL where there is none, or the memory is not initialised. */
 export function openMap(memory: WebAssembly.Memory, layout: MemoryLayout, index: number): BpfMap {
   const placed = layout.maps[index];
   if (placed === undefined) throw new BpfError('EINVAL', `no map ${index}`);
-  switch (placed.spec.type) {
-    case 'array':
-    case 'percpu_array':
-      return new ArrayMap(memory, placed, layout.ncpu);
-    case 'hash':
-    case 'percpu_hash':
-      return new HashMap(memory, placed, layout.ncpu);
-    case 'ringbuf':
-      return new RingBuffer(memory, placed, layout.ncpu);
-  }
+  return openPlacedMap(memory, placed, layout.ncpu);
 }
+
+/** A map whose header is in the memory, for this thread. `environment`: what its type needs beyond memory (../machine). */
+export function openPlacedMap(
+  memory: WebAssembly.Memory,
+  placed: PlacedMap,
+  ncpu: number,
+  environment: MapEnvironment = {},
+): BpfMap {
+  const Type = MAP_CLASSES[placed.spec.type];
+  if (Type === undefined) {
+    throw new BpfError(
+      'ENOTSUPP',
+      `map ${placed.spec.name}: there are no maps of type ${placed.spec.type} here`,
+    );
+  }
+  return new Type(memory, placed, ncpu, environment);
+}
+
+type MapClass = new (
+  memory: WebAssembly.Memory,
+  placed: PlacedMap,
+  ncpu: number,
+  environment: MapEnvironment,
+) => BpfMap;
+
+const MAP_CLASSES: Partial<Record<MapType, MapClass>> = {
+  array: ArrayMap,
+  percpu_array: ArrayMap,
+  hash: HashMap,
+  percpu_hash: HashMap,
+  lru_hash: HashMap,
+  lru_percpu_hash: HashMap,
+  lpm_trie: LpmTrie,
+  prog_array: ProgArray,
+  perf_event_array: PerfEventArray,
+  array_of_maps: ArrayOfMaps,
+  hash_of_maps: HashOfMaps,
+  stack_trace: StackTraceMap,
+  queue: QueueMap,
+  stack: QueueMap,
+  bloom_filter: BloomFilter,
+  ringbuf: RingBuffer,
+  user_ringbuf: UserRingBuffer,
+  task_storage: TaskStorage,
+  cgroup_storage: CgroupStorage,
+  percpu_cgroup_storage: CgroupStorage,
+  devmap: RedirectMap,
+  cpumap: RedirectMap,
+  devmap_hash: HashMap,
+  sockmap: EmptyArray,
+  xskmap: EmptyArray,
+  reuseport_sockarray: EmptyArray,
+  cgroup_array: EmptyArray,
+};

@@ -9,7 +9,7 @@ import {
   RING_HEADER,
   RING_RECORD,
 } from './map-layout.ts';
-import type { MapEntry } from './map-types.ts';
+import type { BytesOrErrno, MapEntry } from './map-types.ts';
 import { type MemoryView, viewMemory } from './memory-view.ts';
 import { lock, unlock } from './spinlock.ts';
 
@@ -19,10 +19,41 @@ export const BPF_RB_RING_SIZE = 1;
 export const BPF_RB_CONS_POS = 2;
 export const BPF_RB_PROD_POS = 3;
 
+/** Flags of bpf_ringbuf_submit, _discard and _output. */
+export const BPF_RB_NO_WAKEUP = 1;
+export const BPF_RB_FORCE_WAKEUP = 2;
+
+/** RINGBUF_MAX_RECORD_SZ */
+const MAX_RECORD = 0x3fff_ffff;
+
 const LENGTH_MASK = ~(BPF_RINGBUF_BUSY_BIT | BPF_RINGBUF_DISCARD_BIT);
 
+/** bpf_ringbuf_commit: the record needs no map, every ring commits alike. */
+export function commitRecord(
+  memory: WebAssembly.Memory,
+  payload: number,
+  isDiscarded: boolean,
+  flags = 0,
+): void {
+  const { i32 } = viewMemory(memory);
+  const index = (payload - RING_RECORD.size + RING_RECORD.len) >>> 2;
+  const length = i32[index]! & ~BPF_RINGBUF_BUSY_BIT;
+  Atomics.store(i32, index, isDiscarded ? length | BPF_RINGBUF_DISCARD_BIT : length);
+  if (flags === BPF_RB_NO_WAKEUP) return;
+  const header = payload - RING_RECORD.size;
+  const ring = header - i32[(header + RING_RECORD.offset) >>> 2]! - RING_HEADER.size;
+  wakeConsumer(i32, ring);
+}
+
+function wakeConsumer(i32: Int32Array, ring: number): void {
+  const waiting = (ring + RING_HEADER.waiting) >>> 2;
+  if (Atomics.load(i32, waiting) === 0) return;
+  Atomics.store(i32, waiting, 0);
+  Atomics.notify(i32, waiting);
+}
+
 export class RingBuffer extends MapBase {
-  get size(): number {
+  override get size(): number {
     return 0;
   }
 
@@ -35,7 +66,8 @@ export class RingBuffer extends MapBase {
     const { i32 } = this.view;
     const { mask, data } = this.geometry;
     const length = Math.ceil((size + RING_RECORD.size) / 8) * 8;
-    if (length > this.spec.maxEntries || !lock(i32, this.at(RING_HEADER.lock), cpu)) return this.drop();
+    if (size > MAX_RECORD || length > this.spec.maxEntries || !lock(i32, this.at(RING_HEADER.lock), cpu))
+      return this.drop();
     const producer = i32[this.at(RING_HEADER.producerPos)]!;
     const consumer = Atomics.load(i32, this.at(RING_HEADER.consumerPos));
     const next = (producer + length) | 0;
@@ -58,26 +90,20 @@ export class RingBuffer extends MapBase {
   }
 
   /** bpf_ringbuf_submit: `payload` is what reserve() returned. */
-  submit(payload: number): void {
-    const index = (payload - RING_RECORD.size + RING_RECORD.len) >>> 2;
-    Atomics.store(this.view.i32, index, this.view.i32[index]! & ~BPF_RINGBUF_BUSY_BIT);
+  submit(payload: number, flags = 0): void {
+    commitRecord(this.memory, payload, false, flags);
   }
 
-  discard(payload: number): void {
-    const index = (payload - RING_RECORD.size + RING_RECORD.len) >>> 2;
-    Atomics.store(
-      this.view.i32,
-      index,
-      (this.view.i32[index]! & ~BPF_RINGBUF_BUSY_BIT) | BPF_RINGBUF_DISCARD_BIT,
-    );
+  discard(payload: number, flags = 0): void {
+    commitRecord(this.memory, payload, true, flags);
   }
 
   /** bpf_ringbuf_output: 0 or -EAGAIN. */
-  output(from: number, size: number, cpu: number): number {
+  output(from: number, size: number, cpu: number, flags = 0): number {
     const payload = this.reserve(size, cpu);
     if (payload === 0) return -ERRNO.EAGAIN;
     this.view.u8.copyWithin(payload, from, from + size);
-    this.submit(payload);
+    this.submit(payload, flags);
     return 0;
   }
 
@@ -100,10 +126,6 @@ export class RingBuffer extends MapBase {
     }
   }
 
-  protected find(): number {
-    return 0;
-  }
-
   lookupElem(): number {
     return 0;
   }
@@ -116,24 +138,32 @@ export class RingBuffer extends MapBase {
     return -ERRNO.ENOTSUPP;
   }
 
-  update(): number {
+  override sysLookup(): BytesOrErrno {
     return -ERRNO.ENOTSUPP;
   }
 
-  delete(): number {
+  sysUpdate(): number {
     return -ERRNO.ENOTSUPP;
   }
 
-  getNextKey(): undefined {
-    return undefined;
+  sysDelete(): number {
+    return -ERRNO.ENOTSUPP;
   }
 
-  *entries(): IterableIterator<MapEntry> {}
+  sysNextKey(): BytesOrErrno {
+    return -ERRNO.ENOTSUPP;
+  }
+
+  override update(): number {
+    return -ERRNO.ENOTSUPP;
+  }
+
+  override *entries(): IterableIterator<MapEntry> {}
 
   /** Records belong to the consumer; nothing to clear here. */
-  clear(): void {}
+  override clear(): void {}
 
-  zero(): void {}
+  override zero(): void {}
 }
 
 /** Called with the payload at `view.byteOffset`-relative `offset`; the bytes are valid during the call only. */
@@ -178,6 +208,27 @@ export class RingBufferConsumer {
       }
     }
     return count;
+  }
+
+  /**
+   * Sleeps until a record is committed, or `timeoutMs` have passed: true where there is one now. Not on a thread that must not
+   * block (a browser's main thread). Records that programs commit without a wakeup (BPF_RB_NO_WAKEUP) do not end it.
+   */
+  wait(timeoutMs: number): boolean {
+    const { i32 } = this.view;
+    const waiting = (this.address + RING_HEADER.waiting) >>> 2;
+    Atomics.store(i32, waiting, 1);
+    if (!this.isReady()) Atomics.wait(i32, waiting, 1, timeoutMs);
+    Atomics.store(i32, waiting, 0);
+    return this.isReady();
+  }
+
+  private isReady(): boolean {
+    const { i32 } = this.view;
+    const consumer = i32[(this.address + RING_HEADER.consumerPos) >>> 2]!;
+    if (consumer === Atomics.load(i32, (this.address + RING_HEADER.producerPos) >>> 2)) return false;
+    const header = this.address + this.geometry.data + (consumer & this.geometry.mask);
+    return Atomics.load(i32, (header + RING_RECORD.len) >>> 2) >= 0;
   }
 
   /** Reserves that found no room since the memory was made. */

@@ -3,8 +3,9 @@ import { LOCK_SPINS } from './map-layout.ts';
 /** Spins before a thread that may sleep does so, letting a preempted holder run. */
 const SPINS_BEFORE_SLEEP = 1000;
 const SLEEP_MS = 1;
-/** With sleeps in between, this many rounds are about as long as Wasm's LOCK_SPINS. */
-const SLEEPS = 50;
+/** About a second: on a machine with more threads than processors a holder may not run for long. Wasm, which cannot sleep, gives up
+ *  after LOCK_SPINS, some 50 ms. */
+const SLEEPS = 1000;
 
 /**
  * Takes a lock word (an index into `i32`) for `cpu`; false (-EBUSY) when its holder keeps it for too long, for instance

@@ -7,6 +7,8 @@ import type { Insn } from '../isa.ts';
 import * as isa from '../isa.ts';
 import { COMPLEXITY_LIMIT_INSNS, type Env, type Subprog } from './env.ts';
 import { reject } from './error.ts';
+import { exceptionCallback } from './exceptions.ts';
+import { checkMapProgram } from './map-rules.ts';
 
 /** Bits of `Env.points`. */
 export const PRUNE_POINT = 1;
@@ -22,9 +24,17 @@ export const isMayGoto = (insn: Insn): boolean =>
 
 /** Helpers that call a function of the program, as often as they like (is_callback_calling_function). */
 export const callsBack = (insn: Insn): boolean =>
+  insn.code === CALL && insn.src === 0 && CALLBACK_HELPERS.has(insn.imm);
+
+/** bpf_rbtree_add */
+export const kfuncCallsBack = (env: Env, insn: Insn): boolean =>
   insn.code === CALL &&
-  insn.src === 0 &&
-  (insn.imm === isa.BPF_FUNC_loop || insn.imm === isa.BPF_FUNC_for_each_map_elem);
+  insn.src === isa.BPF_PSEUDO_KFUNC_CALL &&
+  env.kfuncs.get(insn.imm)?.kernel?.args.includes('func') === true &&
+  env.kfuncs.get(insn.imm)?.name !== 'bpf_wq_set_callback_impl';
+
+/** for_each_map_elem, loop, find_vma, user_ringbuf_drain */
+const CALLBACK_HELPERS: ReadonlySet<number> = new Set([164, 181, 180, 209]);
 
 const isPseudoCall = (insn: Insn): boolean => insn.code === CALL && insn.src === isa.BPF_PSEUDO_CALL;
 const isPseudoFunc = (insn: Insn): boolean => isa.isLdImm64(insn) && insn.src === isa.BPF_PSEUDO_FUNC;
@@ -70,6 +80,8 @@ function validOpcodes(): Set<number> {
 /** Opcodes, and the fields that have to be zero. */
 export function checkInsns(env: Env): void {
   const { insns } = env;
+  if (!env.isBpfCapable && insns.length > 4096)
+    reject('E2BIG', `the program has ${insns.length} instructions`);
   if (insns.length === 0) reject('EINVAL', 'the program has no instructions');
   if (insns.length > COMPLEXITY_LIMIT_INSNS) reject('E2BIG', `the program has ${insns.length} instructions`);
   for (let i = 0; i < insns.length; i++) {
@@ -104,7 +116,8 @@ function checkLdImm64(env: Env, i: number): void {
     case isa.BPF_PSEUDO_MAP_IDX:
     case isa.BPF_PSEUDO_MAP_IDX_VALUE: {
       const spec = env.maps[insn.imm];
-      if (spec === undefined) reject('EINVAL', `fd ${insn.imm} is not pointing to valid bpf_map`);
+      if (spec === undefined) reject('EBADF', `fd ${insn.imm} is not pointing to valid bpf_map`);
+      checkMapProgram(env, spec);
       if (insn.src === isa.BPF_PSEUDO_MAP_IDX) {
         if (second.imm !== 0) reject('EINVAL', 'unrecognized bpf_ld_imm64 insn');
         break;
@@ -131,12 +144,22 @@ export function checkSubprogs(env: Env): void {
   const starts = new Set<number>([0]);
   for (let i = 0; i < insns.length; i++) {
     const insn = insns[i]!;
-    if (!isPseudoCall(insn) && !isPseudoFunc(insn)) continue;
+    const isKfunc = insn.code === CALL && insn.src === isa.BPF_PSEUDO_KFUNC_CALL;
+    if (!isPseudoCall(insn) && !isPseudoFunc(insn) && !isKfunc) continue;
     env.insn = i;
+    if (!env.isBpfCapable) {
+      reject(
+        'EPERM',
+        'loading/calling other bpf or kernel functions are allowed for CAP_BPF and CAP_SYS_ADMIN',
+      );
+    }
+    if (isKfunc) continue;
     const target = calledFunction(insn, i);
     if (target < 0 || target >= insns.length) reject('EINVAL', 'call to invalid destination');
     starts.add(target);
   }
+  const callback = exceptionCallback(env.input);
+  if (callback !== undefined && callback.insn > 0 && callback.insn < insns.length) starts.add(callback.insn);
   const sorted = [...starts].sort((a, b) => a - b);
   env.subprogs = sorted.map(
     (start, n): Subprog => ({ start, end: sorted[n + 1] ?? insns.length, stackDepth: 0 }),
@@ -168,12 +191,21 @@ function isJump(insn: Insn): boolean {
   return (cls === isa.BPF_JMP || cls === isa.BPF_JMP32) && insn.code !== CALL && insn.code !== EXIT;
 }
 
+const stepsIterator = (env: Env, insn: Insn): boolean =>
+  env.kfuncs.get(insn.imm)?.kernel?.flags.includes('iter_next') === true;
+
 /** check_cfg: every instruction is reachable; sets prune points. */
 export function checkCfg(env: Env): void {
   const { insns } = env;
   const points = new Uint8Array(insns.length);
+  if (!env.isBpfCapable) checkBackEdges(env);
   const visited = new Uint8Array(insns.length);
   const stack = [0];
+  const callback = exceptionCallback(env.input)?.insn ?? 0;
+  if (callback > 0 && callback < insns.length) {
+    stack.push(callback);
+    visited[callback] = 1;
+  }
   const go = (from: number, to: number): void => {
     if (to < 0 || to >= insns.length) reject('EINVAL', `jump out of range from insn ${from} to ${to}`);
     if (visited[to] === 0) {
@@ -191,13 +223,18 @@ export function checkCfg(env: Env): void {
     } else if (insn.code === EXIT) {
       // nothing behind it
     } else if (insn.code === CALL) {
-      const isLoop = callsBack(insn);
+      const isLoop = callsBack(insn) || kfuncCallsBack(env, insn);
       if (isPseudoCall(insn)) {
         points[i]! |= PRUNE_POINT;
         go(i, calledFunction(insn, i));
       }
       // Rounds of a callback have to converge here.
       if (isLoop) points[i]! |= PRUNE_POINT | FORCE_CHECKPOINT;
+      // timer_set_callback pushes a state each time.
+      if (insn.src === 0 && insn.imm === 170) points[i]! |= PRUNE_POINT;
+      if (insn.src === isa.BPF_PSEUDO_KFUNC_CALL && stepsIterator(env, insn)) {
+        points[i]! |= PRUNE_POINT | FORCE_CHECKPOINT;
+      }
       if ((isPseudoCall(insn) || isLoop) && i + 1 < insns.length) points[i + 1]! |= PRUNE_POINT;
       go(i, i + 1);
     } else if (insn.code === JA || insn.code === JA32) {
@@ -226,4 +263,36 @@ export function checkCfg(env: Env): void {
     }
   }
   env.points = points;
+}
+
+/** Without privileges there are no loops: the depth-first walk of check_cfg, which meets each edge once. */
+function checkBackEdges(env: Env): void {
+  const { insns } = env;
+  const DISCOVERED = 1;
+  const EXPLORED = 2;
+  const marks = new Uint8Array(insns.length);
+  const edges = (i: number): number[] => {
+    const insn = insns[i]!;
+    if (isa.isLdImm64(insn)) return [i + 2];
+    if (insn.code === EXIT) return [];
+    if (insn.code === JA || insn.code === JA32) return [i + isa.jumpOffset(insn) + 1];
+    return isJump(insn) ? [i + 1, i + insn.off + 1] : [i + 1];
+  };
+  const stack: { at: number; next: number }[] = [{ at: 0, next: 0 }];
+  marks[0] = DISCOVERED;
+  for (let top = stack.at(-1); top !== undefined; top = stack.at(-1)) {
+    const to = edges(top.at)[top.next++];
+    if (to === undefined) {
+      marks[top.at] = EXPLORED;
+      stack.pop();
+      continue;
+    }
+    env.insn = top.at;
+    if (to < 0 || to >= insns.length) reject('EINVAL', `jump out of range from insn ${top.at} to ${to}`);
+    if (marks[to] === DISCOVERED) reject('EINVAL', `back-edge from insn ${top.at} to ${to}`);
+    if (marks[to] === 0) {
+      marks[to] = DISCOVERED;
+      stack.push({ at: to, next: 0 });
+    }
+  }
 }

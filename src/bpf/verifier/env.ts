@@ -1,11 +1,16 @@
 /** Everything that one run of the verifier keeps (`struct bpf_verifier_env`). */
+
 import type { KfuncDecl } from '../helpers/kfunc.ts';
 import type { Insn } from '../isa.ts';
-import type { MapSpec } from '../maps/map-layout.ts';
+import type { MapRecord, MapSpec } from '../maps/map-spec.ts';
+import { recordOf } from '../object/map-record.ts';
+import type { ContextAccess } from '../prog-types/index.ts';
+import { programContext } from './btf-ctx.ts';
 import { reject } from './error.ts';
-import { NOT_INIT, type Reg, UNKNOWN } from './reg.ts';
+import type { GlobalFunc } from './globals.ts';
+import { isPacketAny, NOT_INIT, type Reg, type StructRef, UNKNOWN } from './reg.ts';
 import type { Frame, HistoryNode } from './state.ts';
-import { VerifierState } from './state.ts';
+import { mapRegs, VerifierState } from './state.ts';
 import type { ProgramInput } from './types.ts';
 
 /** Instructions looked at before a program counts as too complex (BPF_COMPLEXITY_LIMIT_INSNS). */
@@ -24,12 +29,37 @@ export interface Subprog {
 export class Env {
   readonly input: ProgramInput;
   readonly insns: readonly Insn[];
-  readonly maps: readonly MapSpec[];
+  /** The program's maps; behind them what their inner maps look like. */
+  readonly maps: MapSpec[];
   readonly kfuncs: ReadonlyMap<number, KfuncDecl>;
   readonly allowUninitStack: boolean;
   readonly strictAlignment: boolean;
   readonly maxInsns: number;
   readonly logLevel: number;
+  /** What CAP_PERFMON and CAP_BPF allow: leaking addresses, no precautions against speculation, bounded loops and functions. */
+  readonly allowPtrLeaks: boolean;
+  readonly bypassSpecV1: boolean;
+  readonly isBpfCapable: boolean;
+  readonly ctx: ContextAccess;
+  readonly isSleepable: boolean;
+  readonly targetBtf: StructRef | undefined;
+  readonly localBtf: StructRef | undefined;
+  /** By instruction: how a pointer's sum is masked against speculation (`struct bpf_insn_aux_data`). */
+  readonly aluState = new Map<number, { state: number; limit: number }>();
+  /** Registers that the instruction read or wrote, for the log (`scratched_regs`). */
+  scratched = 0;
+  /** Registers as a call found them. */
+  savedArgs: readonly Reg[] = [];
+  /** Global functions by number; those that were called. */
+  readonly globals = new Map<number, GlobalFunc>();
+  readonly calledGlobals = new Set<number>();
+  readonly callbackSubprogs = new Set<number>();
+  readonly asyncSubprogs = new Set<number>();
+  exceptionCallback = -1;
+  exploreAluLimits = false;
+  seenDirectWrite = false;
+  /** By instruction: the map or "many" that a call used, for tail calls and inlining. */
+  readonly mapOfInsn = new Map<number, number>();
 
   subprogs: Subprog[] = [];
   /** By instruction: PRUNE_POINT and FORCE_CHECKPOINT of cfg.ts. */
@@ -61,12 +91,20 @@ export class Env {
   constructor(input: ProgramInput, logLevel: number) {
     this.input = input;
     this.insns = input.insns;
-    this.maps = input.maps;
+    this.maps = input.maps.slice();
     this.kfuncs = new Map((input.kfuncs ?? []).map((decl) => [decl.id, decl]));
-    this.allowUninitStack = input.allowUninitStack ?? false;
+    this.allowUninitStack = input.unprivileged !== true && (input.allowUninitStack ?? false);
     this.strictAlignment = input.strictAlignment ?? false;
     this.maxInsns = input.maxInsns ?? COMPLEXITY_LIMIT_INSNS;
     this.logLevel = logLevel;
+    const isPrivileged = input.unprivileged !== true;
+    this.allowPtrLeaks = isPrivileged;
+    this.bypassSpecV1 = isPrivileged;
+    this.isBpfCapable = isPrivileged;
+    this.isSleepable = input.sleepable ?? input.type === 'syscall';
+    this.targetBtf = input.targetBtf === undefined ? undefined : { btf: input.targetBtf, isLocal: false };
+    this.localBtf = input.btf === undefined ? undefined : { btf: input.btf, isLocal: true };
+    this.ctx = input.ctx ?? programContext(input, isPrivileged);
     this.seen = new Uint8Array(input.insns.length);
     this.pointerKind = new Uint8Array(input.insns.length);
   }
@@ -88,16 +126,63 @@ export class Env {
     return ++this.idGen;
   }
 
+  /** Index of the inner map of a map of maps. */
+  innerMap(index: number): number {
+    const spec = this.maps[index]!;
+    const known = this.innerMaps.get(index);
+    if (known !== undefined) return known;
+    const at = this.maps.length;
+    this.maps.push(spec.innerMap ?? { name: '', type: 'array', keySize: 4, valueSize: 4, maxEntries: 1 });
+    this.innerMaps.set(index, at);
+    return at;
+  }
+  private readonly innerMaps = new Map<number, number>();
+
+  subprogAt(start: number): number {
+    return this.subprogs.findIndex((one) => one.start === start);
+  }
+
+  /** Functions after which packet pointers are stale, their callees' included. */
+  movesPacket(subprog: number): boolean {
+    return this.packetMovers.has(subprog);
+  }
+  packetMovers: ReadonlySet<number> = new Set();
+
+  forgetPackets(): void {
+    const gone = invalidReg(this);
+    mapRegs(this.state, (reg) =>
+      isPacketAny(reg) || reg.dynptr === 'skb' || reg.dynptr === 'xdp' ? gone : reg,
+    );
+  }
+
+  /** Special fields of a type of the program (btf_find_struct_meta). */
+  localRecord(typeId: number): MapRecord | undefined {
+    if (this.localBtf === undefined) return undefined;
+    const known = this.records.get(typeId);
+    if (known !== undefined || this.records.has(typeId)) return known;
+    const record = recordOf(this.localBtf.btf, typeId);
+    this.records.set(typeId, record);
+    return record;
+  }
+  private readonly records = new Map<number, MapRecord | undefined>();
+
   mapName(index: number): string {
     return this.maps[index]?.name ?? '';
   }
 }
+
+/** is_pointer_value: an address that an unprivileged program may not give away. */
+export const isPointerValue = (env: Env, reg: Reg): boolean => !env.allowPtrLeaks && reg.type !== 'scalar';
+
+/** mark_reg_invalid: what a pointer becomes when what it pointed to is gone. */
+export const invalidReg = (env: Env): Reg => (env.allowPtrLeaks ? UNKNOWN : NOT_INIT);
 
 /** A register of the current frame, which is written (and not read) by this instruction. */
 export function setReg(env: Env, regno: number, reg: Reg): void {
   const { frame } = env;
   frame.regs[regno] = reg;
   frame.writtenRegs |= 1 << regno;
+  env.scratched |= 1 << regno;
 }
 
 /** Replaces what is known about a register without its value being written. */
@@ -109,6 +194,7 @@ export function updateReg(env: Env, regno: number, reg: Reg): void {
 export function readReg(env: Env, regno: number): Reg {
   if (regno > 10) reject('EINVAL', `R${regno} is invalid`);
   const reg = env.frame.regs[regno]!;
+  env.scratched |= 1 << regno;
   if (reg === NOT_INIT || reg.type === 'not_init') reject('EACCES', `R${regno} !read_ok`);
   if (regno !== 10) markRegRead(env.state, env.state.curframe, regno);
   return reg;
@@ -160,8 +246,9 @@ export function markSlotRead(state: VerifierState, frameno: number, spi: number)
 }
 
 /** push_stack: the current state, to be followed later from `insn`; the copy may be changed. */
-export function pushState(env: Env, insn: number): VerifierState {
+export function pushState(env: Env, insn: number, speculative = false): VerifierState {
   const copy = env.state.copy();
+  if (speculative) copy.speculative = true;
   env.pending.push({ state: copy, insn });
   if (copy.parent !== undefined) copy.parent.branches++;
   if (env.pending.length > COMPLEXITY_LIMIT_JMP_SEQ) {

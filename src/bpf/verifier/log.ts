@@ -1,6 +1,18 @@
 /** How states are written in the log (kernel/bpf/log.c: print_verifier_state). */
+
+import { structName } from './btf-access.ts';
 import type { Env } from './env.ts';
-import { NOT_INIT, type Reg, S32_MAX, S32_MIN, S64_MAX, S64_MIN, U32_MAX } from './reg.ts';
+import {
+  F_NON_OWN,
+  isPacket,
+  NOT_INIT,
+  type Reg,
+  S32_MAX,
+  S32_MIN,
+  S64_MAX,
+  S64_MIN,
+  U32_MAX,
+} from './reg.ts';
 import {
   type Frame,
   isSpill,
@@ -12,12 +24,14 @@ import {
 } from './state.ts';
 import { s64, tnumString, U64_MAX } from './tnum.ts';
 
-const DECIMAL_MAX = 0xffffn;
+/** What is written in decimal: 16 bits, signed or unsigned (SNUM_MAX_DECIMAL, UNUM_MAX_DECIMAL). */
+const SIGNED_MAX = 0x7fffn;
+const UNSIGNED_MAX = 0xffffn;
 
 /** Small numbers in decimal, others in hexadecimal. */
-function number(value: bigint): string {
-  if (value <= DECIMAL_MAX && value >= -DECIMAL_MAX) return `${value}`;
-  return `0x${BigInt.asUintN(64, value).toString(16)}`;
+function number(value: bigint, bits = 64, unsigned = false): string {
+  if (unsigned ? value <= UNSIGNED_MAX : value <= SIGNED_MAX && value >= -SIGNED_MAX - 1n) return `${value}`;
+  return `0x${BigInt.asUintN(bits, value).toString(16)}`;
 }
 
 /** Ranges that say something; equal ones together: `smin=umin=1,smax=umax=255`. */
@@ -41,7 +55,9 @@ function ranges(reg: Reg): string[] {
       if (left[i]![1] === value) names.push(left.splice(i, 1)[0]![0]);
       else i++;
     }
-    texts.push(`${names.join('=')}=${number(value)}`);
+    texts.push(
+      `${names.join('=')}=${number(value, names[0]!.endsWith('32') ? 32 : 64, names[0]!.startsWith('u'))}`,
+    );
   }
   if (reg.varOff.mask !== 0n && reg.varOff.mask !== U64_MAX) texts.push(`var_off=${tnumString(reg.varOff)}`);
   return texts;
@@ -54,18 +70,27 @@ export function regString(env: Env, reg: Reg, frameno: number): string {
     const frame = reg.frame === frameno ? '' : `[${reg.frame}]`;
     if (reg.isConst) return `fp${frame}${number(s64(reg.varOff.value) + BigInt(reg.off))}`;
   }
+  if (reg.type === 'arena') return reg.typeName;
   const parts: string[] = [];
-  if (reg.id !== 0) parts.push(reg.addConst ? `id=${reg.id}+${reg.off}` : `id=${reg.id}`);
+  if (reg.type === 'dynptr_ptr') parts.push(`id=${reg.dynptrId}`);
+  if (reg.id !== 0) {
+    const sign = reg.off < 0 ? '' : '+';
+    parts.push(reg.addConst ? `id=${reg.id}${sign}${reg.off}` : `id=${reg.id}`);
+  }
   if (reg.refObjId !== 0) parts.push(`ref_obj_id=${reg.refObjId}`);
+  if ((reg.flags & F_NON_OWN) !== 0) parts.push('non_own_ref');
   const spec = env.maps[reg.map];
   if (spec !== undefined) {
-    parts.push(`map=${spec.name}`, `ks=${spec.keySize}`, `vs=${spec.valueSize}`);
+    if (spec.name !== '') parts.push(`map=${spec.name}`);
+    parts.push(`ks=${spec.keySize}`, `vs=${spec.valueSize}`);
   }
-  if (reg.type !== 'scalar' && reg.off !== 0) parts.push(`off=${reg.off}`);
-  if (reg.type === 'mem') parts.push(`sz=${reg.memSize}`);
+  if (reg.type !== 'scalar' && reg.off !== 0) parts.push(`off=${number(BigInt(reg.off))}`);
+  if (isPacket(reg)) parts.push(`r=${number(BigInt(reg.range))}`);
+  if (reg.type === 'mem') parts.push(`sz=${number(BigInt(reg.memSize), 64, true)}`);
+  if (reg.type === 'dynptr_ptr') parts.push(`type=${reg.dynptr}`);
   if (!reg.isConst) parts.push(...ranges(reg));
   else if (reg.varOff.value !== 0n) parts.push(`imm=${number(s64(reg.varOff.value))}`);
-  return `${reg.typeName}(${parts.join(',')})`;
+  return `${reg.typeName}${reg.type === 'ptr_' ? structName(reg) : ''}(${parts.join(',')})`;
 }
 
 const TYPE_CHARS: Readonly<Record<number, string>> = {
@@ -74,6 +99,15 @@ const TYPE_CHARS: Readonly<Record<number, string>> = {
   [STACK_MISC]: 'm',
   [STACK_ZERO]: '0',
 };
+
+/** `fp-16=dynptr_ringbuf(id=1,ref_id=2)`, `fp-8=iter_num(ref_id=1,state=active,depth=0)`: at the slot of the lowest address. */
+function objectString(slot: NonNullable<StackSlot['object']>): string | undefined {
+  if (!slot.isFirst) return undefined;
+  if (slot.is === 'iter')
+    return `iter_${slot.name}(ref_id=${slot.refObjId},state=${slot.state},depth=${slot.depth})`;
+  const ref = slot.refObjId === 0 ? '' : `,ref_id=${slot.refObjId}`;
+  return `dynptr_${slot.kind}(id=${slot.id}${ref})`;
+}
 
 function slotString(env: Env, slot: StackSlot, frameno: number): string {
   if (isSpill(slot)) {
@@ -102,8 +136,16 @@ export function stateString(env: Env, frame: Frame, options: StateStringOptions 
   for (const [spi, slot] of frame.stack.entries()) {
     if (slot.types.every((type) => type === STACK_INVALID) || ((slots >> BigInt(spi)) & 1n) === 0n) continue;
     const written = marks && ((frame.writtenSlots >> BigInt(spi)) & 1n) !== 0n ? '_w' : '';
+    if (slot.object !== undefined) {
+      const text = objectString(slot.object);
+      if (text !== undefined) texts.push(`fp${-(spi + 1) * 8}${written}=${text}`);
+      continue;
+    }
     texts.push(`fp${-(spi + 1) * 8}${written}=${slotString(env, slot, frame.frameno)}`);
   }
+  if (env.state.refs.length > 0) texts.push(`refs=${env.state.refs.map(({ id }) => id).join(',')}`);
+  if (frame.isCallback) texts.push('cb');
+  if (frame.isAsync) texts.push('async_cb');
   const prefix = frame.frameno > 0 ? `frame${frame.frameno}: ` : '';
   return prefix + texts.join(' ');
 }

@@ -1,14 +1,30 @@
 /** Pointer arithmetic (adjust_ptr_min_max_vals, check_reg_sane_offset). */
 import * as isa from '../isa.ts';
+import { MAX_VAR_OFF } from './access.ts';
 import { addRanges64, subRanges64 } from './alu.ts';
 import type { Env } from './env.ts';
 import { reject } from './error.ts';
-import { MAX_VAR_OFF } from './memory.ts';
-import { type Reg, S64_MIN, UNKNOWN } from './reg.ts';
+import { isPacket, type Reg, S64_MIN, UNKNOWN } from './reg.ts';
+import { sanitizeAfter, sanitizeBefore } from './sanitize.ts';
 import { s64, tnumAdd, tnumSub } from './tnum.ts';
 
 const MAX_OFF = BigInt(MAX_VAR_OFF);
 const OPERATORS = ['+=', '-=', '*=', '/=', '|=', '&=', '<<=', '>>=', 'neg', '%=', '^=', '=', 's>>='];
+
+/** Pointers that may be moved. */
+const MOVABLE: ReadonlySet<Reg['type']> = new Set<Reg['type']>([
+  'ctx',
+  'map_value',
+  'map_key',
+  'fp',
+  'pkt',
+  'pkt_meta',
+  'tp_buffer',
+  'ptr_',
+  'mem',
+  'buf',
+  'dynptr_ptr',
+]);
 
 /** Offsets far outside of anything could wrap around. */
 function checkSane(reg: Reg, typeName: string): void {
@@ -30,7 +46,7 @@ function checkSane(reg: Reg, typeName: string): void {
 
 /** `pointer op offset`; `isSwapped` when the pointer is the source register. */
 export function pointerOp(
-  _env: Env,
+  env: Env,
   insn: isa.Insn,
   op: number,
   ptr: Reg,
@@ -41,18 +57,20 @@ export function pointerOp(
   if (offset.smin > offset.smax || offset.umin > offset.umax) return UNKNOWN;
   if (isa.BPF_CLASS(insn.code) !== isa.BPF_ALU64) {
     // Meaningless, but root may have it.
-    if (op === isa.BPF_SUB) return UNKNOWN;
+    if (op === isa.BPF_SUB && env.allowPtrLeaks) return UNKNOWN;
     reject('EACCES', `R${dst} 32-bit pointer arithmetic prohibited`);
   }
   if (ptr.nullable)
     reject('EACCES', `R${dst} pointer arithmetic on ${ptr.typeName} prohibited, null-check it first`);
-  if (ptr.type === 'map_ptr' || ptr.type === 'func') {
+  if (!MOVABLE.has(ptr.type)) {
     const isNothing =
       ptr.type === 'map_ptr' && op === isa.BPF_ADD && offset.isConst && offset.varOff.value === 0n;
-    if (!isNothing) reject('EACCES', `R${dst} pointer arithmetic on ${ptr.typeName} prohibited`);
+    if (!isNothing && !(ptr.type === 'flow_keys' && offset.isConst))
+      reject('EACCES', `R${dst} pointer arithmetic on ${ptr.typeName} prohibited`);
   }
   checkSane(offset, ptr.typeName);
   checkSane(ptr, ptr.typeName);
+  const window = sanitizeBefore(env, insn, ptr, offset, isSwapped);
   const result = ptr.copy();
   switch (op) {
     case isa.BPF_ADD: {
@@ -64,6 +82,10 @@ export function pointerOp(
       addRanges64(result, offset);
       result.unbounded32();
       result.varOff = tnumAdd(ptr.varOff, offset.varOff);
+      if (isPacket(ptr)) {
+        result.id = env.newId();
+        result.range = 0;
+      }
       result.sync();
       break;
     }
@@ -78,6 +100,10 @@ export function pointerOp(
       subRanges64(result, offset);
       result.unbounded32();
       result.varOff = tnumSub(ptr.varOff, offset.varOff);
+      if (isPacket(ptr)) {
+        result.id = env.newId();
+        if (offset.smin < 0n) result.range = 0;
+      }
       result.sync();
       break;
     }
@@ -89,5 +115,6 @@ export function pointerOp(
       return reject('EACCES', `R${dst} pointer arithmetic with ${OPERATORS[op >> 4]} operator prohibited`);
   }
   checkSane(result, ptr.typeName);
+  sanitizeAfter(env, insn, result, window);
   return result;
 }

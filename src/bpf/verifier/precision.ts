@@ -5,7 +5,7 @@
  */
 
 import * as isa from '../isa.ts';
-import { callsBack } from './cfg.ts';
+import { calledFunction, callsBack, kfuncCallsBack } from './cfg.ts';
 import type { Env } from './env.ts';
 import { type HistoryNode, isSpill, type VerifierState } from './state.ts';
 
@@ -106,6 +106,7 @@ function stepBackInsn(env: Env, bt: Backtrack, node: HistoryNode, next: number):
       return true;
     }
     case isa.BPF_LD:
+      if (isa.BPF_MODE(insn.code) !== isa.BPF_IMM && next !== node.insn + 1) return stepBackEarly(bt);
       if (!bt.has(insn.dst)) return true;
       bt.remove(insn.dst);
       return isa.BPF_MODE(insn.code) === isa.BPF_IMM;
@@ -144,7 +145,7 @@ function stepBackJump(env: Env, bt: Backtrack, node: HistoryNode, next: number):
   const insn = env.insns[node.insn]!;
   const op = isa.BPF_OP(insn.code);
   if (isa.BPF_CLASS(insn.code) === isa.BPF_JMP && op === isa.BPF_CALL)
-    return stepBackCall(bt, insn, node.insn, next);
+    return stepBackCall(env, bt, insn, node.insn, next);
   if (isa.BPF_CLASS(insn.code) === isa.BPF_JMP && op === isa.BPF_EXIT) {
     if ((bt.regs[bt.frame]! & ARGS) !== 0) return false;
     // A callback goes back to the call of its helper, a function behind its call; only the latter's r0 is seen.
@@ -172,11 +173,23 @@ function stepBackJump(env: Env, bt: Backtrack, node: HistoryNode, next: number):
 /** A call of a helper that calls a function of the program (calls_callback). */
 export function isCallbackCall(env: Env, at: number): boolean {
   const insn = env.insns[at];
-  return insn !== undefined && callsBack(insn);
+  return insn !== undefined && (callsBack(insn) || kfuncCallsBack(env, insn));
 }
 
-function stepBackCall(bt: Backtrack, insn: isa.Insn, at: number, next: number): boolean {
-  if (insn.src === isa.BPF_PSEUDO_CALL) {
+const TAIL_CALL = 12;
+
+/** Back into a function that a tail call, or a load outside of the packet, ended: its result comes from nothing. */
+function stepBackEarly(bt: Backtrack): boolean {
+  if ((bt.regs[bt.frame]! & ARGS) !== 0) return false;
+  bt.remove(0);
+  bt.enter();
+  return true;
+}
+
+function stepBackCall(env: Env, bt: Backtrack, insn: isa.Insn, at: number, next: number): boolean {
+  const isGlobal =
+    insn.src === isa.BPF_PSEUDO_CALL && env.globals.has(env.subprogAt(calledFunction(insn, at)));
+  if (insn.src === isa.BPF_PSEUDO_CALL && !isGlobal) {
     // Backwards out of the function: its arguments are the caller's registers.
     const mask = bt.regs[bt.frame]!;
     if ((mask & ~ARGS) !== 0 || bt.slots[bt.frame] !== 0n || bt.frame === 0) return false;
@@ -184,7 +197,8 @@ function stepBackCall(bt: Backtrack, insn: isa.Insn, at: number, next: number): 
     bt.regs[bt.frame]! |= mask & ARGS;
     return true;
   }
-  if (callsBack(insn) && next !== at + 1) {
+  if (insn.src === 0 && insn.imm === TAIL_CALL && next !== at + 1) return stepBackEarly(bt);
+  if ((callsBack(insn) || kfuncCallsBack(env, insn)) && next !== at + 1) {
     // Out of a callback, whose arguments come from the helper.
     const mask = bt.regs[bt.frame]!;
     if ((mask & ~ARGS) !== 0 || bt.slots[bt.frame] !== 0n || bt.frame === 0) return false;

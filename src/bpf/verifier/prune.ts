@@ -2,6 +2,7 @@
  * State pruning (is_state_visited, states_equal): a path ends where a state that was found safe covers the current one; an exact
  * repetition on the same path is an infinite loop.
  */
+import { BPF_CALL, BPF_JMP, BPF_PSEUDO_KFUNC_CALL } from '../isa.ts';
 import { FORCE_CHECKPOINT, isMayGoto } from './cfg.ts';
 import { type Env, markRegRead, markSlotRead } from './env.ts';
 import { reject } from './error.ts';
@@ -19,6 +20,8 @@ import {
   type VerifierState,
 } from './state.ts';
 import { tnumIn } from './tnum.ts';
+
+const CALL = BPF_JMP | BPF_CALL;
 
 /** Instructions between two checkpoints of a path, about. */
 const MAX_HISTORY = 100;
@@ -76,7 +79,12 @@ const sameKind = (old: Reg, now: Reg): boolean =>
   old.off === now.off &&
   old.map === now.map &&
   old.memSize === now.memSize &&
-  old.frame === now.frame;
+  old.frame === now.frame &&
+  old.flags === now.flags &&
+  old.range === now.range &&
+  old.btfId === now.btfId &&
+  old.btf === now.btf &&
+  old.dynptr === now.dynptr;
 
 function sameExactly(old: Reg, now: Reg, ids: IdMap): boolean {
   return (
@@ -89,7 +97,15 @@ function sameExactly(old: Reg, now: Reg, ids: IdMap): boolean {
 }
 
 /** regsafe: whatever is safe with `old` is safe with `now`. `isPrecise` and `isRead` are the old state's marks. */
-function regSafe(old: Reg, now: Reg, ids: IdMap, level: Level, isRead: boolean, isPrecise: boolean): boolean {
+function regSafe(
+  old: Reg,
+  now: Reg,
+  ids: IdMap,
+  level: Level,
+  isRead: boolean,
+  isPrecise: boolean,
+  exploreAll: boolean,
+): boolean {
   if (level === 'exact') return sameExactly(old, now, ids);
   const lax = level === 'not_exact';
   if (lax && !isRead) return true;
@@ -97,19 +113,34 @@ function regSafe(old: Reg, now: Reg, ids: IdMap, level: Level, isRead: boolean, 
   if (old.type !== now.type || old.nullable !== now.nullable) return false;
   switch (old.type) {
     case 'scalar':
+      if (exploreAll) return sameExactly(old, now, ids);
       if (lax && !isPrecise) return true;
       if (old.addConst !== now.addConst || (old.addConst && old.off !== now.off)) return false;
       if (old === now && old.id === 0) return true;
       return rangeWithin(old, now) && tnumIn(old.varOff, now.varOff) && ids.checkScalar(old.id, now.id);
+    case 'pkt':
+    case 'pkt_meta':
+      if (old.range < 0 || now.range < 0 ? old.range !== now.range : old.range > now.range) return false;
+      return (
+        old.off === now.off &&
+        ids.check(old.id, now.id) &&
+        rangeWithin(old, now) &&
+        tnumIn(old.varOff, now.varOff)
+      );
+    case 'arena':
+      return true;
     case 'map_key':
     case 'map_value':
     case 'mem':
+    case 'tp_buffer':
+    case 'buf':
       return (
         sameKind(old, now) &&
         rangeWithin(old, now) &&
         tnumIn(old.varOff, now.varOff) &&
         ids.check(old.id, now.id) &&
-        ids.check(old.refObjId, now.refObjId)
+        ids.check(old.refObjId, now.refObjId) &&
+        ids.check(old.dynptrId, now.dynptrId)
       );
     default:
       return sameExactly(old, now, ids);
@@ -125,6 +156,32 @@ function scalarOf(slot: StackSlot, allowUninit: boolean): Reg | undefined {
   return isMisc ? UNKNOWN : undefined;
 }
 
+/** Dynptrs and iterators: how far an iterator came does not matter. */
+function sameObject(old: NonNullable<StackSlot['object']>, now: StackSlot['object'], ids: IdMap): boolean {
+  if (now === undefined || !ids.check(old.refObjId, now.refObjId) || old.isFirst !== now.isFirst)
+    return false;
+  if (old.is === 'dynptr') return now.is === 'dynptr' && old.kind === now.kind && ids.check(old.id, now.id);
+  return now.is === 'iter' && old.name === now.name && old.state === now.state && old.trust === now.trust;
+}
+
+/** iter_active_depths_differ */
+function iterDepthsDiffer(old: VerifierState, now: VerifierState): boolean {
+  return old.frames.some((frame, f) =>
+    frame.stack.some(({ object }, spi) => {
+      if (object?.is !== 'iter' || object.state !== 'active') return false;
+      const other = now.frames[f]?.stack[spi]?.object;
+      return other?.is === 'iter' && other.depth !== object.depth;
+    }),
+  );
+}
+
+/** The iterator that an iter_next call at hand is about to step. */
+function isActiveIter({ frame, frames }: VerifierState): boolean {
+  const reg = frame.regs[1]!;
+  const object = frames[reg.frame]?.stack[(-(reg.off + Number(reg.smin)) - 1) >> 3]?.object;
+  return object?.is === 'iter' && object.state === 'active';
+}
+
 function slotSafe(
   env: Env,
   old: StackSlot,
@@ -133,7 +190,8 @@ function slotSafe(
   level: Level,
   isPrecise: boolean,
 ): boolean {
-  if (old === now && old.spilled.id === 0 && old.spilled.refObjId === 0) return true;
+  if (old === now && old.object === undefined && old.spilled.id === 0 && old.spilled.refObjId === 0)
+    return true;
   if (level !== 'not_exact') {
     for (let i = 0; i < 8; i++) if (now === undefined || old.types[i] !== now.types[i]) return false;
   }
@@ -141,7 +199,7 @@ function slotSafe(
   const nowScalar = now === undefined ? undefined : scalarOf(now, env.allowUninitStack);
   const isAllInvalid = old.types.every((type) => type === STACK_INVALID);
   if (!isAllInvalid && oldScalar !== undefined && nowScalar !== undefined) {
-    return regSafe(oldScalar, nowScalar, ids, level, true, isPrecise && isSpill(old));
+    return regSafe(oldScalar, nowScalar, ids, level, true, isPrecise && isSpill(old), env.exploreAluLimits);
   }
   for (let i = 0; i < 8; i++) {
     const type = old.types[i]!;
@@ -151,8 +209,9 @@ function slotSafe(
     if (type === STACK_MISC && nowType === STACK_ZERO) continue;
     if (type !== nowType) return false;
   }
+  if (old.object !== undefined && !sameObject(old.object, now?.object, ids)) return false;
   if (!isSpill(old) || now === undefined) return true;
-  return regSafe(old.spilled, now.spilled, ids, level, true, isPrecise);
+  return regSafe(old.spilled, now.spilled, ids, level, true, isPrecise, env.exploreAluLimits);
 }
 
 function frameSafe(env: Env, old: Frame, now: Frame, ids: IdMap, level: Level): boolean {
@@ -160,7 +219,18 @@ function frameSafe(env: Env, old: Frame, now: Frame, ids: IdMap, level: Level): 
   for (let i = 0; i < 10; i++) {
     const bit = 1 << i;
     const isRead = (old.readRegs & bit) !== 0;
-    if (!regSafe(old.regs[i]!, now.regs[i]!, ids, level, isRead, (old.preciseRegs & bit) !== 0)) return false;
+    if (
+      !regSafe(
+        old.regs[i]!,
+        now.regs[i]!,
+        ids,
+        level,
+        isRead,
+        (old.preciseRegs & bit) !== 0,
+        env.exploreAluLimits,
+      )
+    )
+      return false;
   }
   for (let spi = 0; spi < old.stack.length; spi++) {
     const bit = 1n << BigInt(spi);
@@ -178,8 +248,19 @@ function sameCallsites(old: VerifierState, now: VerifierState): boolean {
 
 function statesEqual(env: Env, old: VerifierState, now: VerifierState, level: Level): boolean {
   if (!sameCallsites(old, now) || old.refs.length !== now.refs.length) return false;
+  if (old.speculative && !now.speculative) return false;
+  if (
+    old.rcuLock !== now.rcuLock ||
+    old.preemptLocks !== now.preemptLocks ||
+    old.isSleepable !== now.isSleepable
+  )
+    return false;
   const ids = new IdMap();
-  if (!old.refs.every((ref, i) => ids.check(ref.id, now.refs[i]!.id))) return false;
+  if (old.lock?.key !== now.lock?.key || !ids.check(old.lock?.id ?? 0, now.lock?.id ?? 0)) return false;
+  if (
+    !old.refs.every((ref, i) => ids.check(ref.id, now.refs[i]!.id) && ref.callback === now.refs[i]!.callback)
+  )
+    return false;
   return old.frames.every((frame, i) => frameSafe(env, frame, now.frames[i]!, ids, level));
 }
 
@@ -283,6 +364,7 @@ export function isStateVisited(env: Env): boolean {
   if (olds !== undefined) {
     const convergesHere = isCallbackCall(env, insn);
     const mayGoto = isMayGoto(env.insns[insn]!);
+    const stepsIterator = isIterNext(env, insn);
     let kept = 0;
     for (let i = 0; i < olds.length; i++) {
       const old = olds[i]!;
@@ -295,6 +377,11 @@ export function isStateVisited(env: Env): boolean {
         ) {
           updateLoopEntry(state, old);
           isHit = true;
+        } else if (stepsIterator) {
+          isHit = statesEqual(env, old, state, 'range_within') && isActiveIter(state);
+          if (isHit) updateLoopEntry(state, old);
+        } else if (mayGoto && old.mayGotoDepth !== state.mayGotoDepth) {
+          // Another round: no sign of an infinite loop.
         } else if (convergesHere) {
           isHit = statesEqual(env, old, state, 'range_within');
           if (isHit) updateLoopEntry(state, old);
@@ -302,6 +389,7 @@ export function isStateVisited(env: Env): boolean {
           old.mayGotoDepth === state.mayGotoDepth &&
           old.callbackDepth === state.callbackDepth &&
           maybeLooping(old, state) &&
+          !iterDepthsDiffer(old, state) &&
           statesEqual(env, old, state, 'exact')
         ) {
           env.log(`cur state: ${stateString(env, state.frame)}`);
@@ -335,6 +423,13 @@ export function isStateVisited(env: Env): boolean {
   }
   if (add) addCheckpoint(env);
   return false;
+}
+
+/** is_iter_next_insn */
+export function isIterNext(env: Env, at: number): boolean {
+  const insn = env.insns[at]!;
+  if (insn.code !== CALL || insn.src !== BPF_PSEUDO_KFUNC_CALL) return false;
+  return env.kfuncs.get(insn.imm)?.kernel?.flags.includes('iter_next') === true;
 }
 
 function addCheckpoint(env: Env): void {

@@ -2,6 +2,7 @@
  * What is known about one register or spilled stack slot (`struct bpf_reg_state`, include/linux/bpf_verifier.h).
  * A Reg that is part of a state is never changed: states share them. Change a `copy()` and put it in its place.
  */
+import type { Btf } from '../btf/btf.ts';
 import {
   s64,
   TNUM_UNKNOWN,
@@ -28,7 +29,46 @@ export type RegType =
   | 'map_value'
   | 'fp'
   | 'mem'
-  | 'func';
+  | 'func'
+  | 'pkt'
+  | 'pkt_meta'
+  | 'pkt_end'
+  | 'flow_keys'
+  | 'sock'
+  | 'sock_common'
+  | 'tcp_sock'
+  | 'xdp_sock'
+  | 'tp_buffer'
+  | 'ptr_'
+  | 'buf'
+  | 'arena'
+  | 'dynptr_ptr';
+
+/** Type flags (enum bpf_type_flag), `Reg.flags`. */
+export const F_RDONLY = 1;
+/** Memory of bpf_obj_new (MEM_ALLOC). */
+export const F_ALLOC = 2;
+export const F_USER = 4;
+export const F_PERCPU = 8;
+export const F_UNTRUSTED = 16;
+export const F_TRUSTED = 32;
+export const F_RCU = 64;
+/** Valid as long as the lock is held (NON_OWN_REF). */
+export const F_NON_OWN = 128;
+
+/** The verifier's view of a BTF that types come from. */
+export interface StructRef {
+  readonly btf: Btf;
+  /** The program's own types (bpf_obj_new), not the target's. */
+  readonly isLocal: boolean;
+}
+
+/** Kinds of dynptr (enum bpf_dynptr_type). */
+export type DynptrKind = 'local' | 'ringbuf' | 'skb' | 'xdp';
+
+/** `Reg.range` of a packet pointer that is behind or at the packet's end. */
+export const BEYOND_PKT_END = -2;
+export const AT_PKT_END = -1;
 
 export const S64_MIN = -(1n << 63n);
 export const S64_MAX = (1n << 63n) - 1n;
@@ -59,6 +99,19 @@ export class Reg {
   /** The register is its id's value plus `off` (BPF_ADD_CONST). */
   addConst = false;
   refObjId = 0;
+  /** `F_*` */
+  flags = 0;
+  /** pkt, pkt_meta: bytes that were found to be inside of the packet. */
+  range = 0;
+  /** ptr_: its type. */
+  btf: StructRef | undefined = undefined;
+  btfId = 0;
+  /** map_ptr, map_value of an inner map: which lookup it came from. */
+  mapUid = 0;
+  /** dynptr_ptr: what it is. mem: a slice of such a dynptr. */
+  dynptr: DynptrKind | undefined = undefined;
+  /** mem, dynptr_ptr: the dynptr it belongs to. */
+  dynptrId = 0;
 
   // Scalars: the value. Pointers: the variable part of the offset.
   varOff: Tnum = TNUM_UNKNOWN;
@@ -83,6 +136,13 @@ export class Reg {
     copy.id = this.id;
     copy.addConst = this.addConst;
     copy.refObjId = this.refObjId;
+    copy.flags = this.flags;
+    copy.range = this.range;
+    copy.btf = this.btf;
+    copy.btfId = this.btfId;
+    copy.mapUid = this.mapUid;
+    copy.dynptr = this.dynptr;
+    copy.dynptrId = this.dynptrId;
     copy.varOff = this.varOff;
     copy.smin = this.smin;
     copy.smax = this.smax;
@@ -339,9 +399,23 @@ export class Reg {
 
   /** reg_type_str */
   get typeName(): string {
-    const base = this.type === 'not_init' ? '?' : this.ringbuf ? `ringbuf_${this.type}` : this.type;
-    return this.nullable ? `${base}_or_null` : base;
+    return typeString(this.type, this.flags, this.nullable, this.ringbuf);
   }
+}
+
+/** reg_type_str */
+export function typeString(type: RegType, flags: number, nullable: boolean, ringbuf = false): string {
+  const base = type === 'not_init' ? '?' : type;
+  if (flags === 0 && !ringbuf && !nullable) return base;
+  let prefix = '';
+  if ((flags & F_RDONLY) !== 0) prefix += 'rdonly_';
+  if (ringbuf) prefix += 'ringbuf_';
+  if ((flags & F_USER) !== 0) prefix += 'user_';
+  if ((flags & F_PERCPU) !== 0) prefix += 'percpu_';
+  if ((flags & F_RCU) !== 0) prefix += 'rcu_';
+  if ((flags & F_UNTRUSTED) !== 0) prefix += 'untrusted_';
+  if ((flags & F_TRUSTED) !== 0) prefix += 'trusted_';
+  return `${prefix}${base}${nullable ? (type === 'ptr_' ? 'or_null_' : '_or_null') : ''}`;
 }
 
 export const NOT_INIT: Reg = new Reg();
@@ -366,6 +440,12 @@ export function pointer(type: RegType): Reg {
   reg.varOff = TNUM_ZERO;
   return reg.known(0n);
 }
+
+export const isPacket = (reg: Reg): boolean => reg.type === 'pkt' || reg.type === 'pkt_meta';
+export const isPacketAny = (reg: Reg): boolean => isPacket(reg) || reg.type === 'pkt_end';
+/** type_is_sk_pointer */
+export const isSocket = (reg: Reg): boolean =>
+  reg.type === 'sock' || reg.type === 'sock_common' || reg.type === 'tcp_sock' || reg.type === 'xdp_sock';
 
 /** The unknown scalar that a load of `bytes` gives. */
 export const LOADED: Readonly<Record<1 | 2 | 4 | 8, Reg>> = {

@@ -3,19 +3,45 @@
  * Registers and slots are shared between states and never changed in place; only the arrays and marks belong to one state.
  */
 import { MAX_BPF_STACK, MAX_CALL_FRAMES } from '../layout.ts';
-import { NOT_INIT, pointer, type Reg } from './reg.ts';
+import { type DynptrKind, NOT_INIT, pointer, type Reg } from './reg.ts';
 
 /** enum bpf_stack_slot_type, of one byte. */
 export const STACK_INVALID = 0;
 export const STACK_SPILL = 1;
 export const STACK_MISC = 2;
 export const STACK_ZERO = 3;
+/** Half of a dynptr, a part of an iterator: `StackSlot.object` says which. */
+export const STACK_DYNPTR = 4;
+export const STACK_ITER = 5;
+
+/** What the kernel keeps in a slot of a dynptr (two slots). */
+export interface DynptrSlot {
+  readonly is: 'dynptr';
+  readonly kind: DynptrKind;
+  readonly isFirst: boolean;
+  readonly id: number;
+  readonly refObjId: number;
+}
+
+/** An open-coded iterator, of one or more slots; the lowest-numbered one has the state. */
+export interface IterSlot {
+  readonly is: 'iter';
+  /** `iter_num` */
+  readonly name: string;
+  readonly isFirst: boolean;
+  readonly state: 'active' | 'drained';
+  readonly depth: number;
+  readonly refObjId: number;
+  /** Valid in an RCU section only, or no longer at all. */
+  readonly trust: 'trusted' | 'rcu' | 'untrusted';
+}
 
 /** Eight bytes of stack. `types[7]` is the lowest address, as in the kernel. */
 export interface StackSlot {
   readonly types: readonly number[];
   /** What was spilled; NOT_INIT unless `types[7]` is STACK_SPILL. */
   readonly spilled: Reg;
+  readonly object?: DynptrSlot | IterSlot | undefined;
 }
 
 const allBytes = (type: number): number[] => new Array<number>(8).fill(type);
@@ -38,6 +64,14 @@ export class Frame {
   readonly subprog: number;
   /** The callback of a helper (bpf_loop): its exit goes back to the helper's call. */
   readonly isCallback: boolean;
+  /** What a callback may return. */
+  callbackRange: readonly [number, number] = [0, 1];
+  /** The helper or kfunc that calls it back. */
+  callbackOf = '';
+  /** Called later, apart from the program (timers, workqueues). */
+  isAsync = false;
+  /** The program's exception callback. */
+  isException = false;
   /** Rounds of the callback of a helper that this function is calling, on this path. */
   callbackRounds = 0;
   regs: Reg[] = [];
@@ -81,6 +115,8 @@ export class Frame {
 export interface Reference {
   readonly id: number;
   readonly insn: number;
+  /** The frame of a callback that took it; 0 outside of callbacks. */
+  readonly callback?: number;
 }
 
 /** One executed instruction of the path since the parent state, newest first (the kernel's jmp_history). */
@@ -107,6 +143,13 @@ export class VerifierState {
   /** How often helpers' callbacks were entered on this path. */
   callbackDepth = 0;
   mayGotoDepth = 0;
+  /** The lock that is held: where (map or allocated object) and the id of the pointer it was reached by. */
+  lock: { readonly key: string; readonly id: number } | undefined = undefined;
+  rcuLock = false;
+  preemptLocks = 0;
+  /** Followed only because a processor might run it ahead (unprivileged programs). */
+  speculative = false;
+  isSleepable = false;
   /** The checkpoint that is the entry of the loop that this one is in, for loops that converge (callbacks, may_goto). */
   loopEntry: VerifierState | undefined = undefined;
   dfsDepth = 0;

@@ -1,18 +1,22 @@
+import type { Btf } from '../btf/btf.ts';
 import type { KfuncDecl } from '../helpers/kfunc.ts';
 import type { Insn } from '../isa.ts';
-import type { MapSpec } from '../maps/map-layout.ts';
+import type { MapSpec } from '../maps/map-spec.ts';
+import type { AttachType, ContextAccess, ProgType } from '../prog-types/index.ts';
 
-/** enum bpf_prog_type, in lower case without its prefix. */
-export type ProgType = 'kprobe' | 'tracepoint' | 'raw_tracepoint' | 'perf_event' | 'socket_filter';
+export type { AttachType, ContextAccess, ProgType } from '../prog-types/index.ts';
 
-/**
- * Which context fields a program type may use (`is_valid_access` of its `struct bpf_verifier_ops`): `access` answers for
- * `size` bytes at `off`; undefined refuses.
- */
-export interface ContextAccess {
-  /** Bytes; accesses lie within. */
-  readonly size: number;
-  access(off: number, size: number, write: boolean): 'scalar' | undefined;
+/** A record of `bpf_func_info`: the function at `insn` has the FUNC type `typeId`. */
+export interface FuncInfo {
+  readonly insn: number;
+  readonly typeId: number;
+}
+
+export interface LineInfo {
+  readonly insn: number;
+  readonly file: string;
+  readonly line: number;
+  readonly source: string;
 }
 
 export interface ProgramInput {
@@ -21,7 +25,22 @@ export interface ProgramInput {
   readonly insns: readonly Insn[];
   /** A map load's immediate is an index here (BPF_PSEUDO_MAP_IDX). */
   readonly maps: readonly MapSpec[];
-  readonly ctx: ContextAccess;
+  /** Default: the program type's own. */
+  readonly ctx?: ContextAccess;
+  readonly attachType?: AttachType;
+  /** What a tracing or LSM program is attached to: a function, tracepoint or iterator target of `targetBtf`. */
+  readonly attachTo?: string;
+  /** The types of the kernel (or whatever is traced), and of the program. */
+  readonly targetBtf?: Btf;
+  readonly btf?: Btf;
+  readonly funcInfo?: readonly FuncInfo[];
+  readonly lineInfo?: readonly LineInfo[];
+  /** BPF_F_SLEEPABLE. Default false; syscall programs always are. */
+  readonly sleepable?: boolean;
+  /** As for a user without capabilities: no leaked addresses, no loops, precautions against speculation. Default false. */
+  readonly unprivileged?: boolean;
+  /** Contents of maps that programs only read and that are frozen, by index: loads of them are constants. */
+  readonly frozen?: ReadonlyMap<number, Uint8Array>;
   /** Kernel functions that may be called. */
   readonly kfuncs?: readonly KfuncDecl[];
   /** Default 'GPL'. */
@@ -46,14 +65,22 @@ export interface VerifiedProgram {
   readonly ctxReads: ReadonlySet<number>;
   /** Declarations of the kfuncs that reachable code calls. */
   readonly kfuncsUsed: readonly KfuncDecl[];
-  /** Names of the helpers that reachable code calls, as in `HELPERS`. */
+  /** Names of the helpers that reachable code calls. Those that are not in `HELPERS` have no implementation: loading fails. */
   readonly helpersUsed: readonly string[];
+  /** First instruction of the function that bpf_throw() ends in, if the program names one (`__exception_cb`). */
+  readonly exceptionCallback?: number | undefined;
   /** Bytes of stack each frame may need: of the deepest call chain. */
   readonly stackDepth: number;
   /** First instruction of every function, in order; [0] is the program. */
   readonly subprogs: readonly number[];
   /** By instruction: false where no execution comes by (dead code). */
   readonly reachable: readonly boolean[];
+  /** Instructions looked at (`verified_insns` of bpf_prog_info). */
+  readonly verifiedInsns: number;
+  /** By instruction: what kind of pointer a load or store uses. Loads of `ptr_` have to give 0 where the address is bad (PROBE_MEM). */
+  readonly memoryKinds: ReadonlyMap<number, MemoryKind>;
   /** What the verifier wrote. */
   readonly log: string;
 }
+
+export type MemoryKind = 'ctx' | 'sock' | 'ptr_' | 'untrusted' | 'arena' | 'plain';

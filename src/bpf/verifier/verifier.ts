@@ -2,163 +2,50 @@
 import { printInsn } from '../asm/disasm.ts';
 import type { Insn } from '../isa.ts';
 import * as isa from '../isa.ts';
-import { MAX_BPF_STACK } from '../layout.ts';
-import { scalarOp } from './alu.ts';
+import { mayLoadAbsolute } from '../prog-types/index.ts';
+import { checkAlu } from './alu-insns.ts';
 import { checkConditionalJump } from './branch.ts';
-import { checkFuncCall, checkHelperCall, checkKfuncCall, leaveFunction } from './calls.ts';
+import { checkHelperCall, clearCallerSaved, leaveEarly } from './calls.ts';
 import { calledFunction, checkCfg, checkInsns, checkSubprogs, isMayGoto, PRUNE_POINT } from './cfg.ts';
-import { checkWritable, Env, pushState, readReg, setReg, updateReg, withScalarId, writeReg } from './env.ts';
+import { checkWritable, Env, pushState, readReg, setReg } from './env.ts';
 import { Rejection, reject, VerifierError } from './error.ts';
+import { checkExit, checkThrow } from './exits.ts';
+import { checkFuncCall } from './funcs.ts';
+import { globalState } from './globals.ts';
+import { checkKfuncCall } from './kfuncs.ts';
 import { stateString } from './log.ts';
-import { checkAtomic, checkMemAccess, checkPointerKind } from './memory.ts';
-import { pointerOp } from './pointers.ts';
-import { markPrecise } from './precision.ts';
+import { checkAtomic, checkMemAccess, checkPlainPointer, checkPointerKind, memoryKind } from './memory.ts';
+import { checkProgramType, prepareGlobals } from './prepare.ts';
 import { findPreviousEntry, finishPath, isStateVisited, widenScalars } from './prune.ts';
-import { NOT_INIT, pointer, type Reg, scalarConst, UNKNOWN } from './reg.ts';
+import { checkSections, leakedReferences } from './refs.ts';
+import { pointer, scalarConst, UNKNOWN } from './reg.ts';
+import { checkStackDepth } from './stack-depth.ts';
 import { Frame, VerifierState } from './state.ts';
-import type { ProgramInput, VerifiedProgram } from './types.ts';
+import type { MemoryKind, ProgramInput, VerifiedProgram } from './types.ts';
 
-const ALU_MAX_OP = isa.BPF_END;
-
-/** check_alu_op */
-function checkAlu(env: Env, insn: Insn): void {
-  const op = isa.BPF_OP(insn.code);
-  const is64 = isa.BPF_CLASS(insn.code) === isa.BPF_ALU64;
-  const isX = isa.BPF_SRC(insn.code) === isa.BPF_X;
-  if (op > ALU_MAX_OP) reject('EINVAL', `invalid BPF_ALU opcode ${insn.code.toString(16)}`);
-  if (op === isa.BPF_NEG || op === isa.BPF_END) {
-    checkUnary(env, insn, op, is64);
-    return;
-  }
-  if (op === isa.BPF_MOV) {
-    checkMov(env, insn, is64, isX);
-    return;
-  }
-  const isDivision = op === isa.BPF_DIV || op === isa.BPF_MOD;
-  const offOk = insn.off === 0 || (isDivision && insn.off === 1);
-  if (!offOk || (isX ? insn.imm !== 0 : insn.src !== 0)) reject('EINVAL', 'BPF_ALU uses reserved fields');
-  const src = isX ? readReg(env, insn.src) : scalarConst(BigInt(insn.imm));
-  const dst = readReg(env, insn.dst);
-  if (isDivision && !isX && insn.imm === 0) reject('EINVAL', 'div by zero');
-  const isShift = op === isa.BPF_LSH || op === isa.BPF_RSH || op === isa.BPF_ARSH;
-  if (isShift && !isX && (insn.imm < 0 || insn.imm >= (is64 ? 64 : 32)))
-    reject('EINVAL', `invalid shift ${insn.imm}`);
-  checkWritable(insn.dst);
-  setReg(env, insn.dst, arithmetic(env, insn, op, dst, src));
-}
-
-/** adjust_reg_min_max_vals: scalars, pointer and scalar, or two pointers. */
-function arithmetic(env: Env, insn: Insn, op: number, dst: Reg, src: Reg): Reg {
-  const is32 = isa.BPF_CLASS(insn.code) === isa.BPF_ALU;
-  const isX = isa.BPF_SRC(insn.code) === isa.BPF_X;
-  if (dst.isPointer && src.isPointer) {
-    // Their distance is a number that root may have.
-    if (op === isa.BPF_SUB) return UNKNOWN;
-    reject('EACCES', `R${insn.dst} pointer ${OPERATORS[op >> 4]} pointer prohibited`);
-  }
-  if (src.isPointer) {
-    markPrecise(env, insn.dst);
-    return pointerOp(env, insn, op, src, dst, true);
-  }
-  if (dst.isPointer) {
-    if (isX) markPrecise(env, insn.src);
-    return pointerOp(env, insn, op, dst, src, false);
-  }
-  const result = dst.copy();
-  scalarOp(result, src, op, is32);
-  linkSum(result, dst, src, op, is32);
-  return result;
-}
-
-const OPERATORS = ['+=', '-=', '*=', '/=', '|=', '&=', '<<=', '>>=', 'neg', '%=', '^=', '=', 's>>='];
-
-/** `dst += constant` of a register with an id stays linked to the others (BPF_ADD_CONST). */
-function linkSum(result: Reg, dst: Reg, src: Reg, op: number, is32: boolean): void {
-  const canLink = op === isa.BPF_ADD && !is32 && dst.id !== 0 && src.isConst && !dst.addConst;
-  if (canLink && src.smin >= -0x7fff_ffffn && src.smin <= 0x7fff_ffffn) {
-    result.addConst = true;
-    result.off = Number(src.smin);
-    return;
-  }
-  result.id = 0;
-  result.addConst = false;
-  result.off = 0;
-}
-
-function checkUnary(env: Env, insn: Insn, op: number, is64: boolean): void {
-  const isNeg = op === isa.BPF_NEG;
-  const sizeOk = insn.imm === 16 || insn.imm === 32 || insn.imm === 64;
-  const fieldsOk = isNeg
-    ? insn.src === 0 && insn.off === 0 && insn.imm === 0
-    : insn.src === 0 && insn.off === 0 && sizeOk && !(is64 && isa.BPF_SRC(insn.code) !== isa.BPF_TO_LE);
-  if (!fieldsOk) reject('EINVAL', isNeg ? 'BPF_NEG uses reserved fields' : 'BPF_END uses reserved fields');
-  const reg = readReg(env, insn.dst);
-  if (reg.isPointer) reject('EACCES', `R${insn.dst} pointer arithmetic prohibited`);
-  if (isNeg && reg.isConst) {
-    const negated = -reg.varOff.value;
-    writeReg(env, insn.dst, scalarConst(is64 ? negated : BigInt.asUintN(32, negated)));
-  } else if (isNeg) {
-    writeReg(env, insn.dst, is64 ? UNKNOWN : UNKNOWN.copy().coerce(4));
-  } else {
-    const size = insn.imm / 8;
-    writeReg(env, insn.dst, size === 8 ? UNKNOWN : UNKNOWN.copy().coerce(size));
-  }
-}
-
-function checkMov(env: Env, insn: Insn, is64: boolean, isX: boolean): void {
-  if (!isX) {
-    if (insn.src !== 0 || insn.off !== 0) reject('EINVAL', 'BPF_MOV uses reserved fields');
-    checkWritable(insn.dst);
-    setReg(env, insn.dst, scalarConst(is64 ? BigInt(insn.imm) : BigInt(insn.imm >>> 0)));
-    return;
-  }
-  const extendOk = insn.off === 0 || insn.off === 8 || insn.off === 16 || (is64 && insn.off === 32);
-  if (insn.imm !== 0 || !extendOk) reject('EINVAL', 'BPF_MOV uses reserved fields');
-  let src = readReg(env, insn.src);
-  checkWritable(insn.dst);
-  if (insn.off !== 0 && src.isPointer) {
-    reject('EACCES', `R${insn.src} sign-extension part of pointer`);
-  }
-  if (is64 && insn.off === 0) {
-    src = linkCopy(env, insn.src, src);
-    setReg(env, insn.dst, src);
-    return;
-  }
-  if (src.isPointer) {
-    // Half of an address is a number that says nothing.
-    setReg(env, insn.dst, UNKNOWN.copy().coerce(4));
-    return;
-  }
-  const bits = insn.off === 0 ? 32 : insn.off;
-  const isSame = insn.off === 0 ? src.width <= 32 : src.umax < 1n << BigInt(bits - 1);
-  if (isSame) src = linkCopy(env, insn.src, src);
-  const copy = src.copy();
-  if (insn.off !== 0) {
-    if (is64) copy.signExtend(bits / 8);
-    else copy.signExtend32(bits / 8);
-  } else {
-    copy.zext32().sync();
-  }
-  if (!isSame) {
-    copy.id = 0;
-    copy.addConst = false;
-    copy.off = 0;
-  }
-  setReg(env, insn.dst, copy);
-}
-
-/** The source of a move and its copy share an id from now on. */
-function linkCopy(env: Env, regno: number, src: Reg): Reg {
-  const linked = withScalarId(env, src);
-  if (linked !== src) updateReg(env, regno, linked);
-  return linked;
+/** check_ld_abs: the packet through the context in r6; a fault ends the program. */
+function checkLdAbs(env: Env, insn: Insn): void {
+  const mode = isa.BPF_MODE(insn.code);
+  if (!mayLoadAbsolute(env.input.type))
+    reject('EINVAL', 'BPF_LD_[ABS|IND] instructions not allowed for this program type');
+  const isWide = isa.sizeBytes(insn.code) === 8;
+  if (insn.dst !== 0 || insn.off !== 0 || isWide || (mode === isa.BPF_ABS && insn.src !== 0))
+    reject('EINVAL', 'BPF_LD_[ABS|IND] uses reserved fields');
+  readReg(env, 6);
+  const leaked = leakedReferences(env.state);
+  if (leaked !== undefined)
+    reject('EINVAL', `${leaked}\nBPF_LD_[ABS|IND] cannot be mixed with socket references`);
+  checkSections(env, 'BPF_LD_[ABS|IND]');
+  const skb = env.frame.regs[6]!;
+  if (skb.type !== 'ctx') reject('EINVAL', 'at the time of BPF_LD_ABS|IND R6 != pointer to skb');
+  if (mode === isa.BPF_IND) readReg(env, insn.src);
+  checkPlainPointer(skb, 6);
+  clearCallerSaved(env);
+  setReg(env, 0, UNKNOWN);
 }
 
 /** check_ld_imm */
 function checkLdImm(env: Env, insn: Insn, at: number): void {
-  if (isa.BPF_MODE(insn.code) !== isa.BPF_IMM) {
-    reject('EINVAL', 'BPF_LD_[ABS|IND] instructions are not allowed for this program type');
-  }
   checkWritable(insn.dst);
   const second = env.insns[at + 1]!;
   switch (insn.src) {
@@ -257,9 +144,13 @@ function checkJump(env: Env, insn: Insn, at: number): number | undefined {
       if (isa.BPF_SRC(insn.code) !== isa.BPF_K || is32 || (!isKfunc && insn.off !== 0) || insn.dst !== 0) {
         reject('EINVAL', 'BPF_CALL uses reserved fields');
       }
+      env.savedArgs = env.frame.regs.slice(0, 6);
+      if (env.state.lock !== undefined && !mayCallLocked(env, insn))
+        reject('EINVAL', 'function calls are not allowed while holding a lock');
       if (insn.src === isa.BPF_PSEUDO_CALL) return checkFuncCall(env, insn, at);
-      if (isKfunc) checkKfuncCall(env, insn);
-      else if (insn.src === 0) checkHelperCall(env, insn);
+      if (isKfunc) {
+        if (checkKfuncCall(env, insn)) return checkThrow(env);
+      } else if (insn.src === 0) return checkHelperCall(env, insn);
       else reject('EINVAL', 'BPF_CALL uses reserved fields');
       return at + 1;
     }
@@ -298,16 +189,13 @@ function checkMayGoto(env: Env, insn: Insn, at: number): number {
   return at + insn.off + 1;
 }
 
-function checkExit(env: Env): number | undefined {
-  const { state } = env;
-  if (state.curframe > 0) return leaveFunction(env);
-  if (state.refs.length > 0) {
-    const lines = state.refs.map(({ id, insn }) => `Unreleased reference id=${id} alloc_insn=${insn}`);
-    reject('EINVAL', lines.join('\n'));
-  }
-  readReg(env, 0);
-  return undefined;
+/** While a lock is held: giving it back, functions of the program, and what works on the locked graph. */
+function mayCallLocked(env: Env, insn: Insn): boolean {
+  if (insn.src === isa.BPF_PSEUDO_CALL) return true;
+  if (insn.src === 0) return insn.imm === SPIN_UNLOCK;
+  return /^bpf_(list|rbtree|refcount_acquire)_/.test(env.kfuncs.get(insn.imm)?.name ?? '');
 }
+const SPIN_UNLOCK = 94;
 
 /** One instruction; the next one, or undefined at the end of a path. */
 function checkInsn(env: Env, at: number): number | undefined {
@@ -325,6 +213,10 @@ function checkInsn(env: Env, at: number): number | undefined {
       checkStore(env, insn);
       return at + 1;
     case isa.BPF_LD:
+      if (isa.BPF_MODE(insn.code) !== isa.BPF_IMM) {
+        checkLdAbs(env, insn);
+        return leaveEarly(env, scalarConst(0n));
+      }
       checkLdImm(env, insn, at);
       return at + 2;
     default:
@@ -369,15 +261,14 @@ function checkInsnLogged(env: Env, at: number): number | undefined {
   const code = insn.code.toString(16).padStart(2, '0');
   const text = `${at}: (${code}) ${printInsn(insn, env.insns[at + 1], { kfuncName: (id) => env.kfuncs.get(id)?.name })}`;
   const { frame } = env;
-  const regs = frame.regs.slice();
   const stack = frame.stack.slice();
   const line = env.logLines.length;
   env.log(text);
+  env.scratched = 0;
   const next = checkInsn(env, at);
   if (env.logLevel < 2) return next;
-  let changedRegs = 0;
+  const changedRegs = env.scratched;
   let changedSlots = 0n;
-  for (let i = 0; i < 11; i++) if (frame.regs[i] !== regs[i]) changedRegs |= 1 << i;
   for (let i = 0; i < frame.stack.length; i++)
     if (frame.stack[i] !== stack[i]) changedSlots |= 1n << BigInt(i);
   if (env.frame !== frame) {
@@ -390,21 +281,21 @@ function checkInsnLogged(env: Env, at: number): number | undefined {
 }
 
 /** init_func_state of the program: r1 is the context. */
-function initialState(): VerifierState {
+function initialState(env: Env): VerifierState {
   const state = new VerifierState();
+  state.isSleepable = env.isSleepable;
   const frame = new Frame(-1, 0, 0);
   frame.regs[1] = pointer('ctx');
   state.frames.push(frame);
   return state;
 }
 
-function checkProgram(env: Env): void {
-  checkInsns(env);
-  checkSubprogs(env);
-  checkCfg(env);
-  env.state = initialState();
-  let at = 0;
-  env.log(`0: ${stateString(env, env.frame)}`);
+/** Follows every path from the start of a function (do_check_common). */
+function checkFrom(env: Env, state: VerifierState, start: number): void {
+  env.state = state;
+  env.explored.clear();
+  let at = start;
+  env.log(`${start}: ${stateString(env, env.frame)}`);
   for (;;) {
     followPath(env, at);
     finishPath(env.state);
@@ -422,34 +313,27 @@ function checkProgram(env: Env): void {
   }
 }
 
-/** check_max_stack_depth: of the deepest chain of calls, each frame rounded up to 32 bytes. */
-function checkStackDepth(env: Env): number {
-  const depths = new Map<number, number>();
-  const visit = (n: number, frames: number): number => {
-    if (frames > 8) reject('E2BIG', `the call stack of ${frames} frames is too deep !`);
-    const known = depths.get(n);
-    if (known !== undefined) return known;
-    const { start, end, stackDepth } = env.subprogs[n]!;
-    const own = Math.ceil(Math.max(stackDepth, 1) / 32) * 32;
-    let deepest = own;
-    for (let i = start; i < end; i++) {
-      const insn = env.insns[i]!;
-      const isCall = insn.code === (isa.BPF_JMP | isa.BPF_CALL) && insn.src === isa.BPF_PSEUDO_CALL;
-      const isFunc = isa.isLdImm64(insn) && insn.src === isa.BPF_PSEUDO_FUNC;
-      if (isCall || isFunc) {
-        const callee = env.subprogs.findIndex((one) => one.start === calledFunction(insn, i));
-        const depth = own + visit(callee, frames + 1);
-        if (depth > MAX_BPF_STACK) {
-          reject('EACCES', `combined stack size of ${frames + 1} calls is ${depth}. Too large`);
-        }
-        deepest = Math.max(deepest, depth);
-      }
-      if (isa.isLdImm64(insn)) i++;
+function checkProgram(env: Env): void {
+  checkProgramType(env);
+  checkSubprogs(env);
+  prepareGlobals(env);
+  checkInsns(env);
+  checkCfg(env);
+  checkFrom(env, initialState(env), 0);
+  // Global functions that something calls, each by itself (do_check_subprogs).
+  const done = new Set<number>();
+  for (let again = true; again; ) {
+    again = false;
+    for (const n of [...env.calledGlobals].sort((a, b) => a - b)) {
+      if (done.has(n)) continue;
+      done.add(n);
+      again = true;
+      const func = env.globals.get(n)!;
+      env.log(`Validating ${func.name}() func#${n}...`);
+      checkFrom(env, globalState(env, n, func), env.subprogs[n]!.start);
+      env.log(`Func#${n} ('${func.name}') is safe for any args that match its prototype`);
     }
-    depths.set(n, deepest);
-    return deepest;
-  };
-  return visit(0, 1);
+  }
 }
 
 function summaryLine(env: Env): string {
@@ -503,7 +387,10 @@ export function verifyProgram(input: ProgramInput): VerifiedProgram {
     kfuncsUsed: [...env.kfuncsUsed],
     helpersUsed: [...env.helpersUsed],
     stackDepth: (result as { stackDepth: number }).stackDepth,
+    exceptionCallback: env.exceptionCallback < 0 ? undefined : env.subprogs[env.exceptionCallback]!.start,
     subprogs: env.subprogs.map(({ start }) => start),
+    verifiedInsns: env.insnProcessed,
+    memoryKinds: memoryKinds(env),
     reachable: Array.from(
       env.seen,
       (seen, i) => seen !== 0 || (i > 0 && env.seen[i - 1] !== 0 && isSecondSlot(input.insns, i)),
@@ -512,7 +399,14 @@ export function verifyProgram(input: ProgramInput): VerifiedProgram {
   };
 }
 
+function memoryKinds(env: Env): Map<number, MemoryKind> {
+  const kinds = new Map<number, MemoryKind>();
+  for (let at = 0; at < env.pointerKind.length; at++) {
+    const kind = env.pointerKind[at]!;
+    if (kind !== 0) kinds.set(at, memoryKind(kind));
+  }
+  return kinds;
+}
+
 const isSecondSlot = (insns: readonly Insn[], i: number): boolean =>
   insns[i]!.code === 0 && isa.isLdImm64(insns[i - 1]!);
-
-export { NOT_INIT };

@@ -66,7 +66,7 @@ function argumentType(gen: Gen, arg: ast.Expr, conversion: string): LType {
 function emitArguments(
   gen: Gen,
   call: ast.Call,
-  kind: 'printf' | 'print',
+  kind: 'printf' | 'system' | 'print',
   args: readonly ast.Expr[],
   types: readonly LType[],
 ): void {
@@ -79,7 +79,7 @@ function emitArguments(
   const action = gen.module.action(
     call,
     (): AsyncAction =>
-      kind === 'printf'
+      kind !== 'print'
         ? { kind, format: format!.kind === 'string' ? format!.value : '', args: described }
         : { kind, args: described },
   );
@@ -97,11 +97,12 @@ export function emitAction(gen: Gen, call: ast.Call): boolean {
   const { b, module } = gen;
   const [first] = call.args;
   switch (call.name) {
-    case 'printf': {
+    case 'printf':
+    case 'system': {
       const args = call.args.slice(1);
       const { specs } = parseFormat(first!.kind === 'string' ? first!.value : '');
       const types = args.map((arg, i) => argumentType(gen, arg, specs[i]!.conversion));
-      emitArguments(gen, call, 'printf', args, types);
+      emitArguments(gen, call, call.name, args, types);
       return true;
     }
     case 'print': {

@@ -3,11 +3,11 @@
  * every args.NAME is the same argument.
  */
 import { TraplineError } from '../../errors.ts';
+import { didYouMean } from '../../similar.ts';
 import * as ast from '../ast.ts';
 import { toAttachPoint } from '../attach-points.ts';
 import type { Diagnostics } from '../diagnostics.ts';
 import type { AttachPoint, ProbeResolver, ProbeTarget } from '../script.ts';
-import { didYouMean } from '../similar.ts';
 import type { ProbeGroup, ProbeInfo } from './semantics.ts';
 
 export function resolveProbe(

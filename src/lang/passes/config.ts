@@ -1,8 +1,9 @@
 /** The `config = { … }` block: bpftrace's names where the setting exists there. */
+
+import { didYouMean } from '../../similar.ts';
 import type * as ast from '../ast.ts';
 import type { Diagnostics } from '../diagnostics.ts';
 import type { ScriptConfig } from '../script.ts';
-import { didYouMean } from '../similar.ts';
 
 export const DEFAULT_CONFIG: ScriptConfig = {
   maxStrlen: 64,

@@ -1,10 +1,10 @@
 /** Part of the third pass: function calls, their arguments and results. */
 import { PT_REGS } from '../../kernel/trace/pt-regs.ts';
+import { didYouMean } from '../../similar.ts';
 import type * as ast from '../ast.ts';
 import { NSECS_MODES } from '../builtins.ts';
 import { parseFormat, specMismatch } from '../format.ts';
 import { FUNCTIONS, REFUSED_FUNCTIONS, type ScriptFunction } from '../functions.ts';
-import { didYouMean } from '../similar.ts';
 import * as t from '../types.ts';
 import { type LType, NONE, typeName, UNKNOWN } from '../types.ts';
 import type { Inference } from './infer.ts';
@@ -273,40 +273,8 @@ const CHECKS: Record<string, Check> = {
     inference.int(call.args[1]!, 'strftime()');
     return { kind: 'strftime' };
   },
-  printf(inference, call) {
-    const format = text(inference, call, 0);
-    const args = call.args.slice(1);
-    const types = args.map((arg) => inference.infer(arg));
-    if (format === undefined) return NONE;
-    const { specs, bad } = parseFormat(format);
-    if (bad !== undefined) {
-      inference.error(
-        call.args[0]!,
-        `printf: unknown format specifier '${bad}'`,
-        'such as %d %u %x %s %c %p %r; %% is a percent sign',
-      );
-      return NONE;
-    }
-    if (specs.length !== args.length) {
-      const problem = args.length < specs.length ? 'Not enough' : 'Too many';
-      inference.error(
-        call,
-        `printf: ${problem} arguments for format string (${specs.length} expected, ${args.length} found)`,
-      );
-      return NONE;
-    }
-    for (const [i, spec] of specs.entries()) {
-      const type = types[i]!;
-      const wanted = specMismatch(spec, type);
-      if (wanted !== undefined) {
-        inference.error(
-          args[i]!,
-          `printf: ${spec.text} specifier expects a value of type ${wanted} (${typeName(type)} supplied)`,
-        );
-      }
-    }
-    return NONE;
-  },
+  printf: formatted,
+  system: formatted,
   print(inference, call) {
     const [arg] = call.args;
     if (arg!.kind === 'map' && arg!.key === undefined) {
@@ -386,3 +354,39 @@ const CHECKS: Record<string, Check> = {
     return NONE;
   },
 };
+
+/** A format and what it wants. */
+function formatted(inference: Inference, call: ast.Call): LType {
+  const format = text(inference, call, 0);
+  const args = call.args.slice(1);
+  const types = args.map((arg) => inference.infer(arg));
+  if (format === undefined) return NONE;
+  const { specs, bad } = parseFormat(format);
+  if (bad !== undefined) {
+    inference.error(
+      call.args[0]!,
+      `${call.name}: unknown format specifier '${bad}'`,
+      'such as %d %u %x %s %c %p %r; %% is a percent sign',
+    );
+    return NONE;
+  }
+  if (specs.length !== args.length) {
+    const problem = args.length < specs.length ? 'Not enough' : 'Too many';
+    inference.error(
+      call,
+      `${call.name}: ${problem} arguments for format string (${specs.length} expected, ${args.length} found)`,
+    );
+    return NONE;
+  }
+  for (const [i, spec] of specs.entries()) {
+    const type = types[i]!;
+    const wanted = specMismatch(spec, type);
+    if (wanted !== undefined) {
+      inference.error(
+        args[i]!,
+        `${call.name}: ${spec.text} specifier expects a value of type ${wanted} (${typeName(type)} supplied)`,
+      );
+    }
+  }
+  return NONE;
+}

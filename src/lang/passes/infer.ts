@@ -2,12 +2,13 @@
  * Third pass: the types of expressions, variables and maps. Maps may be used before the probe that fills them, so types
  * are inferred in rounds until nothing changes; only the last round complains.
  */
+
+import { didYouMean } from '../../similar.ts';
 import type * as ast from '../ast.ts';
 import { BUILTINS, builtin, REFUSED_BUILTINS } from '../builtins.ts';
 import type { Diagnostics } from '../diagnostics.ts';
 import type { Span } from '../position.ts';
 import type { ScriptConfig } from '../script.ts';
-import { didYouMean } from '../similar.ts';
 import * as t from '../types.ts';
 import { type LType, typeName, UNKNOWN } from '../types.ts';
 import { inferCall } from './infer-call.ts';

@@ -1,0 +1,100 @@
+/** What the ways to arm have in common: the target's handles, one thing at a time, breakpoints, and what went wrong. */
+
+import type { ArmedNotice } from './requests.ts';
+import type { Scripts } from './scripts.ts';
+import { InspectorError, type MainSession } from './session.ts';
+
+export interface ArmingEvents {
+  onArmed(notice: ArmedNotice): void;
+  onWarning(message: string): void;
+}
+
+/** `this` of the frame in a breakpoint's condition; before super() there is none. */
+export const SELF = '(()=>{try{return this}catch{}})()';
+
+export class ArmContext {
+  readonly session: MainSession;
+  readonly scripts: Scripts;
+  /** Handles of the agent and of the rebinding half. */
+  readonly agent: string;
+  readonly main: string;
+  readonly events: ArmingEvents;
+  /** Disables the debugger when nothing needs it any more. */
+  readonly idle: () => Promise<void>;
+  /** The global that conditions call; empty before the first breakpoint. */
+  hookName = '';
+  /** Everything goes back: what is under way gives up at its next step, and nothing new begins. */
+  closed = false;
+  readonly failures: string[] = [];
+  readonly restored = { functions: 0, bytes: 0 };
+  #work: Promise<unknown> = Promise.resolve();
+
+  constructor(
+    session: MainSession,
+    scripts: Scripts,
+    agent: string,
+    main: string,
+    events: ArmingEvents,
+    idle: () => Promise<void>,
+  ) {
+    this.session = session;
+    this.scripts = scripts;
+    this.agent = agent;
+    this.main = main;
+    this.events = events;
+    this.idle = idle;
+  }
+
+  /** One thing at a time: notices of hooks and requests of the tracer both change the target. */
+  serial<T>(operation: () => Promise<T>): Promise<T> {
+    const result = this.#work.then(operation, operation);
+    this.#work = result.catch(() => undefined);
+    return result;
+  }
+
+  /** A step of its own, by a notice or a timer: not taken any more once everything goes back. */
+  step(operation: () => Promise<void>): Promise<void> {
+    return this.serial(async () => {
+      if (!this.closed) await operation();
+    });
+  }
+
+  goOn(): void {
+    if (this.closed) throw new InspectorError('the session ends');
+  }
+
+  /** What conditions call: the hook for all of them, and each site's own. */
+  async prepareHooks(sites: readonly number[]): Promise<void> {
+    await this.scripts.enable();
+    if (this.hookName === '') this.hookName = String(await this.session.call(this.main, 'hookName'));
+    await this.session.call(this.main, 'installHook');
+    await this.session.call(this.agent, 'installHooks', sites, []);
+  }
+
+  async setBreakpoint(location: object, condition: string): Promise<string> {
+    const reply = await this.session.post('Debugger.setBreakpoint', { location, condition });
+    return (reply as { breakpointId: string }).breakpointId;
+  }
+
+  removeBreakpoint(log: { breakpoint: string | undefined }): Promise<unknown> {
+    const { breakpoint } = log;
+    log.breakpoint = undefined;
+    if (breakpoint === undefined) return Promise.resolve();
+    return this.session.post('Debugger.removeBreakpoint', { breakpointId: breakpoint });
+  }
+
+  async attempt(what: string, operation: () => Promise<unknown>): Promise<boolean> {
+    try {
+      await operation();
+      return true;
+    } catch (error) {
+      this.failures.push(`${what}: ${reasonOf(error)}`);
+      this.events.onWarning(`could not restore the ${what}: ${reasonOf(error)}`);
+      return false;
+    }
+  }
+}
+
+export function reasonOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

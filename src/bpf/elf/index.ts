@@ -1,0 +1,12 @@
+export * from './constants.ts';
+export {
+  type ElfFile,
+  type ElfRelocation,
+  type ElfSection,
+  type ElfSymbol,
+  isElf,
+  parseElf,
+  readRelocations,
+  symbolName,
+} from './elf.ts';
+export { type ElfPlace, ObjectError } from './error.ts';

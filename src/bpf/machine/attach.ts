@@ -1,0 +1,187 @@
+/**
+ * A machine in another thread: the same memory, maps and programs, on a CPU of its own. Plain data goes over; the other thread opens maps
+ * where they lie and instantiates the modules that the first one compiled.
+ */
+import { BpfError } from '../errors.ts';
+import { MEMORY_HEADER, type MemoryLayout, type PercpuBlock, type PlacedMap, percpuEnd } from '../layout.ts';
+import { Heap } from '../maps/heap.ts';
+import { openPlacedMap } from '../maps/map.ts';
+import { geometryOf, MAP_HEADER, MAP_MAGIC } from '../maps/map-layout.ts';
+import { BPF_MAP_TYPE, MAP_TYPES, type MapSpec } from '../maps/map-spec.ts';
+import { viewMemory } from '../maps/memory-view.ts';
+import { type HelperFunctions, helperImports, type ImportHost } from './imports.ts';
+import { savingFrames } from './program.ts';
+import type { LoadedMap } from './types.ts';
+
+/** What postMessage() takes over to another thread. */
+export interface SharedMachine {
+  readonly memory: WebAssembly.Memory;
+  readonly ncpu: number;
+  readonly maxPages: number;
+  readonly maps: readonly PlacedMap[];
+  readonly programs: readonly SharedProgram[];
+}
+
+export interface SharedProgram {
+  readonly id: number;
+  readonly name: string;
+  readonly wasm: Uint8Array;
+  readonly imports: readonly { readonly module: string; readonly name: string }[];
+  readonly hasFunctions: boolean;
+}
+
+export interface AttachOptions {
+  /** This thread's CPU: one that no other thread runs programs on. */
+  readonly cpu: number;
+  readonly clock?: () => number;
+  readonly random?: () => number;
+  /** Helpers and kfuncs beyond the machine's own. */
+  readonly imports?: { readonly helper?: HelperFunctions; readonly kfunc?: HelperFunctions };
+}
+
+type Run64 = (ctx: bigint, second: bigint) => bigint;
+
+const U32 = 2 ** 32;
+
+/** The layout of a machine's memory, without maps. */
+export function machineLayout(
+  ncpu: number,
+  maxPages: number,
+): Omit<MemoryLayout, 'pages' | 'byteLength' | 'maps'> {
+  return {
+    ncpu,
+    maxPages,
+    dynamicMaps: true,
+    clockBase: MEMORY_HEADER.clockBase,
+    percpuBase: MEMORY_HEADER.size,
+    percpuStride: (percpuEnd(ncpu) - MEMORY_HEADER.size) / ncpu,
+  };
+}
+
+/** A map by its header alone, for one that was made after this thread attached: without name, record and inner map. */
+function placedAt(memory: WebAssembly.Memory, address: number, ncpu: number): PlacedMap | undefined {
+  const { data } = viewMemory(memory);
+  const get = (field: number): number => data.getUint32(address + field, true);
+  if (address % 64 !== 0 || address + MAP_HEADER.size > data.byteLength) return undefined;
+  if (get(MAP_HEADER.magic) !== MAP_MAGIC) return undefined;
+  const type = MAP_TYPES.find((name) => BPF_MAP_TYPE[name] === get(MAP_HEADER.type));
+  if (type === undefined) return undefined;
+  const spec: MapSpec = {
+    name: '',
+    type,
+    keySize: get(MAP_HEADER.keySize),
+    valueSize: get(MAP_HEADER.valueSize),
+    maxEntries: get(MAP_HEADER.maxEntries),
+    flags: get(MAP_HEADER.flags),
+    mapExtra: BigInt(get(MAP_HEADER.mapExtra)),
+  };
+  const geometry = geometryOf(spec, ncpu, { heap: true });
+  return { spec, index: 0, id: get(MAP_HEADER.id), address, byteLength: geometry.byteLength, geometry };
+}
+
+export class AttachedMachine implements ImportHost {
+  readonly memory: WebAssembly.Memory;
+  readonly ncpu: number;
+  readonly cpu: number;
+  readonly layout: MemoryLayout;
+  readonly heap: Heap;
+  readonly tailCalls: Uint32Array;
+  readonly #options: AttachOptions;
+  readonly #maps = new Map<number, LoadedMap>();
+  readonly #programs = new Map<number, AttachedProgram>();
+
+  constructor(shared: SharedMachine, options: AttachOptions) {
+    const { memory, ncpu, maxPages } = shared;
+    if (!Number.isInteger(options.cpu) || options.cpu < 0 || options.cpu >= ncpu) {
+      throw new BpfError('EINVAL', `CPU ${options.cpu} is not one of ${ncpu}`);
+    }
+    this.memory = memory;
+    this.ncpu = ncpu;
+    this.cpu = options.cpu;
+    this.tailCalls = new Uint32Array(ncpu);
+    this.layout = { ...machineLayout(ncpu, maxPages), pages: 0, byteLength: 0, maps: [] };
+    this.heap = new Heap(memory, maxPages, options.cpu);
+    this.#options = options;
+    for (const placed of shared.maps) this.#open(placed);
+    for (const program of shared.programs) this.#programs.set(program.id, new AttachedProgram(this, program));
+  }
+
+  #open(placed: PlacedMap): LoadedMap {
+    const map = openPlacedMap(this.memory, placed, this.ncpu, { heap: this.heap });
+    this.#maps.set(placed.address, map);
+    return map;
+  }
+
+  mapAt(address: number): LoadedMap | undefined {
+    const known = this.#maps.get(address >>> 0);
+    if (known !== undefined) return known;
+    const placed = placedAt(this.memory, address >>> 0, this.ncpu);
+    return placed === undefined ? undefined : this.#open(placed);
+  }
+
+  /** A map by its id. Throws BpfError ENOENT. */
+  map(id: number): LoadedMap {
+    for (const map of this.#maps.values()) if (map.id === id) return map;
+    throw new BpfError('ENOENT', `there is no map ${id}`);
+  }
+
+  program(id: number): AttachedProgram | undefined {
+    return this.#programs.get(id);
+  }
+
+  /** r0 of a program on a context in the memory. Throws BpfError ENOENT. */
+  run(program: number, ctx: number): bigint {
+    const found = this.program(program);
+    if (found === undefined) throw new BpfError('ENOENT', `there is no program ${program}`);
+    this.tailCalls[this.cpu] = 0;
+    return BigInt.asUintN(64, found.instance()(BigInt(ctx), 0n));
+  }
+
+  imports(caller: AttachedProgram): { helper: HelperFunctions; kfunc: HelperFunctions } {
+    const {
+      cpu,
+      clock = () => performance.now() * 1e6,
+      random = () => Math.random() * U32,
+      imports,
+    } = this.#options;
+    return {
+      helper: { ...helperImports(this, caller, { cpu, clock, random }), ...imports?.helper },
+      kfunc: { ...imports?.kfunc },
+    };
+  }
+}
+
+export class AttachedProgram {
+  readonly id: number;
+  readonly #machine: AttachedMachine;
+  readonly #shared: SharedProgram;
+  #run: Run64 | undefined;
+
+  constructor(machine: AttachedMachine, shared: SharedProgram) {
+    this.#machine = machine;
+    this.#shared = shared;
+    this.id = shared.id;
+  }
+
+  withFrames<T>(block: PercpuBlock, action: () => T): T {
+    return this.#shared.hasFunctions ? savingFrames(this.#machine.memory, block, action) : action();
+  }
+
+  instance(): Run64 {
+    if (this.#run === undefined) {
+      const { memory, cpu } = this.#machine;
+      const imports = this.#machine.imports(this);
+      const { exports } = new WebAssembly.Instance(new WebAssembly.Module(this.#shared.wasm), {
+        env: { memory, cpu: new WebAssembly.Global({ value: 'i32' }, cpu) },
+        ...(imports as Record<string, Record<string, WebAssembly.ImportValue>>),
+      });
+      this.#run = exports.run64 as Run64;
+    }
+    return this.#run;
+  }
+}
+
+/** Opens a machine that another thread shares (`Machine.share()`). Throws BpfError EINVAL for a CPU that it does not have. */
+export function attachMachine(shared: SharedMachine, options: AttachOptions): AttachedMachine {
+  return new AttachedMachine(shared, options);
+}

@@ -1,0 +1,13 @@
+export { type AttachedMachine, type AttachOptions, attachMachine, type SharedMachine } from './attach.ts';
+export { createMachine } from './machine.ts';
+export type {
+  LoadedMap,
+  LoadedProgram,
+  LoadInput,
+  Machine,
+  MachineOptions,
+  RunOptions,
+  TestRunOptions,
+  TestRunResult,
+} from './types.ts';
+export { XDP_MD, XDP_MD_PRIVATE } from './xdp.ts';

@@ -1,0 +1,71 @@
+/** What the test runs of all program types do alike (net/bpf/test_run.c). */
+import { BpfError } from '../errors.ts';
+import { viewMemory } from '../maps/memory-view.ts';
+import type { Program } from './program.ts';
+import type { TestRunOptions } from './types.ts';
+
+export const ETH_HLEN = 14;
+export const PAGE_SIZE = 4096;
+/** Kept free behind the packet: struct skb_shared_info. */
+export const TAILROOM = 320;
+
+export const refuse = (code: string, message: string): never => {
+  throw new BpfError(code, `test run: ${message}`);
+};
+
+/** bpf_test_run: `repeat` runs and the mean time of one. */
+export function repeatRun(
+  program: Program,
+  options: TestRunOptions,
+  ctx: number,
+  prepare?: () => void,
+): { retval: number; duration: number } {
+  const repeat = options.repeat === undefined || options.repeat === 0 ? 1 : options.repeat;
+  if (!Number.isInteger(repeat) || repeat < 0 || repeat > 0xffff_ffff) {
+    refuse('EINVAL', `repeat ${options.repeat} is not a u32`);
+  }
+  const run = options.execute ?? program.entry(options.cpu ?? 0);
+  const argument = BigInt(ctx);
+  let result = 0n;
+  const start = performance.now();
+  for (let i = 0; i < repeat; i++) {
+    prepare?.();
+    result = run(argument, 0n);
+  }
+  const elapsed = (performance.now() - start) * 1e6;
+  return { retval: Number(BigInt.asUintN(32, result)), duration: Math.round(elapsed / repeat) };
+}
+
+/** A block of memory for the time of a call. */
+export function withBlock<T>(program: Program, size: number, use: (address: number) => T): T {
+  const { machine } = program;
+  const address = machine.alloc(size);
+  try {
+    return use(address);
+  } finally {
+    machine.free(address, size);
+  }
+}
+
+/** A copy of the memory between two addresses. */
+export function slice(program: Program, from: number, to: number): Uint8Array {
+  const copy = new Uint8Array(Math.max(0, to - from));
+  copy.set(viewMemory(program.machine.memory).u8.subarray(from, Math.max(from, to)));
+  return copy;
+}
+
+/** The packet, which has to have a link header and to fit a page. */
+export function checkPacket(data: Uint8Array | undefined, headroom: number, tailroom = TAILROOM): Uint8Array {
+  const size = data?.length ?? 0;
+  if (data === undefined || size < ETH_HLEN || size > PAGE_SIZE - headroom - tailroom) {
+    return refuse('EINVAL', `packet of ${size} bytes, not ${ETH_HLEN} to ${PAGE_SIZE - headroom - tailroom}`);
+  }
+  return data;
+}
+
+/** Exactly `size` bytes: cut, or with zeros behind. */
+export function padded(bytes: Uint8Array, size: number): Uint8Array<ArrayBuffer> {
+  const copy = new Uint8Array(size);
+  copy.set(bytes.subarray(0, size));
+  return copy;
+}

@@ -1,0 +1,83 @@
+/**
+ * BPF_PROG_TEST_RUN (net/bpf/test_run.c, kernel/trace/bpf_trace.c, kernel/bpf/syscall.c): a program on a packet or a context that
+ * the caller gives. Pointers in contexts are addresses in the machine's memory.
+ */
+import { percpuBlock } from '../layout.ts';
+import { viewMemory } from '../maps/memory-view.ts';
+import type { Program } from './program.ts';
+import { refuse, repeatRun, slice, withBlock } from './test-run-common.ts';
+import { runFlowDissector, runSkb } from './test-run-skb.ts';
+import { runXdp } from './test-run-xdp.ts';
+import type { TestRunOptions, TestRunResult } from './types.ts';
+
+const U16_MAX = 65535;
+/** u64 arguments of a raw tracepoint. */
+const MAX_RAW_TP_ARGS = 12;
+
+/** Program types that see a packet through `struct __sk_buff`. */
+const SKB_TYPES = new Set([
+  'socket_filter',
+  'sched_cls',
+  'sched_act',
+  'cgroup_skb',
+  'lwt_in',
+  'lwt_out',
+  'lwt_xmit',
+  'lwt_seg6local',
+]);
+
+export function testRun(program: Program, options: TestRunOptions): TestRunResult {
+  const { type } = program;
+  if (SKB_TYPES.has(type)) return runSkb(program, options);
+  switch (type) {
+    case 'xdp':
+      return runXdp(program, options);
+    case 'flow_dissector':
+      return runFlowDissector(program, options);
+    case 'raw_tracepoint':
+    case 'raw_tracepoint_writable':
+      return runRawTracepoint(program, options);
+    case 'syscall':
+      return runSyscall(program, options);
+    default:
+      return refuse('ENOTSUPP', `programs of type ${type} have none`);
+  }
+}
+
+const isGiven = (value: number | undefined): boolean => value !== undefined && value !== 0;
+
+/** The context has what the program may read (max_ctx_offset), and no more than there can be. */
+function checkContextSize(program: Program, ctxIn: Uint8Array, most: number): void {
+  const least = program.contextSize;
+  if (ctxIn.length < least || ctxIn.length > most) {
+    refuse('EINVAL', `context of ${ctxIn.length} bytes, not ${least} to ${most}`);
+  }
+}
+
+/** bpf_prog_test_run_raw_tp */
+function runRawTracepoint(program: Program, options: TestRunOptions): TestRunResult {
+  const { ctxIn = new Uint8Array(0), cpu = 0 } = options;
+  const other = options.dataIn !== undefined || isGiven(options.repeat) || isGiven(options.batchSize);
+  if (other) refuse('EINVAL', 'a raw tracepoint takes a context only');
+  checkContextSize(program, ctxIn, MAX_RAW_TP_ARGS * 8);
+  if (cpu >= program.machine.ncpu) refuse('ENXIO', `CPU ${cpu} is not one of ${program.machine.ncpu}`);
+  const { ctx } = percpuBlock(program.machine.layout, cpu);
+  const { u8 } = viewMemory(program.machine.memory);
+  u8.fill(0, ctx, ctx + MAX_RAW_TP_ARGS * 8);
+  u8.set(ctxIn, ctx);
+  return repeatRun(program, { cpu, ...(options.execute && { execute: options.execute }) }, ctx);
+}
+
+/** bpf_prog_test_run_syscall */
+function runSyscall(program: Program, options: TestRunOptions): TestRunResult {
+  const { ctxIn = new Uint8Array(0) } = options;
+  const other = options.dataIn !== undefined || isGiven(options.repeat) || isGiven(options.flags);
+  if (other) refuse('EINVAL', 'a syscall program takes a context only');
+  checkContextSize(program, ctxIn, U16_MAX);
+  const size = Math.max(8, ctxIn.length);
+  return withBlock(program, size, (block) => {
+    viewMemory(program.machine.memory).u8.set(ctxIn, block);
+    const result = repeatRun(program, options, block);
+    return { ...result, ctxOut: slice(program, block, block + ctxIn.length) };
+  });
+}

@@ -1,0 +1,11 @@
+export { type ElfPlace, ObjectError } from '../elf/index.ts';
+export { type DataStore, Globals, type GlobalVariable, InitialData } from './globals.ts';
+export type { Kconfig, KconfigValue } from './kconfig.ts';
+export type { LoadedObject } from './load.ts';
+export type { LoadObjectOptions, MapSpecChange } from './load-options.ts';
+export { recordOf } from './map-record.ts';
+export { BpfObject, objectName, openObject } from './object.ts';
+export { lineOf, ProgramLoadError } from './program-error.ts';
+export * from './section-names.ts';
+export * from './spec.ts';
+export { type BtfValue, decodeValue, encodeValue } from './values.ts';

@@ -1,0 +1,47 @@
+/** `openObject`: a BPF object file, to be looked at, given values, and loaded. */
+import { Globals, type GlobalVariable, type InitialData } from './globals.ts';
+import { type LoadedObject, loadObject } from './load.ts';
+import type { LoadObjectOptions } from './load-options.ts';
+import { openElf } from './open.ts';
+import type { ObjectSpec } from './spec.ts';
+
+export class BpfObject {
+  readonly spec: ObjectSpec;
+  /** Initial values of global variables. */
+  readonly globals: Globals;
+  /** What each section of variables starts with, by its name. */
+  readonly initialData: ReadonlyMap<string, InitialData>;
+  readonly #variables: readonly GlobalVariable[];
+
+  constructor(bytes: Uint8Array, name: string) {
+    // A copy: the caller's bytes may change, or be shared with another thread.
+    const opened = openElf(new Uint8Array(bytes), name);
+    this.spec = opened.spec;
+    this.initialData = opened.initialData;
+    this.#variables = opened.variables;
+    this.globals = new Globals(opened.spec.btf, opened.variables, (map) => opened.initialData.get(map)!);
+  }
+
+  /**
+   * Creates the maps, verifies and compiles the programs. May be called again: each time makes maps of its own, with the values
+   * that the variables have here then. Throws ObjectError, ProgramLoadError (with the line of source) or BpfError.
+   */
+  load(options: LoadObjectOptions = {}): LoadedObject {
+    return loadObject(this.spec, this.initialData, this.#variables, options);
+  }
+}
+
+/**
+ * Opens an ELF object as clang or `bpftool gen object` wrote it. `name` names the object in maps of variables and messages
+ * (default `object`); a path becomes the file's name without `.o` and `.bpf`. Throws ObjectError `ELF_…` or `OBJ_…`.
+ */
+export function openObject(bytes: Uint8Array, name = 'object'): BpfObject {
+  return new BpfObject(bytes, objectName(name));
+}
+
+/** As bpftool and libbpf name an object after its file (bpf_object__new). */
+export function objectName(path: string): string {
+  const file = path.slice(path.lastIndexOf('/') + 1);
+  const base = file.replace(/\.o$/, '').replace(/\.bpf$/, '');
+  return base === '' ? 'object' : base;
+}

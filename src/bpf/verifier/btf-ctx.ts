@@ -1,0 +1,70 @@
+/** Contexts of programs that are attached to a typed target: its arguments (btf_ctx_access of kernel/bpf/btf.c). */
+import type { Btf } from '../btf/btf.ts';
+import { type ContextAccess, type CtxResult, contextOf } from '../prog-types/index.ts';
+import { TRACING_CTX_SIZE } from '../prog-types/tracing.ts';
+import { skipModifiers } from './btf-access.ts';
+import { F_PERCPU, F_RCU, F_TRUSTED, F_USER } from './reg.ts';
+import type { ProgramInput } from './types.ts';
+
+/** FUNC_PROTO of what a program is attached to; raw tracepoints have a leading `void *__data`. */
+export function attachedProto(input: ProgramInput): { proto: number; skip: number } | undefined {
+  const { targetBtf: btf, attachTo, attachType, type } = input;
+  if (btf === undefined || attachTo === undefined) return undefined;
+  if (attachType === 'trace_raw_tp') {
+    const id = btf.byName(`btf_trace_${attachTo}`, 'TYPEDEF');
+    if (id === undefined) return undefined;
+    const ptr = btf.type(skipModifiers(btf, id));
+    return ptr.kind === 'PTR' ? { proto: ptr.type, skip: 1 } : undefined;
+  }
+  const prefix = type === 'lsm' ? 'bpf_lsm_' : attachType === 'trace_iter' ? 'bpf_iter_' : '';
+  const id = btf.byName(prefix + attachTo, 'FUNC');
+  const func = id === undefined ? undefined : btf.type(id);
+  return func?.kind === 'FUNC' ? { proto: func.type, skip: 0 } : undefined;
+}
+
+const INTEGERS: ReadonlySet<string> = new Set(['INT', 'ENUM', 'ENUM64']);
+
+function argumentOf(btf: Btf, typeId: number, isTrusted: boolean, nullable: boolean): CtxResult {
+  const shape = btf.type(skipModifiers(btf, typeId));
+  if (INTEGERS.has(shape.kind) || shape.kind === 'STRUCT') return 'scalar';
+  if (shape.kind !== 'PTR') return undefined;
+  if (shape.type === 0) return 'scalar';
+  const tags: string[] = [];
+  const pointee = skipModifiers(btf, shape.type, tags);
+  const target = btf.type(pointee);
+  if (target.kind === 'INT' || target.kind === 'UNKN') return 'scalar';
+  if (target.kind !== 'STRUCT' && target.kind !== 'UNION') return undefined;
+  let flags = isTrusted ? F_TRUSTED : 0;
+  for (const tag of tags)
+    flags |= tag === 'user' ? F_USER : tag === 'percpu' ? F_PERCPU : tag === 'rcu' ? F_RCU : 0;
+  return { type: 'ptr_', btfId: pointee, flags, nullable };
+}
+
+/** Words of the context are the target's arguments, and behind them what it returned where that is known. */
+export function programContext(input: ProgramInput, isPrivileged: boolean): ContextAccess {
+  const builtin = contextOf(input.type, input.attachType, isPrivileged);
+  if (input.type !== 'tracing' && input.type !== 'lsm') return builtin;
+  const { targetBtf: btf, attachType } = input;
+  const found = attachedProto(input);
+  if (btf === undefined || found === undefined) return builtin;
+  const proto = btf.type(found.proto);
+  if (proto.kind !== 'FUNC_PROTO') return builtin;
+  const params = proto.params.slice(found.skip);
+  const isTrusted = attachType === 'trace_raw_tp' || attachType === 'trace_iter' || attachType === 'lsm_mac';
+  return {
+    size: TRACING_CTX_SIZE,
+    access(off, size, write) {
+      if (write || off < 0 || off % size !== 0 || off % 8 !== 0) return undefined;
+      const n = off / 8;
+      const param = params[n];
+      if (param !== undefined) {
+        const nullable = attachType === 'trace_iter' && n > 0;
+        return argumentOf(btf, param.type, isTrusted, nullable);
+      }
+      if (n > params.length) return undefined;
+      const hasResult =
+        attachType === 'trace_fexit' || attachType === 'modify_return' || attachType === 'lsm_mac';
+      return hasResult ? argumentOf(btf, proto.type, false, false) : undefined;
+    },
+  };
+}

@@ -1,0 +1,234 @@
+/**
+ * Global functions: checked once each, apart from their callers, by what BTF says of their arguments (btf_prepare_func_args,
+ * btf_check_func_arg_match of kernel/bpf).
+ */
+import type { Btf } from '../btf/btf.ts';
+import { sizeOf, skipModifiers } from './btf-access.ts';
+import { dynptrAt } from './dynptr.ts';
+import { type Env, readReg } from './env.ts';
+import { Rejection, reject } from './error.ts';
+import { checkHelperMem } from './helper-memory.ts';
+import { checkPlainPointer } from './memory.ts';
+import { F_TRUSTED, pointer, type Reg, UNKNOWN } from './reg.ts';
+import { Frame, VerifierState } from './state.ts';
+
+export type GlobalArg =
+  | { readonly kind: 'scalar' }
+  | { readonly kind: 'ctx' }
+  | { readonly kind: 'mem'; readonly size: number; readonly nullable: boolean }
+  | { readonly kind: 'dynptr' }
+  | { readonly kind: 'arena' }
+  | { readonly kind: 'btf'; readonly struct: string; readonly nullable: boolean };
+
+export interface GlobalFunc {
+  readonly name: string;
+  readonly args: readonly GlobalArg[];
+  /** Gives a number; false: void. */
+  readonly returns: boolean;
+}
+
+/** Context structures by program type, as programs name them (bpf_ctx_convert_map). */
+const CTX_NAMES: Readonly<Record<string, readonly string[]>> = {
+  socket_filter: ['__sk_buff'],
+  sched_cls: ['__sk_buff'],
+  sched_act: ['__sk_buff'],
+  cgroup_skb: ['__sk_buff'],
+  lwt_in: ['__sk_buff'],
+  lwt_out: ['__sk_buff'],
+  lwt_xmit: ['__sk_buff'],
+  sk_skb: ['__sk_buff'],
+  flow_dissector: ['__sk_buff'],
+  xdp: ['xdp_md'],
+  cgroup_sock: ['bpf_sock'],
+  cgroup_sock_addr: ['bpf_sock_addr'],
+  sock_ops: ['bpf_sock_ops'],
+  sk_msg: ['sk_msg_md'],
+  sk_reuseport: ['sk_reuseport_md'],
+  sk_lookup: ['bpf_sk_lookup'],
+  cgroup_sysctl: ['bpf_sysctl'],
+  cgroup_sockopt: ['bpf_sockopt'],
+  cgroup_device: ['bpf_cgroup_dev_ctx'],
+  kprobe: ['bpf_user_pt_regs_t', 'pt_regs', 'user_pt_regs'],
+  perf_event: ['bpf_perf_event_data'],
+  raw_tracepoint: ['bpf_raw_tracepoint_args'],
+  raw_tracepoint_writable: ['bpf_raw_tracepoint_args'],
+  netfilter: ['bpf_nf_ctx'],
+};
+
+function isContext(env: Env, btf: Btf, typeId: number): boolean {
+  const names = CTX_NAMES[env.input.type] ?? [];
+  let id = typeId;
+  for (;;) {
+    const type = btf.type(id);
+    if (type.name !== '' && names.includes(type.name)) return true;
+    if (
+      type.kind === 'TYPEDEF' ||
+      type.kind === 'CONST' ||
+      type.kind === 'VOLATILE' ||
+      type.kind === 'RESTRICT'
+    )
+      id = type.type;
+    else return false;
+  }
+}
+
+/** Tags of a function's parameters: `arg:ctx`, `arg:nonnull`, `arg:nullable`, `arg:trusted`, `arg:arena`. */
+function argumentTags(btf: Btf, funcId: number): Map<number, Set<string>> {
+  const tags = new Map<number, Set<string>>();
+  for (let id = 1; id < btf.typeCount; id++) {
+    if (btf.kindName(id) !== 'DECL_TAG') continue;
+    const tag = btf.type(id);
+    if (tag.kind !== 'DECL_TAG' || tag.type !== funcId || tag.componentIndex < 0) continue;
+    const set = tags.get(tag.componentIndex) ?? new Set<string>();
+    tags.set(tag.componentIndex, set.add(tag.name));
+  }
+  return tags;
+}
+
+/** What BTF says of the global function `funcId`; refuses what no caller could be checked against. */
+export function globalFunction(env: Env, btf: Btf, funcId: number): GlobalFunc {
+  const func = btf.type(funcId);
+  if (func.kind !== 'FUNC') return reject('EINVAL', 'Invalid type id in func_info');
+  const proto = btf.type(func.type);
+  if (proto.kind !== 'FUNC_PROTO') return reject('EFAULT', `Invalid BTF of func ${func.name}`);
+  if (proto.params.length > 5) {
+    reject('EINVAL', `Global function ${func.name}() with ${proto.params.length} > 5 args. Buggy compiler.`);
+  }
+  const result = btf.type(skipModifiers(btf, proto.type));
+  const returns = result.kind === 'INT' || result.kind === 'ENUM' || result.kind === 'ENUM64';
+  if (!returns && result.kind !== 'UNKN') {
+    reject('EINVAL', `Global function ${func.name}() doesn't return scalar. Only those are supported.`);
+  }
+  const tags = argumentTags(btf, funcId);
+  const args = proto.params.map((param, i): GlobalArg => {
+    const own = tags.get(i) ?? new Set<string>();
+    const type = btf.type(skipModifiers(btf, param.type));
+    if (type.kind === 'INT' || type.kind === 'ENUM' || type.kind === 'ENUM64') {
+      if (own.size > 0)
+        reject('EINVAL', `arg#${i} type tag '${[...own][0]}' is not supported for non-pointer arg`);
+      return { kind: 'scalar' };
+    }
+    if (type.kind !== 'PTR') {
+      reject('EINVAL', `Arg#${i} type ${type.kind} in ${func.name}() is not supported yet.`);
+    }
+    if (own.has('arg:ctx') || isContext(env, btf, type.type)) return { kind: 'ctx' };
+    const target = btf.type(skipModifiers(btf, type.type));
+    if (target.kind === 'STRUCT' && target.name === 'bpf_dynptr') return { kind: 'dynptr' };
+    if (own.has('arg:arena')) return { kind: 'arena' };
+    if (own.has('arg:trusted'))
+      return { kind: 'btf', struct: target.name, nullable: own.has('arg:nullable') };
+    const size = sizeOf(btf, type.type);
+    if (size === 0) {
+      reject(
+        'EINVAL',
+        `arg#${i} reference type('${target.kind} ${target.name}') size cannot be determined: -22`,
+      );
+    }
+    return { kind: 'mem', size, nullable: !own.has('arg:nonnull') };
+  });
+  return { name: func.name, args, returns };
+}
+
+/** btf_check_subprog_call: what a caller gives a global function. */
+export function checkGlobalArguments(env: Env, subprog: number, func: GlobalFunc): void {
+  try {
+    for (const [i, arg] of func.args.entries()) checkOne(env, i, arg);
+  } catch (error) {
+    if (!(error instanceof Rejection)) throw error;
+    const text = `Caller passes invalid args into func#${subprog} ('${func.name}')`;
+    reject(error.errno, `${error.message}\n${text}`);
+  }
+}
+
+function checkOne(env: Env, i: number, arg: GlobalArg): void {
+  const regno = i + 1;
+  const reg = readReg(env, regno);
+  switch (arg.kind) {
+    case 'scalar':
+      if (reg.type !== 'scalar') reject('EINVAL', `R${regno} is not a scalar`);
+      return;
+    case 'ctx':
+      if (reg.type !== 'ctx') reject('EINVAL', `arg#${i} expects pointer to ctx`);
+      checkPlainPointer(reg, regno);
+      return;
+    case 'mem': {
+      if (arg.nullable && reg.isNull) return;
+      if (!arg.nullable && (reg.nullable || reg.isNull))
+        reject('EINVAL', `arg#${i} is expected to be non-NULL`);
+      // NULL is for the function to check.
+      const before = env.frame.regs[regno]!;
+      if (before.nullable) {
+        const copy = before.copy();
+        copy.nullable = false;
+        env.frame.regs[regno] = copy;
+      }
+      try {
+        checkHelperMem(env, regno, arg.size, true, 'read');
+        checkHelperMem(env, regno, arg.size, true, 'write');
+      } finally {
+        env.frame.regs[regno] = before;
+      }
+      return;
+    }
+    case 'dynptr': {
+      if (reg.type !== 'fp' && reg.type !== 'dynptr_ptr')
+        reject('EINVAL', `arg#${i} expected pointer to stack or const struct bpf_dynptr`);
+      if (dynptrAt(env, reg) === undefined)
+        reject('EINVAL', `Expected an initialized dynptr as arg #${regno - 1}`);
+      return;
+    }
+    case 'arena':
+      if (reg.type !== 'arena' && reg.type !== 'scalar') {
+        reject('EINVAL', `R${regno} is not a pointer to arena or scalar.`);
+      }
+      return;
+    case 'btf':
+      if (arg.nullable && reg.isNull) return;
+      if (reg.type !== 'ptr_' || (reg.flags & F_TRUSTED) === 0 || (reg.nullable && !arg.nullable)) {
+        reject('EACCES', `R${regno} type=${reg.typeName} expected=trusted_ptr_`);
+      }
+  }
+}
+
+/** The state that a global function is checked from. */
+export function globalState(env: Env, subprog: number, func: GlobalFunc): VerifierState {
+  const state = new VerifierState();
+  state.isSleepable = env.isSleepable;
+  const frame = new Frame(-1, 0, subprog);
+  for (const [i, arg] of func.args.entries()) frame.regs[i + 1] = argumentReg(env, arg);
+  state.frames.push(frame);
+  return state;
+}
+
+function argumentReg(env: Env, arg: GlobalArg): Reg {
+  switch (arg.kind) {
+    case 'scalar':
+      return UNKNOWN;
+    case 'ctx':
+      return pointer('ctx');
+    case 'mem': {
+      const reg = pointer('mem');
+      reg.memSize = arg.size;
+      reg.nullable = arg.nullable;
+      if (arg.nullable) reg.id = env.newId();
+      return reg;
+    }
+    case 'dynptr': {
+      const reg = pointer('dynptr_ptr');
+      reg.dynptr = 'local';
+      reg.dynptrId = env.newId();
+      return reg;
+    }
+    case 'arena':
+      return UNKNOWN;
+    case 'btf': {
+      const reg = pointer('ptr_');
+      reg.flags = F_TRUSTED;
+      reg.btf = env.targetBtf;
+      reg.btfId = env.targetBtf?.btf.byName(arg.struct, 'STRUCT') ?? 0;
+      reg.nullable = arg.nullable;
+      if (arg.nullable) reg.id = env.newId();
+      return reg;
+    }
+  }
+}

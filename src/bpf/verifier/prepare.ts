@@ -1,0 +1,77 @@
+/** Before the first path: what a program's type and BTF demand (check_attach_btf_id, check_btf_func of kernel/bpf/verifier.c). */
+import { kernelProto } from '../helpers/kernel-protos.ts';
+import * as isa from '../isa.ts';
+import { calledFunction } from './cfg.ts';
+import type { Env } from './env.ts';
+import { reject } from './error.ts';
+import { exceptionCallback } from './exceptions.ts';
+import { globalFunction } from './globals.ts';
+
+const CALL = isa.BPF_JMP | isa.BPF_CALL;
+
+/** Program types that users without capabilities may load. */
+const UNPRIVILEGED: ReadonlySet<string> = new Set(['socket_filter', 'cgroup_skb']);
+
+export function checkProgramType(env: Env): void {
+  const { type, unprivileged, targetBtf, attachTo, attachType } = env.input;
+  if (unprivileged === true && !UNPRIVILEGED.has(type))
+    reject('EPERM', `programs of type ${type} are not for unprivileged users`);
+  if (type === 'struct_ops') {
+    reject('EINVAL', 'struct_ops programs are not supported: there is no kernel structure to put them in');
+  }
+  if (type === 'lsm' && targetBtf !== undefined && attachTo !== undefined && attachType === 'lsm_mac') {
+    if (targetBtf.byName(`bpf_lsm_${attachTo}`, 'FUNC') === undefined)
+      reject('EINVAL', `attach_btf_id does not point to bpf_lsm_${attachTo}`);
+  }
+}
+
+/** Global functions, the exception callback, and which functions change packet data. */
+export function prepareGlobals(env: Env): void {
+  const { btf, funcInfo } = env.input;
+  markPacketMovers(env);
+  if (btf === undefined || funcInfo === undefined) return;
+  if (funcInfo.length !== env.subprogs.length)
+    reject('EINVAL', "number of funcs in func_info doesn't match number of subprogs");
+  for (const [n, { insn, typeId }] of funcInfo.entries()) {
+    if (insn !== env.subprogs[n]!.start) {
+      reject(
+        'EINVAL',
+        n === 0
+          ? `nonzero insn_off ${insn} for the first func info record`
+          : "func_info BTF section doesn't match subprog layout in BPF program",
+      );
+    }
+    const func = btf.has(typeId) ? btf.type(typeId) : undefined;
+    if (func?.kind !== 'FUNC') reject('EINVAL', `invalid type id ${typeId} in func info`);
+    if (n > 0 && func.linkage === 'global') env.globals.set(n, globalFunction(env, btf, typeId));
+  }
+  const callback = exceptionCallback(env.input);
+  if (callback === undefined) return;
+  const n = funcInfo.indexOf(callback);
+  if (!env.globals.has(n))
+    reject('EINVAL', `exception callback '${btf.name(callback.typeId)}' must have global linkage`);
+  env.exceptionCallback = n;
+  env.calledGlobals.add(n);
+}
+
+/** Functions that call a helper that moves packet data, by themselves or by others. */
+function markPacketMovers(env: Env): void {
+  const movers = new Set<number>();
+  const callees = env.subprogs.map(({ start, end }, n) => {
+    const list: number[] = [];
+    for (let i = start; i < end; i++) {
+      const insn = env.insns[i]!;
+      if (insn.code === CALL && insn.src === isa.BPF_PSEUDO_CALL)
+        list.push(env.subprogAt(calledFunction(insn, i)));
+      else if (insn.code === CALL && insn.src === 0) {
+        if (insn.imm === 12 || kernelProto(insn.imm)?.changesPacket === true) movers.add(n);
+      }
+    }
+    return list;
+  });
+  for (let before = -1; before !== movers.size; ) {
+    before = movers.size;
+    for (const [n, list] of callees.entries()) if (list.some((one) => movers.has(one))) movers.add(n);
+  }
+  env.packetMovers = movers;
+}

@@ -1,0 +1,184 @@
+/** What the agent is asked to do for a site: places in the text that V8 runs, and texts to put in its place. */
+
+import type { ArmItem, BindItem, EditItem, Location } from '../agent/worker/requests.ts';
+import { BREAK_LIMIT, hitMs, NEXT_HIT_MS } from '../arch/v8/arm-cost.ts';
+import { changedTexts, type InstrumentEdit, instrument } from '../arch/v8/instrument.ts';
+import { lineSite } from '../arch/v8/instrument-line.ts';
+import { type FittedEdit, fitLiveEdit, lostTexts } from '../arch/v8/live-edit-fit.ts';
+import { LineTable } from '../arch/v8/symbols-lines.ts';
+import type { ArmWay, FunctionSymbol } from '../arch/v8/types.ts';
+import { TraplineError } from '../errors.ts';
+import { type Job, reject } from './armer-job.ts';
+import { argumentText, functionText, offsetIn } from './armer-text.ts';
+import { isDebuggable, type LoadedScript, scriptPath } from './text-space.ts';
+
+/** Time that the calls of an escape window may take; each passes the breakpoint. */
+const WINDOW_BUDGET_MS = 10;
+const WINDOW_HITS = 50;
+
+export interface PlannedEdit {
+  readonly item: EditItem;
+  readonly edited: EditedScript;
+  /** Indexes of the functions that V8 would lose by this edit. */
+  readonly lost: ReadonlySet<number>;
+}
+
+/** A script's text as it is now, and the sites in it. */
+export interface EditedScript {
+  readonly text: string;
+  /** Texts by which it goes back, ending with the original one. */
+  readonly back: readonly string[];
+  readonly jobs: ReadonlyMap<number, Job>;
+}
+
+/** Compiled-in sites by the script's path: the inspector has urls where the registry may have paths. */
+export type CompiledIn = ReadonlyMap<string, { readonly url: string; readonly forms: readonly number[] }>;
+
+export class ArmItems {
+  readonly #prefix: string;
+  readonly #foldsBindings: boolean;
+  /** Sites that are in the edited text of each script. */
+  readonly edits = new Map<string, EditedScript>();
+  compiledIn: CompiledIn = new Map();
+  readonly #lines = new Map<string, { text: string; table: LineTable }>();
+
+  /** `foldsBindings`: optimized code takes a variable that is never assigned for a constant. */
+  constructor(prefix: string, foldsBindings: boolean) {
+    this.#prefix = prefix;
+    this.#foldsBindings = foldsBindings;
+  }
+
+  item(job: Job, way: Exclude<ArmWay, 'edit'>): ArmItem {
+    const { site, script } = job;
+    const { symbol } = site;
+    const number = site.spec.site;
+    switch (way) {
+      case 'property': {
+        const { binding } = symbol;
+        const held = binding.via === 'property' ? binding : undefined;
+        const key = job.exportedAs ?? held?.key;
+        if (key === undefined) throw new Error('no property leads to it');
+        const { scriptId, url } = script.info;
+        return {
+          kind: 'property',
+          site: number,
+          file: scriptPath(url),
+          text: functionText(script.source, symbol),
+          key,
+          accessor: held?.accessor,
+          scriptId: isDebuggable(symbol) ? scriptId : undefined,
+        };
+      }
+      case 'bind': {
+        const { binding } = symbol;
+        if (binding.via === 'none') throw new Error('no name leads to it');
+        const window = symbol.isGenerator
+          ? 1
+          : Math.max(1, Math.min(WINDOW_HITS, Math.floor(WINDOW_BUDGET_MS / NEXT_HIT_MS)));
+        const item: BindItem = {
+          kind: 'bind',
+          site: number,
+          at: this.#location(script, symbol, symbol.entry),
+          text: functionText(script.source, symbol),
+          target: binding,
+          args: argumentText(symbol),
+          isGenerator: symbol.isGenerator,
+          ends: site.events.some((event) => event !== 'entry'),
+          window,
+          deoptimize: job.deoptimize,
+          verify: this.#foldsBindings && !symbol.isGenerator,
+        };
+        return item;
+      }
+      case 'break': {
+        const at = this.#location(script, symbol, this.#offset(job));
+        job.rateLimit = BREAK_LIMIT;
+        const firstMs = hitMs(script.source);
+        return { kind: 'break', site: number, at, args: argumentText(symbol), firstMs, nextMs: NEXT_HIT_MS };
+      }
+      case 'nop': {
+        const ends = site.events.some((event) => event !== 'entry');
+        const { url = '' } = this.compiledIn.get(scriptPath(script.info.url)) ?? {};
+        return { kind: 'nop', site: number, url, index: symbol.index, ends };
+      }
+    }
+  }
+
+  /** Where a line site goes; the function's entry for others. */
+  #offset({ site, script }: Job): number {
+    const { symbol, line } = site;
+    if (line === undefined) return symbol.entry;
+    const found = lineSite(script.source, script.info.isModule, symbol, line.line, line.column, script.map);
+    if (found === undefined) {
+      throw new TraplineError('ENOENT', `no statement of ${symbol.name} is at or behind line ${line.line}`);
+    }
+    return found.offset;
+  }
+
+  /** In the text that the script has now. */
+  #location({ info, source }: LoadedScript, symbol: FunctionSymbol, offset: number): Location {
+    const { scriptId } = info;
+    const text = this.edits.get(scriptId)?.text ?? source;
+    let known = this.#lines.get(scriptId);
+    if (known?.text !== text) {
+      known = { text, table: new LineTable(text) };
+      this.#lines.set(scriptId, known);
+    }
+    const at = text === source ? offset : offsetIn(text, source, symbol, offset);
+    const { line, column } = known.table.position(at);
+    return { scriptId, lineNumber: line, columnNumber: column };
+  }
+
+  /** One edit of a script for all its sites, those that are in it already included. */
+  editItem(jobs: readonly Job[]): PlannedEdit | undefined {
+    const { script } = jobs[0]!;
+    const { scriptId, isModule } = script.info;
+    const all = new Map(this.edits.get(scriptId)?.jobs ?? []);
+    for (const job of jobs) all.set(job.site.spec.site, job);
+    const edits: InstrumentEdit[] = [];
+    for (const [site, job] of all) {
+      const { symbol, events, reads, line } = job.site;
+      try {
+        edits.push({ symbol, site, events, reads, ...(line === undefined ? {} : { at: this.#offset(job) }) });
+      } catch (error) {
+        reject(job, error);
+        all.delete(site);
+      }
+    }
+    const rough = instrument(script.source, edits, { prefix: this.#prefix }, isModule);
+    const now = this.edits.get(scriptId);
+    const from = now?.text ?? script.source;
+    const indexes = edits.map(({ symbol }) => symbol.index);
+    let fit: FittedEdit;
+    try {
+      fit = fitLiveEdit(script.info, script.source, from, rough.source, indexes);
+    } catch (error) {
+      for (const job of jobs) reject(job, error);
+      return undefined;
+    }
+    const result = { ...rough, source: fit.source };
+    for (const { site, reason } of result.refused) {
+      const job = all.get(site);
+      all.delete(site);
+      if (job !== undefined) reject(job, new Error(reason));
+    }
+    for (const { site, note } of result.notes) {
+      const job = all.get(site);
+      if (job !== undefined) job.note = note;
+    }
+    if (!jobs.some(({ site }) => all.has(site.spec.site))) return undefined;
+    const direct = now === undefined || lostTexts(script.info, fit.source, script.source).size === 0;
+    const back = direct ? [script.source] : [now.text, ...now.back];
+    const item: EditItem = {
+      kind: 'edit',
+      scriptId,
+      sites: [...all.keys()],
+      replaces: [...all].filter(([, job]) => job.bound || job.broken).map(([site]) => site),
+      original: script.source,
+      edited: result.source,
+      back,
+      texts: changedTexts(result, script.source),
+    };
+    return { item, edited: { text: result.source, back, jobs: all }, lost: fit.lost };
+  }
+}

@@ -1,0 +1,211 @@
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import { build } from 'esbuild';
+import { afterAll, describe, expect, test } from 'vitest';
+import { TypeScriptTypes } from '../../src/bpf/gen/typescript-types.ts';
+import { BpfError, BtfBuilder, generateSkeleton, openObject } from '../../src/bpf/index.ts';
+
+const fixtures = new URL('./fixtures/btf/', import.meta.url);
+const api = fileURLToPath(new URL('../../src/bpf/index.ts', import.meta.url));
+const folder = mkdtempSync(path.join(tmpdir(), 'trapline-gen-'));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+function generate(name: string): string {
+  const contents = new Uint8Array(readFileSync(new URL(name, fixtures)));
+  return generateSkeleton(openObject(contents, 'values'), { contents, importFrom: api });
+}
+
+/** What a strict compiler says about modules in one folder. */
+function compile(files: Record<string, string>): string {
+  for (const [name, text] of Object.entries(files)) writeFileSync(path.join(folder, name), text);
+  const root = fileURLToPath(new URL('../../', import.meta.url));
+  const config = {
+    compilerOptions: {
+      target: 'ES2022',
+      lib: ['ES2023'],
+      module: 'NodeNext',
+      moduleResolution: 'NodeNext',
+      types: ['node'],
+      typeRoots: [path.join(root, 'node_modules/@types')],
+      strict: true,
+      exactOptionalPropertyTypes: true,
+      verbatimModuleSyntax: true,
+      erasableSyntaxOnly: true,
+      isolatedModules: true,
+      noUnusedLocals: true,
+      noUncheckedIndexedAccess: true,
+      allowImportingTsExtensions: true,
+      noEmit: true,
+      skipLibCheck: true,
+    },
+    files: [...Object.keys(files), path.join(root, 'src/bpf/webassembly.d.ts')],
+  };
+  writeFileSync(path.join(folder, 'package.json'), '{"type":"module"}');
+  const project = path.join(folder, 'tsconfig.json');
+  writeFileSync(project, JSON.stringify(config));
+  const tsc = path.join(root, 'node_modules/.bin/tsc');
+  const { stdout, stderr } = spawnSync(tsc, ['-p', project, '--pretty', 'false'], {
+    encoding: 'utf8',
+    cwd: folder,
+  });
+  // The sources that they import are another compilation's matter.
+  return (stdout + stderr)
+    .split('\n')
+    .filter((line) => Object.keys(files).some((name) => line.startsWith(`${name}(`)))
+    .join('\n');
+}
+
+const USER = `
+import { Color, openValues, type Inner, type Value } from './values.ts';
+
+const values = openValues();
+values.globals.count = 5;
+const glob: Value = values.globals.glob;
+export const names: readonly string[] = glob.in.map((one: Inner) => one.name);
+const loaded = values.load();
+export const wide: bigint = glob.wide;
+export const maybe: number | undefined = glob.u.i;
+loaded.maps.vals.set({ x: 1, name: 'k' }, { ...glob, color: Color.GREEN, flag: true });
+export const entry: bigint | undefined = loaded.maps.arr.get(0);
+export const cpus: Inner[] | undefined = loaded.maps.pc.get(0);
+export const { retval }: { retval: number } = loaded.programs.prog.testRun({ dataIn: new Uint8Array(64) });
+
+// @ts-expect-error no such variable
+values.globals.nothing = 1;
+// @ts-expect-error a number, no text
+values.globals.count = 'five';
+// @ts-expect-error no such map
+loaded.maps.nothing;
+// @ts-expect-error no such program
+loaded.programs.nothing;
+// @ts-expect-error the key is a struct
+loaded.maps.vals.get(1);
+// @ts-expect-error a member that the struct does not have
+export const wrong = glob.nothing;
+// @ts-expect-error values that were read are not written to
+glob.wide = 1n;
+`;
+
+describe.each(['values-14.o', 'values-19.o'])('the module of %s', (name) => {
+  test('compiles strictly, and so does who uses it', () => {
+    expect(compile({ 'values.ts': generate(name), 'user.ts': USER })).toBe('');
+    const wrong = `${USER}\nvalues.globals.count = 'five';\n`;
+    expect(compile({ 'values.ts': generate(name), 'user.ts': wrong })).toMatch(
+      /^user\.ts\(\d+,1\): error TS2322/,
+    );
+  });
+
+  test('has the types of the object', () => {
+    const text = generate(name);
+    expect(text).toContain('readonly vals: TypedMap<Inner, Value>;');
+    expect(text).toContain('readonly arr: TypedMap<number, bigint>;');
+    expect(text).toContain('readonly pc: TypedPercpuMap<number, Inner>;');
+    expect(text).toMatch(/export const Color = \{\n {2}RED: 0,\n {2}GREEN: 5,\n\} as const;/);
+    expect(text).toMatch(
+      /readonly text: string;\n {2}readonly bin: string;\n {2}readonly mac: readonly number\[\];/,
+    );
+    expect(text).toMatch(
+      /readonly u: \{ readonly i\?: number; readonly s\?: number \};\n {2}readonly anon: number;/,
+    );
+    expect(text).toContain("export type ValuesPrograms = 'prog';");
+    // A static variable is its file's own.
+    expect(text).not.toContain('hid');
+  });
+
+  test('runs: variables, maps and programs of the object', async () => {
+    const source = path.join(folder, `run-${name}.ts`);
+    const output = path.join(folder, `run-${name}.mjs`);
+    writeFileSync(source, generate(name));
+    await build({ entryPoints: [source], outfile: output, bundle: true, format: 'esm', logLevel: 'silent' });
+    // biome-ignore lint/suspicious/noExplicitAny: the types are tested above, by the compiler
+    const { openValues } = (await import(pathToFileURL(output).href)) as any;
+    const values = openValues();
+    expect(values.globals.count).toBe(3);
+    expect(values.globals.glob).toMatchObject({
+      a: 5,
+      b: -3,
+      c: 0x1234567890n,
+      text: 'hi',
+      wide: 2n ** 64n - 1n,
+    });
+    values.globals.count = 10;
+    const { maps, programs, globals } = values.load();
+    const glob = globals.glob;
+    maps.vals.set({ x: 1, name: 'k' }, { ...glob, neg: -7n });
+    expect(maps.vals.get({ x: 1, name: 'k' })).toEqual({ ...glob, neg: -7n });
+    expect(maps.vals.get({ x: 2, name: 'k' })).toBeUndefined();
+    expect([...maps.vals].map(([key]) => key)).toEqual([{ x: 1, name: 'k' }]);
+    expect(maps.vals.delete({ x: 2, name: 'k' })).toBe(false);
+    maps.arr.set(1, 77n);
+    expect([...maps.arr]).toEqual([
+      [0, 0n],
+      [1, 77n],
+    ]);
+    expect(() => maps.arr.set(2, 1n)).toThrow(expect.objectContaining({ code: 'E2BIG' }));
+    expect(() => maps.arr.set(0, 2n ** 64n)).toThrow('does not fit');
+    // The program adds 1 for each of `vals` and `arr` that has its key, then sums up: 3 + count + 9 + 'x'.
+    const { retval } = programs.prog.testRun({ dataIn: new Uint8Array(64) });
+    expect(globals.count).toBe(12);
+    expect(retval).toBe(3 + 12 + 9 + 'x'.charCodeAt(0));
+  });
+});
+
+test('the module of every other object compiles strictly', () => {
+  const modules: Record<string, string> = {};
+  for (const folder of [fixtures, new URL('./fixtures/objects/', import.meta.url)]) {
+    for (const name of readdirSync(folder).filter((name) => name.endsWith('-19.o'))) {
+      const contents = new Uint8Array(readFileSync(new URL(name, folder)));
+      // What cannot be opened at all is tested elsewhere.
+      const object = (() => {
+        try {
+          return openObject(contents, name);
+        } catch (error) {
+          if (error instanceof BpfError) return undefined;
+          throw error;
+        }
+      })();
+      if (object === undefined) continue;
+      modules[name.replace('.o', '.ts')] = generateSkeleton(object, { contents, importFrom: api });
+    }
+  }
+  expect(Object.keys(modules).length).toBeGreaterThan(8);
+  expect(compile(modules)).toBe('');
+});
+
+test('an object may be called what the module itself uses', () => {
+  const contents = new Uint8Array(readFileSync(new URL('values-19.o', fixtures)));
+  const options = { contents, importFrom: api };
+  const modules = Object.fromEntries(
+    ['skeleton', 'loaded_map', '9lives', 'a*/b'].map((name, i) => [
+      `odd${i}.ts`,
+      generateSkeleton(openObject(contents, name), options),
+    ]),
+  );
+  expect(modules['odd0.ts']).toContain('export function openSkeletonObject(): SkeletonObject {');
+  expect(compile(modules)).toBe('');
+});
+
+test('names that meet, types without names, and types without an end', () => {
+  const b = new BtfBuilder();
+  const int = b.int('int', 4, { signed: true });
+  const member = [{ name: 'a', type: int, bitOffset: 0 }];
+  const one = b.struct('task_info', 4, member);
+  const two = b.struct('TaskInfo', 4, member);
+  const anonymous = b.struct('', 4, member);
+  const typedef = b.typedef('alias_t', anonymous);
+  const odd = b.struct('odd', 4, [{ name: 'a-b', type: b.struct('', 4, member), bitOffset: 0 }]);
+  let loop = b.struct('', 4, [{ name: 'l', type: b.nextId, bitOffset: 0 }]);
+  loop = b.struct('', 4, [{ name: 'l', type: loop, bitOffset: 0 }]);
+  const types = new TypeScriptTypes(b.build(), ['Skeleton']);
+  expect([one, two, typedef, odd].map((id) => types.of(id))).toEqual([
+    'TaskInfo',
+    'TaskInfo2',
+    'AliasT',
+    'Odd',
+  ]);
+  expect(types.declarations.join('')).toContain('readonly "a-b": { readonly a: number };');
+  expect(() => types.of(loop)).toThrow('nested too deeply');
+});

@@ -1,0 +1,157 @@
+// Random programs on the interpreter, the JIT and, where it is given, the kernel's JIT: result, packet and contents of maps are the same.
+
+import { KEYS, MAPS, PACKET_SIZE, Random, randomProgram } from './differential-programs.mjs';
+
+const XDP = 6;
+const MAP_TYPES = { hash: 1, array: 2 };
+
+const key4 = (n) => Uint8Array.of(n, 0, 0, 0);
+const key8 = (n) => Uint8Array.of(n, 0, 0, 0, 0, 0, 0, 0);
+const hex = (bytes) => (bytes === undefined ? '-' : Buffer.from(bytes).toString('hex'));
+
+/** What maps and packet hold before a program runs. */
+function initialState(seed) {
+  const random = new Random(seed ^ 0x5bd1e995);
+  return {
+    packet: random.bytes(PACKET_SIZE),
+    values: [random.bytes(64), random.bytes(64)],
+    table: KEYS.slice(0, 1 + random.below(4)).map((key) => [key, random.bytes(16)]),
+  };
+}
+
+const describe = (retval, packet, values, table) =>
+  [
+    `r0 ${retval}`,
+    `packet ${hex(packet)}`,
+    ...values.map(hex),
+    ...table.map((value, n) => `${KEYS[n]}: ${hex(value)}`),
+  ].join('\n');
+
+/** The maps and programs of one of our engines. */
+class Ours {
+  constructor(bpf, engine) {
+    this.engine = engine;
+    this.bpf = bpf;
+    this.machine = bpf.createMachine();
+    this.maps = MAPS.map((spec) => this.machine.createMap(spec));
+  }
+
+  /** The final state as text; undefined where the verifier refuses. */
+  run(insns, state) {
+    const { machine, maps } = this;
+    let program;
+    try {
+      program = machine.loadProgram({
+        name: 'random',
+        type: 'xdp',
+        insns,
+        maps: MAPS,
+        loadedMaps: maps,
+        engine: this.engine,
+      });
+    } catch (error) {
+      if (error instanceof this.bpf.VerifierError) {
+        this.refusal = error.message;
+        return undefined;
+      }
+      throw error;
+    }
+    if (program.wasm !== undefined && !WebAssembly.validate(program.wasm)) throw new Error('invalid module');
+    for (const key of KEYS) maps[1].delete(key8(key));
+    for (const [n, value] of state.values.entries()) maps[0].update(key4(n), value);
+    for (const [key, value] of state.table) maps[1].update(key8(key), value);
+    const { retval, dataOut } = program.testRun({ dataIn: state.packet });
+    machine.release(program);
+    return describe(
+      retval,
+      dataOut,
+      [0, 1].map((n) => maps[0].lookup(key4(n))),
+      KEYS.map((key) => maps[1].lookup(key8(key))),
+    );
+  }
+}
+
+class Kernel {
+  constructor(kernel) {
+    this.kernel = kernel;
+    this.fds = MAPS.map(({ type, keySize, valueSize, maxEntries }) =>
+      kernel.mapCreate({ type: MAP_TYPES[type], keySize, valueSize, maxEntries }),
+    );
+  }
+
+  run(insns, state) {
+    const { kernel, fds } = this;
+    const patched = insns.map((insn) =>
+      insn.code === 0x18 && insn.src === 5 ? { ...insn, src: 1, imm: fds[insn.imm] } : insn,
+    );
+    const { fd, log } = kernel.progLoad({ type: XDP, insns: patched });
+    if (fd < 0) {
+      this.refusal = `errno ${-fd} ${log}`;
+      return undefined;
+    }
+    for (const key of KEYS) kernel.mapDelete(fds[1], key8(key));
+    for (const [n, value] of state.values.entries()) kernel.mapUpdate(fds[0], key4(n), value);
+    for (const [key, value] of state.table) kernel.mapUpdate(fds[1], key8(key), value);
+    const { error, retval, dataOut } = kernel.progTestRun(fd, { dataIn: state.packet });
+    kernel.close(fd);
+    if (error < 0) throw new Error(`test run: errno ${-error}`);
+    const found = (result) => (typeof result === 'number' ? undefined : result);
+    return describe(
+      retval,
+      dataOut,
+      [0, 1].map((n) => found(kernel.mapLookup(fds[0], key4(n), 64))),
+      KEYS.map((key) => found(kernel.mapLookup(fds[1], key8(key), 16))),
+    );
+  }
+
+  close() {
+    for (const fd of this.fds) this.kernel.close(fd);
+  }
+}
+
+/**
+ * Runs `count` programs from seed `first` on. `kernel`: the oracle of test/support/kernel-bpf.ts, or undefined. A program that all
+ * verifiers refuse is counted as refused, one that only some of them refuse as disagreed (kernels differ in that, from one version to the
+ * next). `report(name, problems)` gets the latter and every difference.
+ */
+export function runDifferential(bpf, { first = 1, count, kernel, report, progress = () => {} }) {
+  const counts = { passed: 0, failed: 0, skipped: 0, refused: 0, disagreed: 0 };
+  const engines = { interpreter: new Ours(bpf, 'interpreter'), jit: new Ours(bpf, 'jit') };
+  const oracle = kernel === undefined ? undefined : new Kernel(kernel);
+  if (oracle !== undefined) engines.kernel = oracle;
+  for (let seed = first; seed < first + count; seed++) {
+    const insns = randomProgram(seed);
+    const state = initialState(seed);
+    const results = Object.entries(engines).map(([name, engine]) => {
+      try {
+        return [name, engine.run(insns, state)];
+      } catch (error) {
+        return [name, `threw ${error.message}`];
+      }
+    });
+    const accepted = results.filter(([, result]) => result !== undefined);
+    if (accepted.length < results.length) {
+      if (accepted.length === 0) counts.refused++;
+      else {
+        counts.disagreed++;
+        const refusals = results.filter(([, result]) => result === undefined);
+        report(`seed ${seed}`, [
+          `refused by ${refusals.map(([name]) => `${name}: ${engines[name].refusal}`).join(', ')}`,
+        ]);
+      }
+    } else {
+      const [[reference, expected]] = accepted;
+      const problems = accepted
+        .filter(([, result]) => result !== expected)
+        .map(([name, result]) => `${name}:\n${result}\n${reference}:\n${expected}`);
+      if (problems.length === 0) counts.passed++;
+      else {
+        counts.failed++;
+        report(`seed ${seed}`, [...problems, bpf.disassemble(insns)]);
+      }
+    }
+    if ((seed - first + 1) % 1000 === 0) progress(seed - first + 1, counts);
+  }
+  oracle?.close();
+  return counts;
+}
