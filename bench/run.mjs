@@ -30,6 +30,9 @@ const ORDER = [
   'symbols',
   'attach',
   'bpf',
+  'maps',
+  'objects',
+  'btf',
 ];
 const TITLES = {
   hit: "A probe's own time",
@@ -41,6 +44,9 @@ const TITLES = {
   symbols: 'Listing functions',
   attach: 'Attaching',
   bpf: 'The eBPF engine',
+  maps: 'Maps',
+  objects: 'Object files',
+  btf: 'BTF of a kernel',
 };
 
 const flags = new Set(process.argv.slice(2).filter((arg) => arg.startsWith('-')));

@@ -3,7 +3,96 @@ _trapline_pids() {
   pgrep -x node 2>/dev/null
 }
 
+_trapline_bpf() {
+  local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} words=
+  if ((COMP_CWORD == 2)); then
+    mapfile -t COMPREPLY < <(compgen -W 'run verify dump disasm gen btf map step conformance-plugin' -- "$current")
+    return
+  fi
+  case ${COMP_WORDS[2]} in
+    run)
+      words='-p --prog -t --type --input --data-in --ctx-in --data-out --ctx-out --repeat --engine --set --put --target-btf --kconfig -f --format -h --help'
+      case $previous in
+        --input) words='auto elf bin hex asm' ;;
+        --engine) words='jit interpreter' ;;
+        -f | --format) words='text json' ;;
+        *) [[ $current == -* ]] || words= ;;
+      esac
+      ;;
+    verify)
+      words='-p --prog -t --type --input --set --target-btf --kconfig -l --log-level --unprivileged -f --format -h --help'
+      case $previous in
+        --input) words='auto elf bin hex asm' ;;
+        -l | --log-level) words='0 1 2' ;;
+        -f | --format) words='text json' ;;
+        *) [[ $current == -* ]] || words= ;;
+      esac
+      ;;
+    dump)
+      words='-p --prog -t --type --input --set --target-btf --kconfig -s --stage -o --output -f --format -h --help'
+      case $previous in
+        --input) words='auto elf bin hex asm' ;;
+        -s | --stage) words='insns xlated wat' ;;
+        -f | --format) words='text json' ;;
+        *) [[ $current == -* ]] || words= ;;
+      esac
+      ;;
+    disasm)
+      words='--input --syntax -o --output -f --format -h --help'
+      case $previous in
+        --input) words='auto elf bin hex asm' ;;
+        --syntax) words='kernel conformance' ;;
+        -f | --format) words='text json' ;;
+        *) [[ $current == -* ]] || words= ;;
+      esac
+      ;;
+    gen)
+      words='--import-from -o --output -h --help'
+      case $previous in
+        *) [[ $current == -* ]] || words= ;;
+      esac
+      ;;
+    btf)
+      words='-B --base -o --output -h --help'
+      case $previous in
+        *) [[ $current == -* ]] || words= ;;
+      esac
+      ;;
+    map)
+      words='-p --prog -t --type --input --data-in --ctx-in --repeat --engine --set --put -m --map --target-btf --kconfig -o --output -f --format -h --help'
+      case $previous in
+        --input) words='auto elf bin hex asm' ;;
+        --engine) words='jit interpreter' ;;
+        -f | --format) words='text json' ;;
+        *) [[ $current == -* ]] || words= ;;
+      esac
+      ;;
+    step)
+      words='-p --prog -t --type --input --data-in --ctx-in --set --put --target-btf --kconfig -h --help'
+      case $previous in
+        --input) words='auto elf bin hex asm' ;;
+        *) [[ $current == -* ]] || words= ;;
+      esac
+      ;;
+    conformance-plugin)
+      words='--elf --interpret -h --help'
+      case $previous in
+        *) [[ $current == -* ]] || words= ;;
+      esac
+      ;;
+  esac
+  if [[ -n $words ]]; then
+    mapfile -t COMPREPLY < <(compgen -W "$words" -- "$current")
+  else
+    mapfile -t COMPREPLY < <(compgen -f -- "$current")
+  fi
+}
+
 _trapline() {
+  if [[ ${COMP_WORDS[1]} == bpf ]] && ((COMP_CWORD > 1)); then
+    _trapline_bpf
+    return
+  fi
   local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
   case $previous in
     -e | --execute)

@@ -5,7 +5,9 @@
 //                                                    else ../shared/conformance/test_bpf beside the project
 //   npm run conformance -- verifier [PATH]           results.jsonl.gz in a folder, default as above in conformance/verifier
 //   npm run conformance -- differential [COUNT [SEED]]   random programs: interpreter, JIT and, as root on Linux, the kernel's JIT
-//   npm run conformance                              all, with 2000 random programs
+//   npm run conformance -- golden [PATH]             recordings of a real kernel: a folder, default $TRAPLINE_SHARED/golden
+//   npm run conformance -- ftrace DIR [PART]         the kernel's ftrace selftests against a mount of ours, as root; those whose path has PART
+//   npm run conformance                              all but ftrace, with 2000 random programs
 //
 // Prints a line for every difference, then `N passed, N failed, N skipped`; exits 1 when any failed.
 
@@ -13,8 +15,10 @@ import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { runDifferential } from '../test/conformance/differential.mjs';
+import { runFtrace } from '../test/conformance/ftrace.mjs';
 import { runBpfConformance, runTestBpf } from '../test/conformance/suites.mjs';
 import { runVerifier } from '../test/conformance/verifier.mjs';
+import { runGolden } from '../test/support/golden/golden.mjs';
 
 const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
 const shared = process.env.TRAPLINE_SHARED ?? path.join(root, '..', 'shared');
@@ -23,9 +27,11 @@ const SUITES = {
   bpf_conformance: { run: runBpfConformance, path: path.join(root, 'test/conformance/bpf_conformance') },
   test_bpf: { run: runTestBpf, path: path.join(shared, 'conformance/test_bpf') },
   verifier: { run: runVerifier, path: path.join(shared, 'conformance/verifier') },
+  golden: { run: runGolden, path: path.join(shared, 'golden'), entry: 'dist/tracefs/index.js' },
 };
 
 const DIFFERENTIAL = 'differential';
+const FTRACE = 'ftrace';
 const DEFAULT_PROGRAMS = 2000;
 
 /** test/support/kernel-bpf.ts, which plain Node cannot load as it is. */
@@ -38,8 +44,8 @@ async function kernelOracle() {
 }
 
 const [, , name, given, seed] = process.argv;
-if (name !== undefined && name !== DIFFERENTIAL && SUITES[name] === undefined) {
-  console.error(`unknown suite ${name}: ${[...Object.keys(SUITES), DIFFERENTIAL].join(', ')}`);
+if (name !== undefined && ![DIFFERENTIAL, FTRACE, ...Object.keys(SUITES)].includes(name)) {
+  console.error(`unknown suite ${name}: ${[...Object.keys(SUITES), DIFFERENTIAL, FTRACE].join(', ')}`);
   process.exit(1);
 }
 const entry = path.join(root, 'dist/bpf/index.js');
@@ -47,10 +53,15 @@ if (!existsSync(entry)) {
   console.error('dist is missing: run npm run build');
   process.exit(1);
 }
-const bpf = await import(pathToFileURL(entry).href);
+const load = (file) => import(pathToFileURL(path.join(root, file)).href);
+const bpf = await load('dist/bpf/index.js');
 
+const tell = (test, problems, skipped) => {
+  for (const problem of problems) console.log(`${test}: ${problem}`);
+  if (skipped !== undefined) console.log(`${test}: skipped, ${skipped}`);
+};
 const total = { passed: 0, failed: 0, skipped: 0 };
-for (const [suite, { run, path: folder }] of Object.entries(SUITES)) {
+for (const [suite, { run, path: folder, entry: own }] of Object.entries(SUITES)) {
   if (name !== undefined && name !== suite) continue;
   const where = path.resolve(given ?? folder);
   if (!existsSync(where)) {
@@ -62,10 +73,15 @@ for (const [suite, { run, path: folder }] of Object.entries(SUITES)) {
     total.skipped++;
     continue;
   }
-  const counts = run(bpf, where, (test, problems, skipped) => {
-    for (const problem of problems) console.log(`${test}: ${problem}`);
-    if (skipped !== undefined) console.log(`${test}: skipped, ${skipped}`);
-  });
+  const counts = run(own === undefined ? bpf : await load(own), where, tell);
+  for (const key of Object.keys(total)) total[key] += counts[key];
+}
+if (name === FTRACE) {
+  if (given === undefined) {
+    console.error('ftrace needs the folder of the selftests: tools/testing/selftests/ftrace');
+    process.exit(1);
+  }
+  const counts = await runFtrace(given, tell, seed);
   for (const key of Object.keys(total)) total[key] += counts[key];
 }
 if (name === undefined || name === DIFFERENTIAL) {

@@ -16,6 +16,7 @@ export {
   unregisterKretprobes,
 } from './arch/v8/self.ts';
 export type { ArmReport, ArmWay, FunctionSymbol } from './arch/v8/types.ts';
+export { attachTracefs, type OwnTracefs, openOwnTracefs, ProcessTracefs } from './cli/attach-tracefs.ts';
 export {
   type Target,
   type TraceObserver,
@@ -26,6 +27,22 @@ export {
 } from './cli/run.ts';
 export { formatDiagnostic, type Position, TraplineError } from './errors.ts';
 export * from './kernel/kprobes/index.ts';
+export { getRawEvent, type RawEventMap, rawEventMaps } from './kernel/tracepoint/raw-event.ts';
+export {
+  type DefineTracepointOptions,
+  defineTracepoint,
+  type TracepointArgs,
+  type TracepointFields,
+  type TracepointFunction,
+  undefineTracepoint,
+} from './kernel/tracepoint/trace-event.ts';
+export {
+  TRACEPOINT_DEFAULT_PRIO,
+  Tracepoint,
+  tracepointProbeRegister,
+  tracepointProbeRegisterPrio,
+  tracepointProbeUnregister,
+} from './kernel/tracepoint/tracepoint.ts';
 export { type CompiledScript, compileScript } from './lang/index.ts';
 export {
   JsonPrinter,
@@ -38,9 +55,21 @@ export {
   type Value,
 } from './output/index.ts';
 export { attach } from './target/attach.ts';
+export {
+  channelTracepoint,
+  defineChannelEvent,
+  tracingChannelTracepoints,
+} from './target/diagnostics-channels.ts';
+export {
+  openProcessTracing,
+  type ProcessTracing,
+  type ProcessTracingOptions,
+} from './target/process-tracing.ts';
+export { defineRuntimeEvents } from './target/runtime-events.ts';
 export { selfSession } from './target/self.ts';
 export type {
   ArmOptions,
+  AttachedSite,
   AttachRequest,
   DetachReport,
   LoadSpec,

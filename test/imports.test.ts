@@ -26,6 +26,13 @@ const LAYERS: readonly Layer[] = [
     reason: 'the common error type, and the nearest name for its hints, stand below everything',
   },
   {
+    name: 'bpf-vitest',
+    folders: ['src/bpf/testing/vitest.ts'],
+    imports: ['bpf'],
+    packages: ['vitest'],
+    reason: 'vitest matchers add themselves to vitest; everything else of the companion knows no framework',
+  },
+  {
     name: 'bpf',
     folders: ['src/bpf'],
     imports: [],
@@ -108,6 +115,19 @@ const LAYERS: readonly Layer[] = [
       'a session talks to the agent through the protocol only: the agent is another bundle in another process',
   },
   {
+    name: 'tracefs-fuse',
+    folders: ['src/tracefs/fuse'],
+    imports: ['tracefs', 'kernel', 'errors'],
+    reason: 'mounting knows the tree in memory and what answers for it, and no process that is traced',
+  },
+  {
+    name: 'tracefs',
+    folders: ['src/tracefs'],
+    imports: ['kernel', 'errors'],
+    packages: [],
+    reason: 'the tracing folder is a tree in memory over the tracing core; mounting it is another matter',
+  },
+  {
     name: 'lang',
     folders: ['src/lang'],
     imports: ['bpf', 'kernel', 'errors'],
@@ -124,7 +144,19 @@ const LAYERS: readonly Layer[] = [
   {
     name: 'cli',
     folders: ['src/cli', 'src/index.ts'],
-    imports: ['output', 'lang', 'target', 'arch', 'agent-protocol', 'register', 'kernel', 'bpf', 'errors'],
+    imports: [
+      'output',
+      'lang',
+      'target',
+      'tracefs',
+      'tracefs-fuse',
+      'arch',
+      'agent-protocol',
+      'register',
+      'kernel',
+      'bpf',
+      'errors',
+    ],
     reason: 'the top of the stack',
   },
 ];

@@ -87,7 +87,8 @@ summary(result);
 process.exit(0);
 
 async function startService() {
-  const child = spawn(process.execPath, [path.join(folder, 'service/server.js')], {
+  // A port of its own for the inspector: somebody else may hold the usual one.
+  const child = spawn(process.execPath, ['--inspect-port=0', path.join(folder, 'service/server.js')], {
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   children.push(child);

@@ -10,6 +10,12 @@ export * from './core-relo/index.ts';
 export { BpfError, ERRNO, type ErrnoName, type ErrorPosition } from './errors.ts';
 export * from './gen/index.ts';
 export { HELPERS, type HelperName, helperById } from './helpers/helpers.ts';
+export {
+  type HelperEffect,
+  type HelperOptions,
+  MACHINE_KFUNCS,
+  type TaskOptions,
+} from './helpers/impl/index.ts';
 export { KERNEL_KFUNCS } from './helpers/kernel-kfuncs.ts';
 export type { KfuncArg, KfuncDecl, KfuncResult } from './helpers/kfunc.ts';
 export type { ArgType, HelperProto, RetType, WasmType } from './helpers/proto.ts';

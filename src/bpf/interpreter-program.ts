@@ -11,6 +11,7 @@ import { openMap } from './maps/map.ts';
 import type { BpfMap } from './maps/map-types.ts';
 import { viewMemory } from './maps/memory-view.ts';
 import { commitRecord, RingBuffer } from './maps/ringbuf.ts';
+import { loadPacket } from './sk-buff.ts';
 import { probedLoads } from './verifier/probes.ts';
 import type { VerifiedProgram } from './verifier/types.ts';
 
@@ -64,16 +65,17 @@ export function programInterpreter(
   const block = percpuBlock(layout, cpu);
   const maps =
     options.mapAt === undefined ? layout.maps.map(({ index }) => openMap(memory, layout, index)) : [];
-  const mapAt = (pointer: bigint) => {
+  const mapOf = (at: number) => {
     if (options.mapAt !== undefined) {
-      const map = options.mapAt(address(pointer));
-      if (map === undefined) throw new BpfError('EINVAL', `no map at ${pointer}`);
+      const map = options.mapAt(at);
+      if (map === undefined) throw new BpfError('EINVAL', `no map at ${at}`);
       return { map, argument: map.address };
     }
-    const index = layout.maps.findIndex((map) => map.address === address(pointer));
-    if (index < 0) throw new BpfError('EINVAL', `no map at ${pointer}`);
+    const index = layout.maps.findIndex((map) => map.address === at);
+    if (index < 0) throw new BpfError('EINVAL', `no map at ${at}`);
     return { map: maps[index]!, argument: index };
   };
+  const mapAt = (pointer: bigint) => mapOf(address(pointer));
   const ring = (pointer: bigint): RingBuffer => {
     const { map } = mapAt(pointer);
     if (!(map instanceof RingBuffer)) throw new BpfError('EINVAL', `map ${map.spec.name} is no ring buffer`);
@@ -136,13 +138,6 @@ export function programInterpreter(
     if (proto === undefined) throw new BpfError('EINVAL', `unknown helper ${id}`);
     const [r1, r2, r3, r4] = args as [bigint, bigint, bigint, bigint];
     switch (proto.name) {
-      case 'map_lookup_elem':
-        return BigInt(mapAt(r1).map.lookupElem(address(r2), cpu));
-      case 'map_update_elem':
-        if (r4 > 7n) return BigInt(-ERRNO.EINVAL);
-        return BigInt(mapAt(r1).map.updateElem(address(r2), address(r3), Number(r4), cpu));
-      case 'map_delete_elem':
-        return BigInt(mapAt(r1).map.deleteElem(address(r2), cpu));
       case 'map_lookup_percpu_elem': {
         const other = address(r3);
         return other < layout.ncpu ? BigInt(mapAt(r1).map.lookupElem(address(r2), other)) : 0n;
@@ -188,6 +183,33 @@ export function programInterpreter(
     }
   };
 
+  /** The map helpers, without a BigInt for each argument. */
+  const quickHelper = (id: number, words: Int32Array): boolean => {
+    let result: number;
+    switch (id) {
+      case isa.BPF_FUNC_map_lookup_elem:
+        result = mapOf(words[2]! >>> 0).map.lookupElem(words[4]! >>> 0, cpu);
+        words[0] = result;
+        words[1] = 0;
+        return true;
+      case isa.BPF_FUNC_map_update_elem: {
+        const flags = words[8]! >>> 0;
+        const { map } = mapOf(words[2]! >>> 0);
+        if (words[9] !== 0 || flags > 7) result = -ERRNO.EINVAL;
+        else result = map.updateElem(words[4]! >>> 0, words[6]! >>> 0, flags, cpu);
+        break;
+      }
+      case isa.BPF_FUNC_map_delete_elem:
+        result = mapOf(words[2]! >>> 0).map.deleteElem(words[4]! >>> 0, cpu);
+        break;
+      default:
+        return false;
+    }
+    words[0] = result;
+    words[1] = result >> 31;
+    return true;
+  };
+
   const kfunc = (id: number, args: readonly bigint[]): bigint => {
     const decl = verified.kfuncsUsed.find((candidate) => candidate.id === id);
     if (decl === undefined) throw new BpfError('EINVAL', `unknown kfunc ${id}`);
@@ -222,7 +244,12 @@ export function programInterpreter(
       return off === undefined ? map.address : map.address + map.geometry.data + off;
     },
     helper,
+    quickHelper,
     kfunc,
+    packetLoad(skb, offset, size) {
+      const value = loadPacket(viewMemory(memory).data, address(skb), offset, size);
+      return value === undefined ? undefined : BigInt(value);
+    },
     tailCall([ctx, map, index]) {
       const program = imported('helper', 'tail_call');
       const ran = program(i32(ctx!), mapAt(map!).argument, BigInt.asIntN(64, index!));

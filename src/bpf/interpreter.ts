@@ -9,6 +9,7 @@ import * as isa from './isa.ts';
 
 const SIZES = [4, 2, 1, 8] as const;
 const NULL_PAGE = 1024;
+const HELPER_CALL = isa.BPF_JMP | isa.BPF_CALL;
 
 const viewOf = (memory: ArrayBufferLike | WebAssembly.Memory): DataView =>
   new DataView(memory instanceof WebAssembly.Memory ? memory.buffer : memory);
@@ -30,6 +31,11 @@ export interface InterpreterOptions {
   mapAddress?(index: number, off?: number): number;
   /** A helper: gets r1 to r5, gives r0. Undefined refuses. */
   helper?(id: number, args: readonly bigint[]): bigint;
+  /**
+   * A helper that needs no numbers above 2^53: `words` are the registers, two words each, low first. It sets r0 and gives true, or does
+   * nothing and gives false, and `helper` is asked.
+   */
+  quickHelper?(id: number, words: Int32Array): boolean;
   kfunc?(id: number, args: readonly bigint[]): bigint;
   /** bpf_tail_call: the program to go on with, or r0 of one that ran elsewhere, or undefined to return from the call. */
   tailCall?(args: readonly bigint[]): readonly Insn[] | bigint | undefined;
@@ -93,9 +99,13 @@ export class Interpreter {
   /** Instructions run so far. */
   steps = 0;
   exited = false;
+  /** Called before each instruction of a callback, which runs within the step of its helper. May throw, which ends the execution. */
+  beforeCallbackStep: (() => void) | undefined;
   readonly #words: Int32Array;
   readonly #options: InterpreterOptions;
   #view: DataView;
+  /** The memory for atomics. */
+  #cells: { view: DataView; u64: BigUint64Array; u32: Uint32Array } | undefined;
   readonly #frames: Frame[] = [];
   #insns: readonly Insn[];
   #code: Int32Array;
@@ -140,6 +150,11 @@ export class Interpreter {
   /** Depth of calls between BPF functions. */
   get depth(): number {
     return this.#frames.length;
+  }
+
+  /** Slots that the callers go on at, the program's own first. */
+  get returnSlots(): number[] {
+    return this.#frames.map(({ returnTo }) => returnTo);
   }
 
   /** The instruction that step() would run. */
@@ -626,15 +641,26 @@ export class Interpreter {
       this.#write(address, bytes, modify(old));
       return old;
     }
+    let cells = this.#cells;
+    if (cells?.view !== this.#view) {
+      const { buffer } = this.#view;
+      cells = {
+        view: this.#view,
+        u64: new BigUint64Array(buffer, 0, Math.floor(buffer.byteLength / 8)),
+        u32: new Uint32Array(buffer, 0, Math.floor(buffer.byteLength / 4)),
+      };
+      this.#cells = cells;
+    }
     for (;;) {
       const old = this.#read(address, bytes);
       const value = modify(old);
       if (bytes === 8) {
-        const cells = new BigUint64Array(this.#view.buffer, address, 1);
-        if (Atomics.compareExchange(cells, 0, old, u64(value)) === old) return old;
+        const at = address >>> 3;
+        if (Atomics.compareExchange(cells.u64, at, old, u64(value)) === old) return old;
       } else {
-        const cells = new Uint32Array(this.#view.buffer, address, 1);
-        if (Atomics.compareExchange(cells, 0, Number(old), Number(u32(value))) === Number(old)) return old;
+        const at = address >>> 2;
+        if (Atomics.compareExchange(cells.u32, at, Number(old), Number(u32(value))) === Number(old))
+          return old;
       }
     }
   }
@@ -643,8 +669,10 @@ export class Interpreter {
     const high = this.#insns[this.pc + 1];
     if (high === undefined) this.#unknown(this.pc);
     const { mapAddress } = this.#options;
-    if (insn.src === 0) this.regs[insn.dst] = isa.ldImm64Value(insn, high);
-    else if (insn.src === isa.BPF_PSEUDO_MAP_IDX && mapAddress !== undefined) {
+    if (insn.src === 0) {
+      this.#words[insn.dst * 2] = insn.imm;
+      this.#words[insn.dst * 2 + 1] = high.imm;
+    } else if (insn.src === isa.BPF_PSEUDO_MAP_IDX && mapAddress !== undefined) {
       this.regs[insn.dst] = BigInt(mapAddress(insn.imm));
     } else if (insn.src === isa.BPF_PSEUDO_MAP_IDX_VALUE && mapAddress !== undefined) {
       this.regs[insn.dst] = BigInt(mapAddress(insn.imm, high.imm));
@@ -667,6 +695,11 @@ export class Interpreter {
   }
 
   #call(insn: Insn): void {
+    const { quickHelper } = this.#options;
+    if (insn.code === HELPER_CALL && insn.src === 0 && quickHelper?.(insn.imm, this.#words) === true) {
+      this.pc++;
+      return;
+    }
     const { regs } = this;
     const args = [regs[1]!, regs[2]!, regs[3]!, regs[4]!, regs[5]!];
     if (insn.code === isa.BPF_TAIL_CALL) {
@@ -773,7 +806,13 @@ export class Interpreter {
     this.#enter(entry, pc);
     for (let n = 0; n < 5; n++) this.regs[n + 1] = args[n] ?? 0n;
     const insns = this.#insns;
-    this.#execute(this.#limit, depth);
+    if (this.beforeCallbackStep === undefined) this.#execute(this.#limit, depth);
+    else {
+      while (!this.exited && this.#frames.length > depth) {
+        this.beforeCallbackStep();
+        this.#execute(this.steps + 1, depth);
+      }
+    }
     if (!this.exited && this.#frames.length > depth) {
       throw new BpfError('ELOOP', `${this.#limit} instructions were run without an exit`);
     }

@@ -1,3 +1,5 @@
+import { bashBpf, fishBpf, zshBpf } from './bpf/completions.ts';
+import { bpfDocs } from './bpf/help.ts';
 import { byGroup, describe, EXAMPLES, USAGE } from './help.ts';
 import { OPTION_SPECS, type OptionSpec } from './options.ts';
 
@@ -5,6 +7,7 @@ import { OPTION_SPECS, type OptionSpec } from './options.ts';
 export function generatedFiles(): ReadonlyMap<string, string> {
   return new Map([
     ['docs/cli.md', docsPage()],
+    ['docs/bpf-cli.md', bpfDocs()],
     ['completions/trapline.bash', bashCompletion()],
     ['completions/_trapline', zshCompletion()],
     ['completions/trapline.fish', fishCompletion()],
@@ -84,7 +87,12 @@ _trapline_pids() {
   pgrep -x node 2>/dev/null
 }
 
+${bashBpf()}
 _trapline() {
+  if [[ \${COMP_WORDS[1]} == bpf ]] && ((COMP_CWORD > 1)); then
+    _trapline_bpf
+    return
+  fi
   local current=\${COMP_WORDS[COMP_CWORD]} previous=\${COMP_WORDS[COMP_CWORD - 1]}
   case $previous in
 ${cases.join('\n')}
@@ -131,7 +139,14 @@ _trapline_pids() {
   compadd -a pids
 }
 
+${zshBpf()}
 _trapline() {
+  if [[ $words[2] == bpf ]] && ((CURRENT > 2)); then
+    shift words
+    ((CURRENT--))
+    _trapline_bpf
+    return
+  fi
   _arguments -s -S \\
 ${specs.join('\n')}
     '*:script or parameter:_files'
@@ -159,7 +174,7 @@ function fishCompletion(): string {
     parts.push(`-d ${fishQuote(shortDescription(option))}`);
     return parts.join(' ');
   });
-  return `# fish completion for trapline; ${GENERATED}\n${lines.join('\n')}\n`;
+  return `# fish completion for trapline; ${GENERATED}\n${lines.join('\n')}\n${fishBpf()}`;
 }
 
 function fishValue(option: OptionSpec): string {

@@ -4,6 +4,7 @@ export const USAGE = [
   'trapline [options] -p PID PROGRAM|FILE [parameter...]',
   "trapline [options] -c 'node app.js' PROGRAM|FILE [parameter...]",
   "trapline -l 'kprobe:server.js:*' -p PID",
+  'trapline bpf COMMAND ...',
 ] as const;
 
 export const EXAMPLES: readonly (readonly [command: string, what: string])[] = [
@@ -37,18 +38,19 @@ export function byGroup(): [OptionSpec['group'], OptionSpec[]][] {
 }
 
 /** `-p, --pid PID` */
-export function optionLabel(option: OptionSpec): string {
+export function optionLabel(option: Omit<OptionSpec, 'group'>): string {
   const short = option.short === undefined ? '    ' : `-${option.short}, `;
   return `${short}--${option.name}${option.value === undefined ? '' : ` ${option.value}`}`;
 }
 
-export function describe(option: OptionSpec): string {
+export function describe(option: Omit<OptionSpec, 'group'>): string {
   const choices = option.choices === undefined ? '' : ` One of ${option.choices.join(', ')}.`;
   const fallback = option.default === undefined ? '' : ` Default ${option.default}.`;
   return option.description + choices + fallback;
 }
 
-function optionLines(option: OptionSpec): string[] {
+/** An option's lines in help. */
+export function optionLines(option: Omit<OptionSpec, 'group'>): string[] {
   const [first = '', ...rest] = wrap(describe(option), WIDTH - LEAD - 2);
   const label = `  ${optionLabel(option)}`;
   const lines =
@@ -56,7 +58,7 @@ function optionLines(option: OptionSpec): string[] {
   return [...lines, ...rest.map((line) => ' '.repeat(LEAD + 2) + line)];
 }
 
-function wrap(text: string, width: number): string[] {
+export function wrap(text: string, width: number): string[] {
   const lines: string[] = [];
   let line = '';
   for (const word of text.split(' ')) {

@@ -4,8 +4,10 @@ import type { Notice, SiteSpec, SiteStats } from '../agent/protocol.ts';
 import type { ArmedNotice, TargetInfo } from '../agent/worker/requests.ts';
 import { functionName, shownPath } from '../arch/v8/match.ts';
 import type { ArmReport, FunctionSymbol } from '../arch/v8/types.ts';
-import { layoutMemory, type MemoryLayout } from '../bpf/index.ts';
+import { layoutMemory, type MemoryLayout, type VerifiedProgram } from '../bpf/index.ts';
 import { TraplineError } from '../errors.ts';
+import type { PropertyPath } from '../kernel/trace/js-kfuncs.ts';
+import { ARG_REGS, READS } from '../kernel/trace/pt-regs.ts';
 import { Armer } from './armer.ts';
 import type { ArmSite } from './armer-job.ts';
 import type { AgentConnection } from './connection.ts';
@@ -13,6 +15,7 @@ import { programImages } from './images.ts';
 import { procEnv } from './procfs.ts';
 import type {
   ArmOptions,
+  AttachedSite,
   AttachRequest,
   DetachReport,
   ListOptions,
@@ -48,7 +51,8 @@ export class RemoteSession implements TraceSession {
   readonly #injectStops: readonly number[];
   readonly #armer: Armer;
   readonly #stacks = new Map<number, readonly string[]>();
-  #reads: readonly number[] = [];
+  readonly #reads: number[] = [];
+  #layout: MemoryLayout | undefined;
   #nextSite = 1;
   #lastStack = 0;
   #detached: Promise<DetachReport> | undefined;
@@ -196,13 +200,54 @@ export class RemoteSession implements TraceSession {
   async load(spec: LoadSpec): Promise<void> {
     const layout: MemoryLayout = layoutMemory(spec.maps, { ncpu: NCPU });
     const programs = programImages(spec.programs, layout);
-    this.#reads = programs.map(({ reads }) => reads);
+    this.#reads.push(...programs.map(({ reads }) => reads));
+    this.#layout = layout;
     const { ring, paths, usesAsyncId } = spec;
     await this.#connection.request('load', { layout, ring, programs, paths, usesAsyncId });
   }
 
-  async attach(requests: readonly AttachRequest[], options: ArmOptions): Promise<readonly ArmReport[]> {
+  async addPrograms(added: readonly VerifiedProgram[], paths: readonly PropertyPath[]): Promise<number> {
+    if (this.#layout === undefined) throw new TraplineError('EINVAL', 'nothing is loaded yet');
+    const first = this.#reads.length;
+    const programs = programImages(added, this.#layout, first);
+    this.#reads.push(...programs.map(({ reads }) => reads));
+    await this.#connection.request('addPrograms', { programs, paths });
+    return first;
+  }
+
+  async attachSite(requests: readonly AttachRequest[], options: ArmOptions): Promise<AttachedSite> {
     const sites = this.#sites(requests, options);
+    const [first] = sites;
+    if (first === undefined || sites.length !== 1) throw new TraplineError('EINVAL', 'a site is one place');
+    // its parameters, whatever the first programs read: others may follow
+    const parameters = (1 << Math.min(first.symbol.params.length, ARG_REGS.length)) - 1;
+    const site = { ...first, reads: first.reads | parameters };
+    const [report] = await this.#armSites([site], options);
+    const { spec, events, reads } = site;
+    const ofText = READS.args | READS.this | READS.argc | READS.allArgs;
+    return {
+      report: report as ArmReport,
+      events,
+      covers: (programs) =>
+        programs.every((program) => ((this.#reads[program] ?? 0) & ofText & ~reads) === 0),
+      setPrograms: async (programs) => {
+        const numbers = [spec.site];
+        if (programs.length === 0) {
+          await this.#connection.request('disable', { sites: numbers });
+          return;
+        }
+        await this.#connection.request('setSites', { sites: [{ ...spec, programs }] });
+        await this.#connection.request('enable', { sites: numbers });
+      },
+      stats: async () => (await this.siteStats()).find(({ site: number }) => number === spec.site),
+    };
+  }
+
+  async attach(requests: readonly AttachRequest[], options: ArmOptions): Promise<readonly ArmReport[]> {
+    return await this.#armSites(this.#sites(requests, options), options);
+  }
+
+  async #armSites(sites: readonly ArmSite[], options: ArmOptions): Promise<readonly ArmReport[]> {
     const numbers = sites.map(({ spec }) => spec.site);
     await this.#connection.request('setSites', { sites: sites.map(({ spec }) => spec) });
     await this.#connection.request('enable', { sites: numbers });

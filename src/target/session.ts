@@ -78,6 +78,19 @@ export interface ListOptions {
   readonly enough?: (symbols: readonly FunctionSymbol[]) => boolean;
 }
 
+/** A place that stays armed until the session ends; what it runs can be changed. */
+export interface AttachedSite {
+  readonly report: ArmReport;
+  /** The events that it was armed for; setPrograms() may name these only. */
+  readonly events: readonly SiteEvent[];
+  /** Whether programs of these numbers read nothing but what it was armed for. */
+  covers(programs: readonly number[]): boolean;
+  /** Other programs in the place of those it has; none disables it: a hit then costs a test. */
+  setPrograms(programs: readonly Pick<AttachRequest, 'program' | 'event' | 'cookie'>[]): Promise<void>;
+  /** Hits, and those that were lost, since it was armed. */
+  stats(): Promise<SiteStats | undefined>;
+}
+
 /** A session with one traced process. Every method rejects with a TraplineError. */
 export interface TraceSession {
   readonly info: ProcessInfo;
@@ -88,6 +101,13 @@ export interface TraceSession {
   functions(wanted?: (path: string) => boolean, options?: ListOptions): Promise<readonly FunctionSymbol[]>;
   load(spec: LoadSpec): Promise<void>;
   attach(requests: readonly AttachRequest[], options: ArmOptions): Promise<readonly ArmReport[]>;
+  /**
+   * More programs behind those of load(), which use its maps; `paths` is the whole table of property paths, those that were
+   * known first. Answers with the number of the first one.
+   */
+  addPrograms?(programs: readonly VerifiedProgram[], paths: readonly PropertyPath[]): Promise<number>;
+  /** Arms one place for programs that may come and go. */
+  attachSite?(requests: readonly AttachRequest[], options: ArmOptions): Promise<AttachedSite>;
   /** Runs a program on the agent's worker thread (BEGIN, END). */
   runOnce(program: number): Promise<void>;
   /** Runs a program on the agent's worker every period. */

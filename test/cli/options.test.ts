@@ -124,6 +124,10 @@ describe('generated files', () => {
     expect(complete('trapline', '--arm', 'b')).toEqual(['bind', 'break']);
     expect(complete('trapline', '-f', '')).toEqual(['text', 'json']);
     expect(complete('trapline', 'READ')).toEqual(['README.md']);
+    expect(complete('trapline', 'bpf', 'd')).toEqual(['dump', 'disasm']);
+    expect(complete('trapline', 'bpf', 'dump', '--st')).toEqual(['--stage']);
+    expect(complete('trapline', 'bpf', 'dump', '--stage', 'w')).toEqual(['wat']);
+    expect(complete('trapline', 'bpf', 'run', 'READ')).toEqual(['README.md']);
   });
 
   test('fish completes options and choices', (context) => {

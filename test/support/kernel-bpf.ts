@@ -62,6 +62,8 @@ export interface KernelProgSpec {
   flags?: number;
   expectedAttachType?: number;
   btfFd?: number;
+  /** Types of the functions, of the BTF in `btfFd`. */
+  funcInfo?: readonly { insn: number; typeId: number }[];
   attachBtfId?: number;
   logLevel?: number;
   logSize?: number;
@@ -300,6 +302,12 @@ class KernelBpf {
       .u32(68, spec.expectedAttachType)
       .u32(72, spec.btfFd)
       .u32(108, spec.attachBtfId);
+    const { funcInfo = [] } = spec;
+    if (funcInfo.length > 0) {
+      const records = Uint32Array.from(funcInfo.flatMap(({ insn, typeId }) => [insn, typeId]));
+      attr.u32(76, 8).u32(88, funcInfo.length);
+      attr.buffer(80, new Uint8Array(records.buffer));
+    }
     attr.buffer(8, bytes);
     attr.buffer(16, Buffer.from(`${spec.license ?? 'GPL'}\0`));
     let log = Buffer.alloc(0);

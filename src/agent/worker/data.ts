@@ -10,6 +10,7 @@ import {
   RingBufferConsumer,
 } from '../../bpf/index.ts';
 import { PT_REGS, PT_REGS_SIZE } from '../../kernel/trace/pt-regs.ts';
+import type { ProgramImage } from '../protocol.ts';
 import { instantiate } from './programs.ts';
 import type { LoadParams } from './requests.ts';
 import type { AgentServer } from './server.ts';
@@ -47,13 +48,22 @@ export class DataPlane {
     const ring = params.layout.maps[params.ring];
     if (ring === undefined) throw new Error(`no ring map ${params.ring}`);
     this.#ring = new RingBufferConsumer(this.memory, ring);
-    for (const image of params.programs) {
-      const module = new WebAssembly.Module(Buffer.from(image.wasm, 'base64'));
-      this.modules.push(module);
-      const run = instantiate(image, module, this.memory, this.layout, WORKER_CPU);
-      this.#programs.set(image.index, run);
-    }
+    this.add(params.programs);
     this.#schedule();
+  }
+
+  /** The programs' modules, instantiated for this thread. Throws before any of them counts. */
+  add(images: readonly ProgramImage[]): readonly WebAssembly.Module[] {
+    const made = images.map((image) => {
+      const module = new WebAssembly.Module(Buffer.from(image.wasm, 'base64'));
+      const run = instantiate(image, module, this.memory, this.layout, WORKER_CPU);
+      return { index: image.index, module, run };
+    });
+    for (const { index, module, run } of made) {
+      this.modules.push(module);
+      this.#programs.set(index, run);
+    }
+    return made.map(({ module }) => module);
   }
 
   map(index: number): BpfMap {

@@ -140,6 +140,7 @@ class AgentWorker {
       return scripts.map(({ url, forms }) => ({ url, forms: Array.from(forms, Number) }));
     },
     load: (params) => this.#load(params),
+    addPrograms: (params) => this.#addPrograms(params),
     setSites: async ({ sites }) => {
       await this.#session.stopping('set sites', () => this.#session.call(this.#agent, 'setSites', sites));
       return undefined;
@@ -258,20 +259,34 @@ class AgentWorker {
     await piece('make arming', 'makeArming');
     this.#agent = (await this.#session.callRaw(this.#state, 'getAgent', [], false)).objectId ?? '';
     const main = (await this.#session.callRaw(this.#state, 'getArming', [], false)).objectId ?? '';
-    await this.#session.stopping('set paths', () =>
-      this.#session.call(this.#agent, 'setPaths', params.paths),
-    );
-    await this.#turn();
-    // WebAssembly is compiled on this thread: the main one only makes instances
-    this.#port.postMessage([...data.modules]);
-    const programs = params.programs.map(({ index, reads }) => ({ index, reads }));
-    await piece('load programs', 'loadPrograms', programs);
+    await this.#loadPrograms(data.modules, params);
     if (params.usesAsyncId) {
       await this.#session.stopping('track contexts', () =>
         this.#session.call(this.#agent, 'trackAsync', true),
       );
     }
     return main;
+  }
+
+  async #loadPrograms(
+    modules: readonly WebAssembly.Module[],
+    { programs, paths }: Pick<LoadParams, 'programs' | 'paths'>,
+  ): Promise<void> {
+    await this.#session.stopping('set paths', () => this.#session.call(this.#agent, 'setPaths', paths));
+    await this.#turn();
+    // WebAssembly is compiled on this thread: the main one only makes instances
+    this.#port.postMessage([...modules]);
+    const images = programs.map(({ index, reads }) => ({ index, reads }));
+    await this.#session.stopping('load programs', () =>
+      this.#session.call(this.#state, 'loadPrograms', images),
+    );
+    await this.#turn();
+  }
+
+  async #addPrograms(params: Pick<LoadParams, 'programs' | 'paths'>): Promise<undefined> {
+    const modules = this.#plane().add(params.programs);
+    await this.#loadPrograms(modules, params);
+    return undefined;
   }
 
   /** A list of the main thread's, so much at a time: a method that takes where to go on, and answers undefined at the end. */

@@ -194,6 +194,8 @@ export interface Methods {
   /** Scripts with compiled-in sites: by function, 0 none, 1 entry only, 2 and 3 ends too. Undefined: not prepared. */
   compiledIn: [undefined, readonly { url: string; forms: readonly number[] }[] | undefined];
   load: [LoadParams, undefined];
+  /** More programs behind those of `load`, on its maps; `paths` is the whole table. */
+  addPrograms: [{ programs: readonly ProgramImage[]; paths: readonly PropertyPath[] }, undefined];
   setSites: [{ sites: readonly SiteSpec[] }, undefined];
   enable: [{ sites: readonly number[] }, undefined];
   disable: [{ sites: readonly number[] }, undefined];

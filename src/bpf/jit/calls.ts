@@ -7,11 +7,13 @@ import { helperById } from '../helpers/helpers.ts';
 import { kernelProto } from '../helpers/kernel-protos.ts';
 import type { KfuncDecl } from '../helpers/kfunc.ts';
 import type { HelperProto } from '../helpers/proto.ts';
+import type { Insn } from '../isa.ts';
 import * as isa from '../isa.ts';
 import type { MemoryLayout, PlacedMap } from '../layout.ts';
 import { percpuBlock } from '../layout.ts';
 import type { FunctionEmitter } from './lower.ts';
 import { emitArrayAddress, emitArrayLookup, isArray, isInlined, MapFunctions } from './maps.ts';
+import type { RegState } from './values.ts';
 import { Code, F64, type Func, I32, I64, OP, type ValType, type WasmModule } from './wasm.ts';
 
 /** Most iterations of bpf_loop (BPF_MAX_LOOPS). */
@@ -130,6 +132,14 @@ export class VerifiedCalls {
     this.#imports.set(`helper.${name}`, this.#module.importFunc('helper', name, params, results));
   }
 
+  /** Whether a call looks up an element of one known array. */
+  readsIndex(insn: Insn, state: RegState): boolean {
+    if (insn.code !== (isa.BPF_JMP | isa.BPF_CALL) || insn.src !== 0) return false;
+    if (insn.imm !== isa.BPF_FUNC_map_lookup_elem) return false;
+    const map = state[1];
+    return map?.kind === 'map' && isArray(this.#layout.maps[map.index]!);
+  }
+
   emitCall(fn: FunctionEmitter, pc: number): void {
     const insn = fn.insns[pc]!;
     if (isa.BPF_SRC(insn.code) === isa.BPF_X) {
@@ -164,6 +174,7 @@ export class VerifiedCalls {
       fn.get(1).throw(this.#targets.thrown);
       return;
     }
+    if (kfunc.kernel?.args.includes('func') === true) this.#passFrame(fn);
     for (const [n, arg] of kfunc.args.entries()) {
       fn.get32(n + 1);
       if (arg === 'u64') {
@@ -206,7 +217,7 @@ export class VerifiedCalls {
         this.#forMap(fn, proto, (map) => {
           if (isArray(map)) {
             const index = fn.scratch(I32);
-            code.mem(OP.i32Load, fn.address(2, 0)).set(index);
+            fn.load32(2).set(index);
             this.#arrayLookup(fn, map, index);
           } else {
             fn.get32(2).call(maps.lookup(map).index).op(OP.i64ExtendI32U);
@@ -305,7 +316,20 @@ export class VerifiedCalls {
     fn.set(0);
   }
 
+  /** The frame below is where a helper's callbacks begin: left in the result slot, before the call. */
+  #passFrame(fn: FunctionEmitter): void {
+    const { code, frame } = fn;
+    const { resultSlot } = percpuBlock(this.#layout, 0);
+    if (this.#layout.ncpu === 1) code.i32(resultSlot);
+    else {
+      this.#pushCpu(code);
+      code.i32(this.#layout.percpuStride).op(OP.i32Mul).i32(resultSlot).op(OP.i32Add);
+    }
+    code.get(frame).i32(isa.MAX_BPF_STACK).op(OP.i32Add).mem(OP.i32Store, 0);
+  }
+
   #import(fn: FunctionEmitter, proto: HelperProto): void {
+    if (proto.args.includes('func')) this.#passFrame(fn);
     for (const [n, type] of proto.wasm.params.entries()) {
       if (proto.args[n] === 'const_map_ptr' && this.#layout.dynamicMaps !== true) {
         this.#forMap(fn, proto, (map) => fn.code.i64(map.index));
@@ -346,6 +370,7 @@ export class VerifiedCalls {
   }
 
   #importedMap(fn: FunctionEmitter, proto: HelperProto): void {
+    if (proto.args.includes('func')) this.#passFrame(fn);
     for (const [n, type] of proto.wasm.params.entries()) {
       if (type === 'i32') fn.get32(n + 1);
       else fn.get(n + 1);

@@ -12,6 +12,7 @@ import { probedLoads } from '../verifier/probes.ts';
 import type { VerifiedProgram } from '../verifier/types.ts';
 import { VerifiedCalls } from './calls.ts';
 import type { LowerContext } from './lower.ts';
+import { PacketLoads } from './packet.ts';
 import { ProgramFunctions } from './program.ts';
 import { type Code, I32, OP, type WasmImport, WasmModule } from './wasm.ts';
 
@@ -37,6 +38,7 @@ export function jitProgram(verified: VerifiedProgram, layout: MemoryLayout): Jit
     functions,
     pushCpu,
   );
+  const packets = new PacketLoads(module);
   const context: LowerContext = {
     insns: verified.insns,
     reachable: verified.reachable,
@@ -47,10 +49,9 @@ export function jitProgram(verified: VerifiedProgram, layout: MemoryLayout): Jit
       return off === undefined ? map.address : map.address + map.geometry.data + off;
     },
     functionPointer: (entry) => functions.functionPointer(entry),
+    readsIndex: (insn, state) => calls.readsIndex(insn, state),
     emitCall: (fn, pc) => calls.emitCall(fn, pc),
-    emitPacketLoad() {
-      throw new Error('packet loads are for socket filters');
-    },
+    emitPacketLoad: (fn, insn) => packets.emit(fn, insn),
   };
   const { stack } = percpuBlock(layout, 0);
   const prologue = (code: Code, frame: number): void => {

@@ -8,6 +8,7 @@ import * as isa from '../isa.ts';
 import { AddressForms } from './addresses.ts';
 import { emitAtomic } from './atomics.ts';
 import { buildCfg, type Cfg } from './cfg.ts';
+import { type Forwarded, type Forwards, findForwards } from './forwarding.ts';
 import { planUnrolling, type UnrollPlan } from './loops.ts';
 import { type BlockEmitter, emitStructured } from './structure.ts';
 import { analyse, findRotations, type RegState, type Rotations, step, type Value } from './values.ts';
@@ -26,6 +27,8 @@ export interface LowerContext {
   mapAddress(index: number, off?: number): number;
   /** What an lddw of BPF_PSEUDO_FUNC loads. */
   functionPointer(entry: number): number;
+  /** Whether a call reads an array's index through r2. */
+  readsIndex?(insn: Insn, state: RegState): boolean;
   /** Emits the call at `pc`: takes r1 to r5, leaves the result in r0. */
   emitCall(fn: FunctionEmitter, pc: number): void;
   /** Emits a BPF_LD | BPF_ABS or BPF_IND. */
@@ -133,6 +136,9 @@ export class FunctionEmitter implements BlockEmitter {
   /** While copies of a loop body are emitted. */
   #forms: AddressForms | undefined;
   readonly #bases: number[] = [];
+  readonly #forwards: Forwards | undefined;
+  readonly #stored: number[] = [];
+  #pc = 0;
   #budget: number | undefined;
   readonly #scratch32: number[] = [];
   readonly #scratch64: number[] = [];
@@ -144,6 +150,12 @@ export class FunctionEmitter implements BlockEmitter {
     this.kind = kind;
     this.#cfg = buildCfg(context.insns, entry, context.reachable);
     this.#entries = analyse(context.insns, this.#cfg);
+    this.#forwards = findForwards(
+      context.insns,
+      this.#cfg,
+      this.#entries,
+      (insn, state) => context.readsIndex?.(insn, state) === true,
+    );
     const { params } = ENTRY_TYPES[kind];
     this.code = new Code(params.length);
     const regs: number[] = [];
@@ -153,6 +165,7 @@ export class FunctionEmitter implements BlockEmitter {
     }
     this.regs = regs;
     this.frame = kind === 'sub' ? 5 : this.code.local(I32);
+    for (let n = 0; n < (this.#forwards?.saves.size ?? 0); n++) this.#stored.push(this.code.local(I64));
   }
 
   /** Emits the whole body. `prologue` sets the frame local of an entry function. */
@@ -246,6 +259,25 @@ export class FunctionEmitter implements BlockEmitter {
     if (off >= 0 && off <= MAX_STATIC_OFFSET) return off;
     this.code.i32(off).op(OP.i32Add);
     return 0;
+  }
+
+  /** Pushes the u32 at the address in a register, as i32. */
+  load32(reg: number): Code {
+    const forwarded = this.#forwards?.uses.get(this.#pc);
+    if (forwarded === undefined) return this.code.mem(OP.i32Load, this.address(reg, 0));
+    if (forwarded.kind === 'imm') return this.code.i32(forwarded.value);
+    return this.code.get(this.#stored[forwarded.index]!).op(OP.i32WrapI64);
+  }
+
+  /** Pushes what a load of `size` bytes finds, as i64. */
+  #loaded(forwarded: Forwarded): void {
+    const bits = 8 * forwarded.size;
+    if (forwarded.kind === 'imm') {
+      this.code.i64(BigInt.asIntN(64, BigInt.asUintN(bits, BigInt(forwarded.value))));
+      return;
+    }
+    this.code.get(this.#stored[forwarded.index]!);
+    if (bits < 64) this.code.i64((1n << BigInt(bits)) - 1n).op(OP.i64And);
   }
 
   /** Leaves the function with the i64 on the stack as r0. */
@@ -355,6 +387,7 @@ export class FunctionEmitter implements BlockEmitter {
 
   #insn(pc: number): void {
     const insn = this.insns[pc]!;
+    this.#pc = pc;
     const { code, dst, src, off, imm } = insn;
     switch (isa.BPF_CLASS(code)) {
       case isa.BPF_ALU64:
@@ -371,8 +404,9 @@ export class FunctionEmitter implements BlockEmitter {
           this.#probeLoad(opcode, insn);
           return;
         }
-        const offset = this.address(src, off);
-        this.code.mem(opcode, offset);
+        const forwarded = this.#forwards?.uses.get(pc);
+        if (forwarded !== undefined) this.#loaded(forwarded);
+        else this.code.mem(opcode, this.address(src, off));
         this.set(dst);
         return;
       }
@@ -386,8 +420,10 @@ export class FunctionEmitter implements BlockEmitter {
         }
         if (mode !== isa.BPF_MEM) this.#unknown(pc);
         const offset = this.address(dst, off);
+        const saved = this.#forwards?.saves.get(pc);
         if (isStx) this.get(src);
         else this.code.i64(imm);
+        if (saved !== undefined) this.code.tee(this.#stored[saved]!);
         this.code.mem(STORES[isa.BPF_SIZE(code)]!, offset);
         return;
       }

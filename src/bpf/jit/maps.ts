@@ -559,13 +559,14 @@ export class MapFunctions {
     return this.#function(discard ? 'ring_discard' : 'ring_submit', [I32, I64], [], (code) => {
       const header = code.local(I32);
       const ring = code.local(I32);
-      code.get(0).i32(RING_RECORD.size).op(OP.i32Sub).tee(header);
-      code.get(header).mem(OP.i32Load, RING_RECORD.len).i32(~BPF_RINGBUF_BUSY_BIT).op(OP.i32And);
+      code.get(0).i32(RING_RECORD.size).op(OP.i32Sub).set(header);
+      // Once it is committed the record may be consumed, and another one written over it.
+      code.get(header).get(header).mem(OP.i32Load, RING_RECORD.offset).op(OP.i32Sub);
+      code.i32(RING_HEADER.size).op(OP.i32Sub).set(ring);
+      code.get(header).get(header).mem(OP.i32Load, RING_RECORD.len).i32(~BPF_RINGBUF_BUSY_BIT).op(OP.i32And);
       if (discard) code.i32(BPF_RINGBUF_DISCARD_BIT).op(OP.i32Or);
       code.atomic(ATOMIC.i32Store, 4, RING_RECORD.len);
-      code.get(header).get(header).mem(OP.i32Load, RING_RECORD.offset).op(OP.i32Sub);
-      code.i32(RING_HEADER.size).op(OP.i32Sub).tee(ring);
-      code.atomic(ATOMIC.i32Load, 4, RING_HEADER.waiting);
+      code.get(ring).atomic(ATOMIC.i32Load, 4, RING_HEADER.waiting);
       code.if();
       code.get(1).i64(BPF_RB_NO_WAKEUP).op(OP.i64Ne);
       code.if();

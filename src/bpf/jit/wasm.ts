@@ -560,7 +560,12 @@ export class WasmModule {
         body.byte(OP.end);
       }
     });
-    section(7, this.#exports.length, (body) => {
+    section(7, this.#exports.length + (table === undefined ? 0 : 1), (body) => {
+      if (table !== undefined) {
+        body.name('table');
+        body.byte(1);
+        body.u32(0);
+      }
       for (const { name, func } of this.#exports) {
         body.name(name);
         body.byte(0);

@@ -3,12 +3,20 @@
  * where they lie and instantiates the modules that the first one compiled.
  */
 import { BpfError } from '../errors.ts';
+import {
+  bindHelpers,
+  bindKfuncs,
+  freeFields,
+  type HelperOptions,
+  HelperRuntime,
+} from '../helpers/impl/index.ts';
 import { MEMORY_HEADER, type MemoryLayout, type PercpuBlock, type PlacedMap, percpuEnd } from '../layout.ts';
 import { Heap } from '../maps/heap.ts';
 import { openPlacedMap } from '../maps/map.ts';
 import { geometryOf, MAP_HEADER, MAP_MAGIC } from '../maps/map-layout.ts';
 import { BPF_MAP_TYPE, MAP_TYPES, type MapSpec } from '../maps/map-spec.ts';
 import { viewMemory } from '../maps/memory-view.ts';
+import { ProgramContext } from './helper-context.ts';
 import { type HelperFunctions, helperImports, type ImportHost } from './imports.ts';
 import { savingFrames } from './program.ts';
 import type { LoadedMap } from './types.ts';
@@ -25,12 +33,14 @@ export interface SharedMachine {
 export interface SharedProgram {
   readonly id: number;
   readonly name: string;
+  readonly type: string;
   readonly wasm: Uint8Array;
   readonly imports: readonly { readonly module: string; readonly name: string }[];
   readonly hasFunctions: boolean;
 }
 
-export interface AttachOptions {
+/** Options of helpers are this thread's own: its task, its trace buffer, its timers. */
+export interface AttachOptions extends HelperOptions {
   /** This thread's CPU: one that no other thread runs programs on. */
   readonly cpu: number;
   readonly clock?: () => number;
@@ -86,6 +96,7 @@ export class AttachedMachine implements ImportHost {
   readonly layout: MemoryLayout;
   readonly heap: Heap;
   readonly tailCalls: Uint32Array;
+  readonly runtime: HelperRuntime;
   readonly #options: AttachOptions;
   readonly #maps = new Map<number, LoadedMap>();
   readonly #programs = new Map<number, AttachedProgram>();
@@ -102,12 +113,16 @@ export class AttachedMachine implements ImportHost {
     this.layout = { ...machineLayout(ncpu, maxPages), pages: 0, byteLength: 0, maps: [] };
     this.heap = new Heap(memory, maxPages, options.cpu);
     this.#options = options;
+    this.runtime = new HelperRuntime(options, options.clock ?? (() => performance.now() * 1e6));
     for (const placed of shared.maps) this.#open(placed);
     for (const program of shared.programs) this.#programs.set(program.id, new AttachedProgram(this, program));
   }
 
   #open(placed: PlacedMap): LoadedMap {
-    const map = openPlacedMap(this.memory, placed, this.ncpu, { heap: this.heap });
+    const map = openPlacedMap(this.memory, placed, this.ncpu, {
+      heap: this.heap,
+      freeFields: (value, record) => freeFields(this, value, record),
+    });
     this.#maps.set(placed.address, map);
     return map;
   }
@@ -137,16 +152,26 @@ export class AttachedMachine implements ImportHost {
     return BigInt.asUintN(64, found.instance()(BigInt(ctx), 0n));
   }
 
-  imports(caller: AttachedProgram): { helper: HelperFunctions; kfunc: HelperFunctions } {
+  imports(
+    caller: AttachedProgram,
+    context: ProgramContext,
+    names: SharedProgram['imports'],
+  ): { helper: HelperFunctions; kfunc: HelperFunctions } {
     const {
       cpu,
       clock = () => performance.now() * 1e6,
       random = () => Math.random() * U32,
       imports,
     } = this.#options;
+    const of = (wanted: string): string[] =>
+      names.flatMap(({ module, name }) => (module === wanted ? [name.replace(/_dyn$/, '')] : []));
     return {
-      helper: { ...helperImports(this, caller, { cpu, clock, random }), ...imports?.helper },
-      kfunc: { ...imports?.kfunc },
+      helper: {
+        ...helperImports(this, caller, { cpu, clock, random }),
+        ...bindHelpers(context, of('helper')),
+        ...imports?.helper,
+      },
+      kfunc: { ...bindKfuncs(context, of('kfunc')), ...imports?.kfunc },
     };
   }
 }
@@ -170,11 +195,14 @@ export class AttachedProgram {
   instance(): Run64 {
     if (this.#run === undefined) {
       const { memory, cpu } = this.#machine;
-      const imports = this.#machine.imports(this);
+      const { id, name, type } = this.#shared;
+      const context = new ProgramContext(this.#machine, cpu, { id, name, type });
+      const imports = this.#machine.imports(this, context, this.#shared.imports);
       const { exports } = new WebAssembly.Instance(new WebAssembly.Module(this.#shared.wasm), {
         env: { memory, cpu: new WebAssembly.Global({ value: 'i32' }, cpu) },
         ...(imports as Record<string, Record<string, WebAssembly.ImportValue>>),
       });
+      context.table = exports.table as WebAssembly.Table | undefined;
       this.#run = exports.run64 as Run64;
     }
     return this.#run;

@@ -1,4 +1,5 @@
 export { type AttachedMachine, type AttachOptions, attachMachine, type SharedMachine } from './attach.ts';
+export { MemoryImage } from './image.ts';
 export { createMachine } from './machine.ts';
 export type {
   LoadedMap,

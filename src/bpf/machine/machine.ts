@@ -3,6 +3,7 @@
  * machine (../syscall stands over it).
  */
 import { BpfError, errnoName } from '../errors.ts';
+import { freeFields, HelperRuntime } from '../helpers/impl/index.ts';
 import { MEMORY_HEADER, MEMORY_MAGIC, type MemoryLayout, percpuEnd, WASM_PAGE } from '../layout.ts';
 import { Heap } from '../maps/heap.ts';
 import { initMap, openPlacedMap } from '../maps/map.ts';
@@ -30,6 +31,7 @@ export class MachineState implements Machine {
   readonly heap: Heap;
   readonly objects = new Objects();
   readonly options: MachineOptions;
+  readonly runtime: HelperRuntime;
   /** Tail calls made by the program that runs on each CPU now. */
   readonly tailCalls: Uint32Array;
   /** BPF_ENABLE_STATS: how many ask for run times and counts. */
@@ -50,7 +52,6 @@ export class MachineState implements Machine {
     this.options = options;
     this.ncpu = ncpu;
     this.tailCalls = new Uint32Array(ncpu);
-    this.freeFields = options.freeFields;
     try {
       this.memory = new WebAssembly.Memory({ initial, maximum: maxPages, shared: true });
     } catch (cause) {
@@ -58,6 +59,12 @@ export class MachineState implements Machine {
     }
     this.heap = new Heap(this.memory, maxPages, 0);
     this.heap.init(start);
+    const { clock = () => performance.now() * 1e6 } = options;
+    this.runtime = new HelperRuntime(options, clock);
+    this.freeFields =
+      options.freeFields ??
+      ((value, record) =>
+        freeFields({ memory: this.memory, heap: this.heap, runtime: this.runtime }, value, record));
     const { data } = viewMemory(this.memory);
     data.setUint32(MEMORY_HEADER.ncpu, ncpu, true);
     data.setUint32(MEMORY_HEADER.magic, MEMORY_MAGIC, true);

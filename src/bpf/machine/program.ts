@@ -1,13 +1,16 @@
 /** A program in a machine: verified, compiled for its maps, with an instance a CPU. */
 import { BpfError } from '../errors.ts';
+import { bindHelpers, bindKfuncs, REFUSED_HELPERS } from '../helpers/impl/index.ts';
 import type { Interpreter } from '../interpreter.ts';
 import { programInterpreter } from '../interpreter-program.ts';
 import { type JitModule, jitProgram } from '../jit/jit.ts';
+import { repeatModule } from '../jit/repeat.ts';
 import type { MemoryLayout, PercpuBlock } from '../layout.ts';
 import { viewMemory } from '../maps/memory-view.ts';
 import type { VerifiedProgram } from '../verifier/types.ts';
 import { verifyProgram } from '../verifier/verifier.ts';
 import type { SharedProgram } from './attach.ts';
+import { ProgramContext } from './helper-context.ts';
 import type { HelperFunctions } from './imports.ts';
 import type { MachineState } from './machine.ts';
 import { testRun } from './test-run.ts';
@@ -26,6 +29,11 @@ interface ProgramFunctions {
 }
 
 export type Run64 = (ctx: bigint, second: bigint) => bigint;
+type Run = (ctx: number) => number;
+/** Runs a program `times` times (a u32, not 0) and gives the last result. */
+export type Repeat = (ctx: number, times: number) => number;
+
+let repeatLoop: WebAssembly.Module | undefined;
 
 /** Runs `action` and puts the frames of a CPU back as they were. */
 export function savingFrames<T>(
@@ -57,7 +65,10 @@ export class Program implements LoadedProgram {
   readonly #jit: JitModule | undefined;
   readonly #module: WebAssembly.Module | undefined;
   readonly #callsOn: boolean;
+  readonly #input: LoadInput;
   readonly #instances = new Map<number, Run64>();
+  readonly #runs = new Map<number, Run>();
+  readonly #contexts = new Map<number, ProgramContext>();
 
   constructor(machine: MachineState, input: LoadInput) {
     this.machine = machine;
@@ -67,9 +78,18 @@ export class Program implements LoadedProgram {
     this.#maps = [...input.loadedMaps];
     this.#imports = input.imports;
     this.verified = verifyProgram(input);
+    this.#input = input;
     this.#callsOn = this.verified.helpersUsed.includes('tail_call');
     this.id = machine.objects.newId('prog');
     this.#layout = machine.layoutOf(this.maps);
+    const refused = this.verified.helpersUsed.find(
+      (name) => REFUSED_HELPERS.has(name) && this.#imports?.helper?.[name] === undefined,
+    );
+    if (refused !== undefined) {
+      throw new BpfError('EINVAL', `program ${this.name}: helper ${refused} is not in this machine`, {
+        hint: `${REFUSED_HELPERS.get(refused)}: see docs/helpers.md`,
+      });
+    }
     if (this.engine === 'jit') {
       this.#jit = jitProgram(this.verified, this.#layout);
       this.#module = new WebAssembly.Module(this.#jit.wasm);
@@ -139,8 +159,8 @@ export class Program implements LoadedProgram {
   /** For another thread; undefined in the interpreter. */
   share(): SharedProgram | undefined {
     if (this.#jit === undefined) return undefined;
-    const { id, name, hasFunctions } = this;
-    return { id, name, wasm: this.#jit.wasm, imports: this.#jit.imports, hasFunctions };
+    const { id, name, type, hasFunctions } = this;
+    return { id, name, type, wasm: this.#jit.wasm, imports: this.#jit.imports, hasFunctions };
   }
 
   instance(cpu: number): Run64 {
@@ -156,15 +176,41 @@ export class Program implements LoadedProgram {
   }
 
   /** What the program can call. */
-  #functions(cpu: number): ProgramFunctions {
+  #functions(cpu: number, given?: ProgramContext): ProgramFunctions {
     if (!Number.isInteger(cpu) || cpu < 0 || cpu >= this.machine.ncpu) {
       throw new BpfError('EINVAL', `CPU ${cpu} is not one of ${this.machine.ncpu}`);
     }
+    const context = given ?? this.#context(cpu);
+    const { helpersUsed, kfuncsUsed } = this.verified;
     const helper: HelperFunctions = {
       ...this.machine.imports(cpu, this),
+      ...bindHelpers(context, helpersUsed),
       ...(this.#imports?.helper as HelperFunctions),
     };
-    return { helper, kfunc: (this.#imports?.kfunc ?? {}) as HelperFunctions };
+    const kfunc: HelperFunctions = {
+      ...bindKfuncs(
+        context,
+        kfuncsUsed.map(({ name }) => name),
+      ),
+      ...(this.#imports?.kfunc as HelperFunctions),
+    };
+    return { helper, kfunc };
+  }
+
+  /** What helpers see of the program on a CPU. */
+  #context(cpu: number): ProgramContext {
+    let context = this.#contexts.get(cpu);
+    if (context === undefined) {
+      context = this.#newContext(cpu);
+      this.#contexts.set(cpu, context);
+    }
+    return context;
+  }
+
+  #newContext(cpu: number): ProgramContext {
+    const { btf, targetBtf, attachType, attachTo } = this.#input;
+    const { id, name, type, machine } = this;
+    return new ProgramContext(machine, cpu, { id, name, type, btf, targetBtf, attachType, attachTo });
   }
 
   #instance(cpu: number, helper: HelperFunctions, kfunc: HelperFunctions): Run64 {
@@ -178,11 +224,30 @@ export class Program implements LoadedProgram {
       helper: helper as Record<string, WebAssembly.ImportValue>,
       kfunc: kfunc as Record<string, WebAssembly.ImportValue>,
     });
+    this.#runs.set(cpu, exports.run as Run);
+    const context = this.#contexts.get(cpu);
+    if (context !== undefined) context.table = exports.table as WebAssembly.Table | undefined;
     return exports.run64 as Run64;
   }
 
+  /**
+   * The program in a loop of WebAssembly's, for test runs; undefined where something has to be done between the runs, and in the
+   * interpreter.
+   */
+  repeater(cpu: number): Repeat | undefined {
+    if (this.#callsOn || this.machine.statsUsers > 0) return undefined;
+    this.instance(cpu);
+    const run = this.#runs.get(cpu);
+    if (run === undefined) return undefined;
+    repeatLoop ??= new WebAssembly.Module(repeatModule());
+    return new WebAssembly.Instance(repeatLoop, { env: { run } }).exports.repeat as Repeat;
+  }
+
   interpret(ctx: number, { cpu = 0 }: RunOptions = {}): Interpreter {
-    const vm = this.#vm(cpu, this.#functions(cpu));
+    // Stepped from outside, to whatever end: a context of its own, whose callbacks run in it.
+    const context = this.#newContext(cpu);
+    const vm = this.#vm(cpu, this.#functions(cpu, context));
+    context.running.push(vm);
     vm.reset(BigInt(ctx));
     return vm;
   }
@@ -198,15 +263,23 @@ export class Program implements LoadedProgram {
   #interpreter(cpu: number, functions: ProgramFunctions): Run64 {
     // A program may run itself by a tail call.
     const idle: Interpreter[] = [];
-    return (ctx) => {
+    const context = this.#context(cpu);
+    const use = <T>(action: (vm: Interpreter) => T): T => {
       const vm = idle.pop() ?? this.#vm(cpu, functions);
+      context.running.push(vm);
       try {
-        vm.reset(ctx);
-        return vm.run();
+        return action(vm);
       } finally {
+        context.running.pop();
         idle.push(vm);
       }
     };
+    context.idle = use;
+    return (ctx) =>
+      use((vm) => {
+        vm.reset(ctx);
+        return vm.run();
+      });
   }
 
   run(ctx: number, { cpu = 0 }: RunOptions = {}): bigint {

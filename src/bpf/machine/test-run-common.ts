@@ -24,6 +24,13 @@ export function repeatRun(
   if (!Number.isInteger(repeat) || repeat < 0 || repeat > 0xffff_ffff) {
     refuse('EINVAL', `repeat ${options.repeat} is not a u32`);
   }
+  const isPlain = prepare === undefined && options.execute === undefined && repeat > 1;
+  const loop = isPlain ? program.repeater(options.cpu ?? 0) : undefined;
+  if (loop !== undefined) {
+    const start = performance.now();
+    const retval = loop(ctx, repeat) >>> 0;
+    return { retval, duration: Math.round(((performance.now() - start) * 1e6) / repeat) };
+  }
   const run = options.execute ?? program.entry(options.cpu ?? 0);
   const argument = BigInt(ctx);
   let result = 0n;

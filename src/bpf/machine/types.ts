@@ -1,5 +1,6 @@
 /** The shapes of the machine's interface: see `machine.ts`. */
 
+import type { HelperOptions, HelperRuntime } from '../helpers/impl/index.ts';
 import type { Interpreter } from '../interpreter.ts';
 import type { ProgramImports } from '../interpreter-program.ts';
 import type { MemoryLayout } from '../layout.ts';
@@ -8,7 +9,7 @@ import type { BpfMap } from '../maps/map-types.ts';
 import type { ProgramInput, VerifiedProgram } from '../verifier/types.ts';
 import type { SharedMachine } from './attach.ts';
 
-export interface MachineOptions {
+export interface MachineOptions extends HelperOptions {
   /** Threads that run programs. Default 1. */
   readonly ncpu?: number;
   /** Largest memory in 64 KiB pages. Default 65535: 4 GiB but for the last page. */
@@ -17,7 +18,7 @@ export interface MachineOptions {
   readonly clock?: () => number;
   /** bpf_get_prandom_u32. Default Math.random(). */
   readonly random?: () => number;
-  /** Frees the special fields of a map value that goes away: timers, kptrs, lists and trees (see ../helpers). */
+  /** Instead of the machine's own: frees the special fields of a map value that goes away (timers, kptrs, lists and trees). */
   readonly freeFields?: (value: number, record: MapRecord) => void;
 }
 
@@ -80,6 +81,8 @@ export interface LoadedProgram {
 export interface Machine {
   readonly memory: WebAssembly.Memory;
   readonly ncpu: number;
+  /** What helpers share: trace buffer, effects, timers, cookies. */
+  readonly runtime: HelperRuntime;
   /** The memory's layout without maps. */
   readonly layout: MemoryLayout;
   /** Maps by id. */

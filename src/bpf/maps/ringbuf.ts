@@ -38,10 +38,11 @@ export function commitRecord(
   const { i32 } = viewMemory(memory);
   const index = (payload - RING_RECORD.size + RING_RECORD.len) >>> 2;
   const length = i32[index]! & ~BPF_RINGBUF_BUSY_BIT;
-  Atomics.store(i32, index, isDiscarded ? length | BPF_RINGBUF_DISCARD_BIT : length);
-  if (flags === BPF_RB_NO_WAKEUP) return;
+  // Once it is committed the record may be consumed, and another one written over it.
   const header = payload - RING_RECORD.size;
   const ring = header - i32[(header + RING_RECORD.offset) >>> 2]! - RING_HEADER.size;
+  Atomics.store(i32, index, isDiscarded ? length | BPF_RINGBUF_DISCARD_BIT : length);
+  if (flags === BPF_RB_NO_WAKEUP) return;
   wakeConsumer(i32, ring);
 }
 

@@ -7,6 +7,7 @@ import { HELPER_NAMES } from '../helpers/names.ts';
 import { BPF_CALL, BPF_JMP, type Insn } from '../isa.ts';
 import type { LoadedMap, LoadedProgram, Machine } from '../machine/index.ts';
 import { VerifierError } from '../verifier/error.ts';
+import { checkAttachTarget } from './attach-target.ts';
 import { POISON_KFUNC_BASE, patchKsyms, type ResolvedKsym } from './externs-resolve.ts';
 import { KEY_ZERO } from './load-maps.ts';
 import { type LoadObjectOptions, own } from './load-options.ts';
@@ -40,6 +41,9 @@ export function loadProgram(
     );
   }
   const attachTo = own(options.attachTo, program.name) ?? program.attachTo;
+  if (program.attachBtf && attachTo !== undefined && options.targetBtf !== undefined && type !== 'ext') {
+    checkAttachTarget(program.name, program.attachType, attachTo, options.targetBtf);
+  }
   const insns = program.insns.map((insn) => ({ ...insn }));
   patchKsyms(insns, program, loading.ksyms);
   const relocated = relocateCore(insns, program, spec, options);

@@ -1,6 +1,7 @@
 /** Loads an opened object into a machine: maps with their contents, then programs (bpf_object__load of libbpf). */
 import type { CoreReloReport } from '../core-relo/index.ts';
 import { BpfError } from '../errors.ts';
+import { MACHINE_KFUNCS } from '../helpers/impl/index.ts';
 import { createMachine, type LoadedMap, type LoadedProgram, type Machine } from '../machine/index.ts';
 import { resolveKsyms } from './externs-resolve.ts';
 import { type DataStore, Globals, type GlobalVariable, InitialData } from './globals.ts';
@@ -33,7 +34,8 @@ export function loadObject(
 ): LoadedObject {
   checkNames(spec, options);
   const machine = options.machine ?? createMachine();
-  const kfuncs = options.kfuncs ?? [];
+  const given = new Set((options.kfuncs ?? []).map(({ name }) => name));
+  const kfuncs = [...(options.kfuncs ?? []), ...MACHINE_KFUNCS.filter(({ name }) => !given.has(name))];
   const wanted = [...spec.programs.values()].filter((one) =>
     options.programs === undefined ? one.autoload : options.programs.includes(one.name),
   );

@@ -11,6 +11,7 @@ import { enterCallback } from './callbacks.ts';
 import { dynptrAt, releaseDynptr } from './dynptr.ts';
 import { type Env, invalidReg, pushState, setReg } from './env.ts';
 import { reject } from './error.ts';
+import { checkFormat } from './format.ts';
 import { leaveFunction } from './funcs.ts';
 import { checkMapHelper } from './map-rules.ts';
 import { acquireReference, checkSections, leakedReferences, releaseReference } from './refs.ts';
@@ -148,6 +149,9 @@ function special(env: Env, proto: HelperProto, meta: CallMeta): boolean {
       return false;
     case 'dynptr_write':
       return dynptrAt(env, regs[meta.dynptrReg]!)?.kind === 'skb';
+    case 'snprintf':
+      checkFormat(env);
+      return false;
     case 'loop':
     case 'for_each_map_elem':
     case 'find_vma':

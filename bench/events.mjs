@@ -1,0 +1,147 @@
+// What a trace event costs the traced thread: a probe event on a function of a real process, attached by attachTracefs(), and a
+// tracepoint of the own process, on and off. Every record is counted against the calls that were made.
+//
+//   node bench/events.mjs [--quick]      needs dist/ (npm run build)
+
+import path from 'node:path';
+import { attachTracefs, defineTracepoint, openOwnTracefs } from '../dist/index.js';
+import { median, quick, row } from './lib/report.mjs';
+import { root, startTarget } from './lib/trace.mjs';
+
+const file = path.join(root, 'bench/targets/order.mjs');
+const CASES = [
+  {
+    name: 'timestamp and four integers',
+    loop: 'orders',
+    limit: 120,
+    event: 'p:bench/hit order.mjs:order id=id:u32 count=count:u32 price=price:u32 shop=shop:u32',
+  },
+  {
+    name: 'timestamp and a 20-character string',
+    loop: 'places',
+    limit: 200,
+    event: 'p:bench/hit order.mjs:place name=name:string',
+  },
+];
+const WAYS = { bind: 'rebound', edit: 'edited' };
+const ROUNDS = quick ? 20 : 60;
+const TIMES = quick ? 1 : 3;
+/** So many records have room in the ring: none is lost whatever the tracer does meanwhile. */
+const CALLS = 4000;
+
+async function measureOnce({ loop, event }, way) {
+  const target = await startTarget(file, {});
+  let fs;
+  try {
+    const rounds = async (count, calls, waitMs) => {
+      const { ns } = await target.ask({ do: 'rounds', loop, count, calls, waitMs });
+      return median(ns.slice(Math.ceil(count / 4)));
+    };
+    await rounds(30, 10_000);
+    const base = await rounds(ROUNDS, CALLS, 5);
+    fs = await attachTracefs(target.pid, { way, maxPauseMs: 1000, maxString: 24 });
+    await fs.writeFile('kprobe_events', event);
+    await fs.writeFile('events/bench/hit/enable', '1');
+    await new Promise((resolve) => setTimeout(resolve, 1200));
+    await target.ask({ do: 'quiet' });
+    const hits = async () =>
+      Number(/\d+/.exec((await fs.readFile('kprobe_profile')).replace(/^\s*\S+/, ''))[0]);
+    const before = await hits();
+    const probed = await rounds(ROUNDS, CALLS, 60);
+    const counted = (await hits()) - before;
+    const { lost } = fs.process.arch;
+    await fs.writeFile('events/bench/hit/enable', '0');
+    const off = await rounds(ROUNDS, CALLS, 5);
+    const made = ROUNDS * CALLS;
+    if (counted !== made || lost !== 0) console.log(`${way}: ${counted} of ${made}, ${lost} lost`);
+    return { cost: probed - base, off: off - base, made, exact: counted === made && lost === 0 };
+  } finally {
+    await fs?.detach();
+    await target.stop();
+  }
+}
+
+for (const one of CASES) {
+  for (const way of Object.keys(WAYS)) {
+    const runs = [];
+    for (let i = 0; i < TIMES; i++) runs.push(await measureOnce(one, way));
+    runs.sort((a, b) => a.cost - b.cost);
+    row({
+      name: `${WAYS[way]}: event with ${one.name}`,
+      value: runs[0].cost,
+      unit: 'ns',
+      limit: one.limit,
+      spread: [runs[0].cost, runs.at(-1).cost],
+      exact: runs.every(({ exact }) => exact),
+      note: `${runs[0].made * runs.length} calls, each counted; ${runs[0].off.toFixed(2)} ns a call once it is disabled`,
+    });
+  }
+}
+
+// The own process: the tracepoint is in the loop of who calls it.
+const checkout = defineTracepoint('bench', 'checkout', {
+  id: 'u32',
+  count: 'u32',
+  price: 'u32',
+  shop: 'u32',
+});
+function without(calls) {
+  let sum = 0;
+  for (let i = 0; i < calls; i++) sum = (sum + i) | 0;
+  return sum;
+}
+function withTracepoint(calls) {
+  let sum = 0;
+  for (let i = 0; i < calls; i++) {
+    sum = (sum + i) | 0;
+    checkout({ id: i, count: 2, price: 3, shop: 4 });
+  }
+  return sum;
+}
+function guarded(calls) {
+  let sum = 0;
+  for (let i = 0; i < calls; i++) {
+    sum = (sum + i) | 0;
+    if (checkout.enabled) checkout({ id: i, count: 2, price: 3, shop: 4 });
+  }
+  return sum;
+}
+function time(loop, calls, count) {
+  const ns = [];
+  for (let i = 0; i < count; i++) {
+    const begun = process.hrtime.bigint();
+    loop(calls);
+    ns.push(Number(process.hrtime.bigint() - begun) / calls);
+  }
+  return median(ns.slice(Math.ceil(count / 4)));
+}
+const own = openOwnTracefs({ bufferSizeKb: 65_536 });
+const bare = time(without, 1e6, ROUNDS);
+const disabled = time(withTracepoint, 1e6, ROUNDS);
+row({ name: 'own process: disabled tracepoint', value: disabled - bare, unit: 'ns', limit: 1 });
+own.fs.writeFile('events/bench/checkout/enable', '1');
+const calls = 10_000;
+const enabled = time(withTracepoint, calls, ROUNDS / 2) / 2 + time(guarded, calls, ROUNDS / 2) / 2;
+own.fs.writeFile('events/bench/enable', '0');
+const entries = Number(/entries: (\d+)/.exec(own.fs.readFile('per_cpu/cpu0/stats'))?.[1]);
+row({
+  name: 'own process: enabled tracepoint, four integers, into the buffer',
+  value: enabled - bare,
+  unit: 'ns',
+  exact: entries === calls * ROUNDS,
+  note: `${entries} records`,
+});
+// Once the loop has seen it on, V8 makes the values' object in front of the test, unless the loop asks first.
+for (const [name, loop, limit] of [
+  ['', withTracepoint, undefined],
+  [', behind a test of .enabled', guarded, 1],
+]) {
+  const value = time(loop, 1e6, ROUNDS) - bare;
+  row({
+    name: `own process: tracepoint disabled again${name}`,
+    value,
+    unit: 'ns',
+    ...(limit === undefined ? {} : { limit }),
+  });
+}
+process.exit();

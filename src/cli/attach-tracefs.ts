@@ -1,0 +1,117 @@
+/** The tracing folder of a process, as a library: `const fs = await attachTracefs(pid)`. */
+
+import { dynEventsOf } from '../kernel/trace/probe/files.ts';
+import { openOwnTracing } from '../target/own-tracing.ts';
+import {
+  openProcessTracing,
+  type ProcessTracing,
+  type ProcessTracingOptions,
+} from '../target/process-tracing.ts';
+import type { DetachReport } from '../target/session.ts';
+import { openTracefs } from '../tracefs/index.ts';
+import type { Stat, Tracefs } from '../tracefs/tracefs.ts';
+
+/**
+ * The folder with methods that wait: a write resolves when what it asked for has happened in the process, and a read shows
+ * everything that was hit before. Refusals are KernelErrors of the files; a probe that could not be armed rejects with the
+ * TraplineError that says why, and is in `error_log`.
+ */
+export class ProcessTracefs implements AsyncDisposable {
+  readonly process: ProcessTracing;
+  /** The folder without the waiting. */
+  readonly sync: Tracefs;
+  #detached: Promise<DetachReport> | undefined;
+
+  constructor(process: ProcessTracing) {
+    this.process = process;
+    this.sync = openTracefs(process.tracing);
+  }
+
+  async readFile(path: string): Promise<string> {
+    await this.process.flush();
+    return this.sync.readFile(path);
+  }
+
+  async readBytes(path: string): Promise<Uint8Array> {
+    await this.process.flush();
+    return this.sync.readBytes(path);
+  }
+
+  /** `echo -n TEXT > FILE`: the bytes taken. Hits from before the write count as before it. */
+  writeFile(path: string, data: string | Uint8Array): Promise<number> {
+    return this.#change(() => this.sync.writeFile(path, data));
+  }
+
+  /** `echo -n TEXT >> FILE` */
+  appendFile(path: string, data: string | Uint8Array): Promise<number> {
+    return this.#change(() => this.sync.appendFile(path, data));
+  }
+
+  async mkdir(path: string): Promise<void> {
+    await this.#change(() => this.sync.mkdir(path));
+  }
+
+  async rmdir(path: string): Promise<void> {
+    await this.#change(() => this.sync.rmdir(path));
+  }
+
+  readdir(path: string): string[] {
+    return this.sync.readdir(path);
+  }
+
+  stat(path: string): Stat {
+    return this.sync.stat(path);
+  }
+
+  exists(path: string): boolean {
+    return this.sync.exists(path);
+  }
+
+  /** Looks for functions of modules that were loaded since; probes that waited for them are armed. */
+  async refresh(): Promise<void> {
+    const coming = await this.process.arch.refresh();
+    await this.#change(() => {
+      const dynEvents = dynEventsOf(this.process.tracing);
+      for (const module of coming) dynEvents.moduleChanged(module);
+    });
+  }
+
+  async #change<T>(change: () => T): Promise<T> {
+    await this.process.flush();
+    const result = change();
+    const [refusal] = await this.process.settled();
+    if (refusal !== undefined) throw refusal;
+    return result;
+  }
+
+  /** Puts everything in the process back. What was recorded can still be read through `sync`. */
+  detach(): Promise<DetachReport> {
+    this.#detached ??= this.process.detach();
+    return this.#detached;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.detach();
+  }
+}
+
+/** Begins to trace a process (the own one, by its pid, too) and opens its tracing folder. Errors: those of attach(). */
+export async function attachTracefs(
+  pid: number,
+  options: ProcessTracingOptions = {},
+): Promise<ProcessTracefs> {
+  return new ProcessTracefs(await openProcessTracing(pid, options));
+}
+
+/** The tracing folder of the own process's tracepoints. */
+export interface OwnTracefs {
+  readonly fs: Tracefs;
+  /** Disables its events; what was recorded stays readable. */
+  close(): void;
+}
+
+/** Opens a tracing folder for what defineTracepoint() defines in this process. Nothing waits, nothing is attached. */
+export function openOwnTracefs(options: { readonly bufferSizeKb?: number } = {}): OwnTracefs {
+  const { tracing, close } = openOwnTracing(options);
+  return { fs: openTracefs(tracing), close };
+}

@@ -1,0 +1,41 @@
+/** Contents of maps as text: by their types as bpftool prints them, else as hexadecimal bytes. */
+import { type LoadedMap, type ObjectMapSpec, printMapEntries } from '../../bpf/index.ts';
+import { hexString } from './files.ts';
+import type { Loaded } from './load.ts';
+
+/** Map types whose entries are not data to look at. */
+const OPAQUE = new Set([
+  'ringbuf',
+  'user_ringbuf',
+  'bloom_filter',
+  'queue',
+  'stack',
+  'perf_event_array',
+  'struct_ops',
+]);
+
+/** One map, `json` on one line. */
+export function mapContents(
+  loaded: Pick<Loaded, 'object'>,
+  map: LoadedMap,
+  spec: ObjectMapSpec | undefined,
+  json: boolean,
+): string {
+  if (OPAQUE.has(map.spec.type)) return '[]';
+  const entries = [...map.entries()];
+  const btf = loaded.object?.spec.btf;
+  const perCpu = map.spec.type.includes('percpu');
+  const types = spec?.valueTypeId !== undefined && spec.valueTypeId !== 0;
+  if (btf !== undefined && types && (spec.keyTypeId ?? 0) + (spec.origin === 'user' ? 0 : 1) !== 0) {
+    return printMapEntries(btf, spec.keyTypeId ?? 0, spec.valueTypeId, entries, {
+      format: json ? 'json' : 'plain',
+      perCpu,
+    });
+  }
+  const rows = entries.map(({ key, values }) =>
+    perCpu
+      ? { key: hexString(key), values: values.map((value, cpu) => ({ cpu, value: hexString(value) })) }
+      : { key: hexString(key), value: hexString(values[0]!) },
+  );
+  return JSON.stringify(rows, undefined, json ? undefined : 4);
+}

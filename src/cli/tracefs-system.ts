@@ -1,0 +1,80 @@
+import { TraplineError } from '../errors.ts';
+import { RingBuffer } from '../kernel/trace/ring-buffer/ring-buffer.ts';
+import { Tracing } from '../kernel/trace/tracing.ts';
+import { openProcessTracing } from '../target/process-tracing.ts';
+import { openTracefs } from '../tracefs/index.ts';
+import type { Tracefs } from '../tracefs/tracefs.ts';
+import { taskOf } from './tracefs-task.ts';
+
+/** What is mounted: a tracing folder and what has to happen around requests. */
+export interface TracefsSystem {
+  readonly fs: Tracefs;
+  /** Before every request: by whose thread it is made. */
+  readonly request?: (pid: number) => void;
+  readonly flush?: () => Promise<void>;
+  readonly settle?: () => Promise<void>;
+  /** Resolves with the reason when the system is gone by itself. */
+  readonly gone?: Promise<string>;
+  close(): Promise<void>;
+}
+
+export interface SystemOptions {
+  readonly maxPauseMs: number;
+  readonly warning: (message: string) => void;
+}
+
+/** The tracing system of a running process. Errors: those of attach(). */
+export async function processSystem(pid: number, options: SystemOptions): Promise<TracefsSystem> {
+  let left: (reason: string) => void = () => undefined;
+  const gone = new Promise<string>((resolve) => {
+    left = resolve;
+  });
+  const tracing = await openProcessTracing(pid, {
+    maxPauseMs: options.maxPauseMs,
+    onWarning: options.warning,
+    onGone: (reason) => left(reason),
+  });
+  return {
+    fs: openTracefs(tracing.tracing),
+    flush: () => tracing.flush(),
+    async settle() {
+      const [refusal] = await tracing.settled();
+      if (refusal !== undefined) throw refusal;
+    },
+    gone,
+    async close() {
+      await tracing.detach();
+    },
+  };
+}
+
+/** A system without any code to probe: markers, options, instances and buffers work. Tasks are those that ask. */
+export function emptySystem(): TracefsSystem {
+  const start = process.hrtime.bigint();
+  let requester = process.pid;
+  const tracing = new Tracing({
+    arch: {
+      ncpu: 1,
+      now: (clock) =>
+        MONOTONIC.has(clock) ? process.hrtime.bigint() - (clock === 'local' ? start : 0n) : undefined,
+      current: () => ({ ...taskOf(requester), cpu: 0 }),
+      lookupSymbol: () => [],
+      lookupAddress: () => undefined,
+      hasModule: () => false,
+      functions: () => [],
+      armProbe: () => {
+        throw new TraplineError('ENOENT', 'there is nothing to probe');
+      },
+    },
+    createBuffer: (ncpu, sizeKb, now) => new RingBuffer(ncpu, sizeKb, now),
+  });
+  return {
+    fs: openTracefs(tracing),
+    request: (pid) => {
+      requester = pid;
+    },
+    close: async () => undefined,
+  };
+}
+
+const MONOTONIC = new Set(['local', 'global', 'perf', 'mono', 'mono_raw', 'boot']);

@@ -1,0 +1,113 @@
+import { parseArgs } from 'node:util';
+import { TraplineError } from '../errors.ts';
+import { type Mount, mountTracefs } from '../tracefs/fuse/index.ts';
+import { emptySystem, processSystem, type TracefsSystem } from './tracefs-system.ts';
+
+export const TRACEFS_USAGE = `Usage: trapline tracefs --mount DIR [-p PID]
+
+Mounts the tracing folder of a Node.js process, as /sys/kernel/tracing is that of the kernel, until
+Ctrl-C, an unmount, or the end of the process. Needs root and /dev/fuse.
+
+  -m, --mount DIR     Where to mount; the folder has to exist.
+  -p, --pid PID       The process; without, an empty system: markers, options, instances.
+      --max-pause MS  The longest stop of the process that arming may cause. Default 100.
+      --no-allow-other
+                      Lets no other user in.
+  -v, --verbose       Print warnings.
+  -h, --help          Show this help.
+`;
+
+interface TracefsLine {
+  readonly mount: string | undefined;
+  readonly pid: number | undefined;
+  readonly maxPauseMs: number;
+  readonly allowOther: boolean;
+  readonly verbose: boolean;
+  readonly help: boolean;
+}
+
+/** Parses what stands behind `trapline tracefs`. EUSAGE. */
+export function parseTracefsLine(argv: readonly string[]): TracefsLine {
+  try {
+    const { values } = parseArgs({
+      args: [...argv],
+      options: {
+        mount: { type: 'string', short: 'm' },
+        pid: { type: 'string', short: 'p' },
+        'max-pause': { type: 'string', default: '100' },
+        'no-allow-other': { type: 'boolean', default: false },
+        verbose: { type: 'boolean', short: 'v', default: false },
+        help: { type: 'boolean', short: 'h', default: false },
+      },
+    });
+    return {
+      mount: values.mount,
+      pid: values.pid === undefined ? undefined : wholeNumber('-p', values.pid, 1),
+      maxPauseMs: wholeNumber('--max-pause', values['max-pause'], 0),
+      allowOther: !values['no-allow-other'],
+      verbose: values.verbose,
+      help: values.help,
+    };
+  } catch (error) {
+    if (error instanceof TraplineError) throw error;
+    throw new TraplineError('EUSAGE', (error as Error).message.replace(/\.\s.*/s, ''), {
+      hint: 'trapline tracefs --help shows the options',
+    });
+  }
+}
+
+function wholeNumber(name: string, text: string, least: number): number {
+  const value = /^\d+$/.test(text) ? Number(text) : Number.NaN;
+  if (Number.isSafeInteger(value) && value >= least) return value;
+  throw new TraplineError('EUSAGE', `${name}: ${text} is not a whole number from ${least}`);
+}
+
+/** `trapline tracefs`: serves a mount until it ends. Answers with the exit code. */
+export async function tracefsCommand(argv: readonly string[]): Promise<number> {
+  const line = parseTracefsLine(argv);
+  if (line.help) {
+    process.stdout.write(TRACEFS_USAGE);
+    return 0;
+  }
+  if (line.mount === undefined)
+    throw new TraplineError('EUSAGE', 'there is no folder to mount at', { hint: 'give one: --mount DIR' });
+  const note = (text: string): void => {
+    process.stderr.write(`${text}\n`);
+  };
+  const warning = line.verbose ? note : () => undefined;
+  const system =
+    line.pid === undefined
+      ? emptySystem()
+      : await processSystem(line.pid, { maxPauseMs: line.maxPauseMs, warning });
+  try {
+    const { request, flush, settle } = system;
+    const mount = await mountTracefs(system.fs, line.mount, {
+      allowOther: line.allowOther,
+      defect: (error) => note(`ERROR: ${error instanceof Error ? error.stack : String(error)}`),
+      ...(request === undefined ? {} : { request }),
+      ...(flush === undefined ? {} : { flush }),
+      ...(settle === undefined ? {} : { settle }),
+    });
+    process.stdout.write(`mounted at ${mount.dir}\n`);
+    return await served(system, mount, note);
+  } finally {
+    await system.close();
+  }
+}
+
+/** Waits for the end: Ctrl-C and the like unmount. */
+async function served(system: TracefsSystem, mount: Mount, note: (text: string) => void): Promise<number> {
+  const leave = (): void => void mount.unmount();
+  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+  for (const signal of signals) process.on(signal, leave);
+  system.gone?.then((reason) => {
+    note(`the process is gone: ${reason}`);
+    leave();
+  });
+  try {
+    await mount.ended;
+    return 0;
+  } finally {
+    for (const signal of signals) process.off(signal, leave);
+  }
+}

@@ -1,0 +1,206 @@
+/** The command line of the tracer: everything but `trapline bpf`. */
+import { existsSync, readFileSync } from 'node:fs';
+import { formatDiagnostic, TraplineError } from '../errors.ts';
+import { formatErrors } from '../lang/diagnostics.ts';
+import { JsonPrinter, TextPrinter } from '../output/index.ts';
+import { connect } from './connect.ts';
+import { showStage } from './debug.ts';
+import { helpText } from './help.ts';
+import { machineInfo, processInfo } from './info.ts';
+import { listProbes } from './list.ts';
+import { type CommandLine, flagName, parseCommandLine } from './options.ts';
+import { compileFor, parseText } from './pipeline.ts';
+import { armLine, armWarning, detachLines } from './reports.ts';
+import { type Target, type Tracing, trace } from './run.ts';
+import { standardSinks } from './sinks.ts';
+import { EventRelay } from './tracee.ts';
+import { version } from './version.ts';
+
+/** Runs a command line; resolves to the exit code, 1 after an error that was told on standard error. */
+export async function tracingMain(argv: readonly string[]): Promise<number> {
+  try {
+    return await main(argv);
+  } catch (error) {
+    complain(error);
+    return 1;
+  }
+}
+
+async function main(argv: readonly string[]): Promise<number> {
+  if (argv[0] === 'tracefs') return await (await import('./tracefs.ts')).tracefsCommand(argv.slice(1));
+  const line = parseCommandLine(argv);
+  if (line.help) return print(helpText());
+  if (line.version) return print(`trapline ${version()}\n`);
+  if (line.info) return await showInfo(line);
+  if (line.list) return await list(line);
+  if (line.execute === undefined && line.positionals.length === 0) {
+    throw new TraplineError('EUSAGE', 'no program', { hint: 'trapline --help shows how to give one' });
+  }
+  const program: Program = { ...readProgram(line), unsafe: line.unsafe };
+  if (line.debug !== undefined) return await debug(line, program);
+  return await run(line, program);
+}
+
+interface Program {
+  readonly script: string;
+  /** As error messages call it. */
+  readonly file: string;
+  readonly params: readonly string[];
+  readonly unsafe: boolean;
+}
+
+/** The program of -e, of a positional argument that is one, of a file, or of standard input. */
+function readProgram({ execute, positionals }: CommandLine): Omit<Program, 'unsafe'> {
+  if (execute !== undefined) return { script: execute, file: 'stdin', params: positionals };
+  const [first = '', ...params] = positionals;
+  if (first.includes('{') && !existsSync(first)) return { script: first, file: 'stdin', params };
+  try {
+    const script = readFileSync(first === '-' ? 0 : first, 'utf8');
+    return { script, file: first === '-' ? 'stdin' : first, params };
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code ?? 'EIO';
+    const what = code === 'ENOENT' ? 'there is no such file' : (error as Error).message;
+    throw new TraplineError(code, `cannot read the script ${first}: ${what}`, {
+      hint:
+        code === 'ENOENT'
+          ? "a program contains a block: 'kprobe:server.js:handle { @ = count(); }'"
+          : undefined,
+    });
+  }
+}
+
+function targetOf({ pids, command }: CommandLine): Target {
+  if (command !== undefined) {
+    if (pids.length > 0) throw new TraplineError('EUSAGE', '-p and -c exclude each other');
+    return { command };
+  }
+  if (pids.length === 0) {
+    throw new TraplineError('EUSAGE', 'no process to trace', {
+      hint: "give -p PID, or -c 'node app.js'; pgrep -a node lists the Node processes",
+    });
+  }
+  return { pids };
+}
+
+/** Listing looks at running processes only. */
+function runningOf(line: CommandLine): { readonly pids: readonly number[] } {
+  const target = targetOf(line);
+  if (!('pids' in target)) throw new TraplineError('EUSAGE', '-l needs a running process: -p PID');
+  return target;
+}
+
+async function run(line: CommandLine, program: Program): Promise<number> {
+  if (line.dryRun && line.pids.length === 0 && line.command === undefined) {
+    // No process to look at: the script alone is checked.
+    compileFor(parseText(program), undefined);
+    return 0;
+  }
+  const target = targetOf(line);
+  let tracing: Tracing | undefined;
+  let readerGone = false;
+  const sinks = standardSinks(line.output, () => {
+    // Nobody reads any more: nothing to print, everything to restore.
+    readerGone = true;
+    tracing?.leave();
+  });
+  const note = (text: string) => sinks.progress(text.endsWith('\n') ? text : `${text}\n`);
+  const printer = line.format === 'json' ? new JsonPrinter(sinks) : new TextPrinter(sinks);
+  tracing = trace({
+    ...program,
+    target,
+    arm: line.arm,
+    maxPauseMs: line.maxPauseMs,
+    maxactive: line.maxactive,
+    dryRun: line.dryRun,
+    printer,
+    observer: {
+      warning: note,
+      gone: (pid, reason) => note(`process ${pid}: ${reason}`),
+      armed: (_pid, report) => {
+        const text = line.verbose ? armLine(report) : armWarning(report);
+        if (text !== undefined) note(text);
+      },
+      ...(line.verbose ? { detached: (pid, report) => note(detachLines(pid, report)) } : {}),
+    },
+  });
+  if (readerGone) tracing.leave();
+  const interrupt = onInterrupt(tracing);
+  try {
+    const { exitCode } = await tracing.finished;
+    return readerGone ? 0 : exitCode;
+  } finally {
+    interrupt.remove();
+    sinks.close();
+  }
+}
+
+/** A second Ctrl-C waits so long for the process's report of what it restored. */
+const LEAVE_MS = 3000;
+
+/** Ctrl-C ends tracing with maps, a second one without. SIGTERM and SIGHUP are as Ctrl-C. */
+function onInterrupt(tracing: Tracing): { remove(): void } {
+  let count = 0;
+  const interrupt = () => {
+    count++;
+    if (count === 1) tracing.stop();
+    else if (count === 2) {
+      tracing.leave();
+      // The agent restores by itself when its tracer is gone.
+      setTimeout(() => process.exit(130), LEAVE_MS).unref();
+    }
+  };
+  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+  for (const signal of signals) process.on(signal, interrupt);
+  return {
+    remove: () => {
+      for (const signal of signals) process.off(signal, interrupt);
+    },
+  };
+}
+
+async function debug(line: CommandLine, program: Program): Promise<number> {
+  return print(await showStage(line.debug!, program, line.pids.slice(0, 1), line.maxPauseMs));
+}
+
+async function list(line: CommandLine): Promise<number> {
+  const pattern = line.execute ?? line.positionals[0] ?? '*';
+  const sessions = await connect(runningOf(line), () => new EventRelay());
+  try {
+    const lines = new Set<string>();
+    for (const session of sessions) {
+      for (const text of await listProbes(session, pattern, line.verbose, line.maxPauseMs)) lines.add(text);
+    }
+    return print([...lines].map((text) => `${text}\n`).join(''));
+  } finally {
+    await Promise.allSettled(sessions.map((session) => session.detach()));
+  }
+}
+
+async function showInfo(line: CommandLine): Promise<number> {
+  let text = machineInfo();
+  if (line.pids.length > 0) {
+    const sessions = await connect(line, () => new EventRelay());
+    for (const session of sessions) text += `\n${processInfo(session.info)}`;
+    await Promise.allSettled(sessions.map((session) => session.detach()));
+  }
+  return print(text);
+}
+
+function print(text: string): number {
+  process.stdout.on('error', () => {});
+  process.stdout.write(text);
+  return 0;
+}
+
+function complain(error: unknown): void {
+  if (error instanceof TraplineError) {
+    process.stderr.write(`${error.position === undefined ? formatDiagnostic(error) : formatErrors(error)}\n`);
+    if (error.log !== undefined && process.argv.some((arg) => /^-\w*v|^--verbose$/.test(arg))) {
+      process.stderr.write(`${error.log}\n`);
+    }
+    if (error.code === 'EUSAGE')
+      process.stderr.write(`Usage: trapline [options] ${flagName('pid')} PID PROGRAM\n`);
+    return;
+  }
+  process.stderr.write(`ERROR: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
+}

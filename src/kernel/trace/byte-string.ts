@@ -1,0 +1,34 @@
+/**
+ * Byte strings: a character is a byte, as in the records. What `trace` prints is built of these, so that bytes of a record come out as
+ * they are, whether they are UTF-8 or not.
+ */
+const encoder = new TextEncoder();
+const CHUNK = 8192;
+
+export function bytesToString(bytes: Uint8Array): string {
+  if (bytes.length <= CHUNK) return String.fromCharCode(...bytes);
+  let text = '';
+  for (let at = 0; at < bytes.length; at += CHUNK)
+    text += String.fromCharCode(...bytes.subarray(at, at + CHUNK));
+  return text;
+}
+
+/** The bytes of a byte string. */
+export function stringToBytes(text: string): Uint8Array {
+  const bytes = new Uint8Array(text.length);
+  for (let n = 0; n < text.length; n++) bytes[n] = text.charCodeAt(n);
+  return bytes;
+}
+
+/** The text up to its NUL. */
+export function cStringOf(bytes: Uint8Array): string {
+  const end = bytes.indexOf(0);
+  return bytesToString(end < 0 ? bytes : bytes.subarray(0, end));
+}
+
+/** JavaScript's text as a byte string of its UTF-8. */
+export function utf8String(text: string): string {
+  for (let n = 0; n < text.length; n++)
+    if (text.charCodeAt(n) > 0x7f) return bytesToString(encoder.encode(text));
+  return text;
+}

@@ -1,0 +1,132 @@
+import type { FetchInsn } from './probe/fetch-insn.ts';
+import type { TraceRecord } from './trace-entry.ts';
+
+/** A symbol of the text space (kallsyms). */
+export interface KallsymsSymbol {
+  readonly name: string;
+  readonly address: bigint;
+  readonly size: number;
+  /** The module it is in; undefined for the core text. */
+  readonly module: string | undefined;
+  /** Cannot be probed (`kprobes/blacklist`). */
+  readonly blacklisted?: boolean;
+  /** It is data: no code that could be probed. */
+  readonly data?: boolean;
+  /** Whether an entry probe may sit here: the ftrace location. */
+  readonly entry?: boolean;
+  /** Parameter names and C types, where known (what BTF tells the kernel). */
+  readonly params?: readonly { readonly name: string; readonly type: string }[];
+  readonly returnType?: string;
+}
+
+/** A member of a struct or union, as BTF describes it. One without a name has `members` of its own. */
+export interface TypeMember {
+  readonly name: string;
+  readonly type: string;
+  readonly bitOffset: number;
+  /** Of a bit field. */
+  readonly bitSize?: number;
+  readonly members?: readonly TypeMember[];
+}
+
+/** What a type's name stands for: `struct file`, `loff_t`. */
+export type TypeDescription =
+  | { readonly kind: 'alias'; readonly type: string }
+  | { readonly kind: 'struct'; readonly members: readonly TypeMember[] };
+
+/** A tracepoint that a `t` probe may sit on. */
+export interface ProbeTracepoint {
+  /** Its arguments without the leading data pointer. */
+  readonly params?: readonly { readonly name: string; readonly type: string }[];
+  /** The address that its records show as where they come from. */
+  readonly address: bigint;
+  /** Starts calling `hit`; the context's arguments are the tracepoint's. The answer stops it. */
+  arm(hit: ProbeHit): () => void;
+}
+
+/** An armed probe: calling it disarms. */
+export interface ArmedProbe {
+  (): void;
+  /** Hits that were lost. */
+  readonly missed?: number;
+}
+
+/** Memory and registers at a hit, for fetch arguments that run here and not in a program. */
+export interface ProbeContext {
+  /** By the names of x86-64 `struct pt_regs`: di, si, ..., ax, ip, sp. */
+  register(name: string): bigint;
+  /** Copies `length` bytes; undefined on a fault. */
+  read(address: bigint, length: number): Uint8Array | undefined;
+  /** A NUL-terminated string of at most `max` bytes with the NUL; undefined on a fault. */
+  readString(address: bigint, max: number): Uint8Array | undefined;
+  /**
+   * The value at a property path of argument `arg` (from 0; -1 the return value): a number, or the text of a string. `insn` is
+   * the instruction that asks, one of those that armProbe() was told in `code`.
+   */
+  property?(arg: number, path: readonly string[], insn: FetchInsn): bigint | string | undefined;
+  /** Of a return probe: what argument `arg` (from 0), one of its `entryArgs`, was at entry. */
+  entryValue?(arg: number): bigint;
+  /** The current task's comm; `TraceArch.current()` where it is not given. */
+  readonly comm?: string;
+}
+
+export type ProbeHit = (context: ProbeContext, cpu: number, ts: bigint, pid: number) => void;
+
+/** What the tracing core needs of the traced system. A process implements it, and tests do with declared symbols. */
+export interface TraceArch {
+  readonly ncpu: number;
+  /** Nanoseconds of a clock by its name in `trace_clock`; undefined where it does not exist. */
+  now(clock: string): bigint | undefined;
+  /** What a clock showed at a time of the clock `local`, where that can be told: of hits that come in later than they were. */
+  clockAt?(clock: string, ts: bigint): bigint | undefined;
+  /** The task whose write is being handled (for `trace_marker`, pid filters): pid and comm. */
+  current(): { readonly pid: number; readonly tgid: number; readonly comm: string; readonly cpu: number };
+  /** The system's release and preemption model, for the head of the latency format. */
+  uname?(): { readonly release: string; readonly preemption: string };
+  /** Addresses of the current stack, the innermost first, for stack traces. */
+  stackTrace?(record: TraceRecord): readonly bigint[];
+  /** The name of a system call by its number, for `.syscall` of hists. */
+  syscallName?(number: number): string | undefined;
+  /** The same of the code below the system, for `userstacktrace`. */
+  userStackTrace?(record: TraceRecord): readonly bigint[];
+  /** The string at an address of the traced system, at most `max` bytes with its NUL; undefined on a fault. */
+  readString?(address: bigint, max: number, user: boolean): Uint8Array | undefined;
+  /** All symbols with this name, in the order of their addresses. */
+  lookupSymbol(name: string, module?: string): readonly KallsymsSymbol[];
+  /** The symbol that covers an address. */
+  lookupAddress(address: bigint): KallsymsSymbol | undefined;
+  hasModule(name: string): boolean;
+  /** Functions that are traced now, with how many trace each, for `enabled_functions`. */
+  enabledFunctions?(): Iterable<readonly [KallsymsSymbol, number]>;
+  /** Every function that can be traced, for globs and `available_filter_functions`. */
+  functions(): Iterable<KallsymsSymbol>;
+  /**
+   * Arms a probe at an address; for a return probe `ret` is set, and the context's `ip` is then where it returns to. The
+   * answer disarms. Refuses with a KernelError. Arming may end later: hits come when it has.
+   */
+  armProbe(
+    at: {
+      readonly address: bigint;
+      readonly ret: boolean;
+      readonly maxactive: number;
+      /** Arguments (from 0) whose values at entry a return probe asks for (ProbeContext.entryValue()). */
+      readonly entryArgs?: readonly number[];
+      /** What the event fetches, argument by argument: a system whose values do not last takes them at the hit. */
+      readonly code?: readonly (readonly FetchInsn[])[];
+    },
+    hit: ProbeHit,
+  ): ArmedProbe;
+  /**
+   * Where a probe `offset` bytes into a symbol goes, and whether that is its entry (arch_adjust_kprobe_addr()). Without it the
+   * place itself, and its entry at 0.
+   */
+  adjustProbeAddress?(
+    symbol: KallsymsSymbol,
+    offset: bigint,
+  ): { readonly address: bigint; readonly entry: boolean };
+  /** Whether an instruction begins at an address within a symbol's code. Without it only entries can be probed. */
+  instructionBoundary?(address: bigint): boolean;
+  /** A named type's description, where types are known. */
+  lookupType?(name: string): TypeDescription | undefined;
+  lookupTracepoint?(name: string): ProbeTracepoint | undefined;
+}

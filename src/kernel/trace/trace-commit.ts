@@ -1,0 +1,121 @@
+import { recordStack, recordUserStack } from './stack-trace.ts';
+import type { TraceArray } from './trace-array.ts';
+import type { TraceRecord } from './trace-entry.ts';
+import { entryPid } from './trace-entry.ts';
+import type { TraceEventCall } from './trace-event.ts';
+import {
+  EVENT_FILE_FL_ENABLED,
+  EVENT_FILE_FL_SOFT_DISABLED,
+  EVENT_FILE_FL_TRIGGER_COND,
+  EVENT_FILE_FL_TRIGGER_MODE,
+  type EventTrigger,
+  type TraceEventFile,
+} from './trace-event-file.ts';
+import type { Tracing } from './tracing.ts';
+
+/**
+ * An event has happened: filters, triggers and buffers of every instance that has it enabled
+ * (trace_trigger_soft_disabled(), trace_event_buffer_commit(), kernel/trace/trace.c). `record` carries the time of the
+ * global clock; an instance with another clock asks it.
+ */
+export function commitEvent(call: TraceEventCall, record: TraceRecord): void {
+  for (const file of call.files) {
+    if ((file.flags & EVENT_FILE_FL_ENABLED) !== 0) commitToFile(file, record);
+  }
+}
+
+function commitToFile(file: TraceEventFile, record: TraceRecord): void {
+  const { flags } = file;
+  if ((flags & EVENT_FILE_FL_TRIGGER_COND) === 0) {
+    if ((flags & EVENT_FILE_FL_TRIGGER_MODE) !== 0) runTriggers(file, undefined);
+    if ((file.flags & EVENT_FILE_FL_SOFT_DISABLED) !== 0) return;
+  }
+  if (ignoredByPid(file, entryPid(record.data))) return;
+  let post: EventTrigger[] = [];
+  const { snapshots } = file.tr;
+  const conditional = (flags & EVENT_FILE_FL_TRIGGER_COND) !== 0;
+  const early = conditional && reservesFirst(file);
+  if (early) toBuffer(file, record, false);
+  if (conditional) post = runTriggers(file, record);
+  const discard =
+    (file.flags & EVENT_FILE_FL_SOFT_DISABLED) !== 0 ||
+    (file.filter !== undefined && !file.filter.match(record));
+  if (!early && !discard) toBuffer(file, record, file.tr.snapshots !== snapshots);
+  for (const trigger of post) trigger.trigger(record, file);
+}
+
+/**
+ * Whether the record has its place in the buffer before triggers run, as it has in the kernel: a snapshot then holds it, and what a
+ * trigger records comes behind it. Not where a filter, or a trigger that switches the event itself, may yet discard it.
+ */
+function reservesFirst(file: TraceEventFile): boolean {
+  if ((file.flags & EVENT_FILE_FL_SOFT_DISABLED) !== 0 || file.filter !== undefined) return false;
+  return !file.triggers.some(({ target }) => target === file);
+}
+
+function toBuffer({ tr }: TraceEventFile, record: TraceRecord, snapshot: boolean): void {
+  if (!recordToBuffer(tr, record, snapshot)) return;
+  if (tr.options.has('stacktrace')) recordStack(tr, record);
+  if (tr.options.has('userstacktrace')) recordUserStack(tr, record);
+}
+
+/**
+ * The record into the instance's buffer, with the name of its task. False when the buffer takes none. With `snapshot` it had its place
+ * in the buffer that has become the snapshot since.
+ */
+export function recordToBuffer(tr: TraceArray, record: TraceRecord, snapshot = false): boolean {
+  const { tracing } = tr;
+  if (((tr.cpumask >> BigInt(record.cpu)) & 1n) === 0n) return false;
+  const buffer = (snapshot ? tr.snapshotBuffer : undefined) ?? tr.buffer;
+  if (!buffer.write(record.cpu, timeOf(tr, record), record.data)) return false;
+  if (tr.options.has('record-cmd') || tr.options.has('record-tgid'))
+    recordTask(tracing, entryPid(record.data));
+  tracing.recordCommit?.(tr, record);
+  tr.wake();
+  return true;
+}
+
+/** The time of a record by the instance's clock. */
+function timeOf(tr: TraceArray, { ts }: TraceRecord): bigint {
+  if (tr.clock === 'local') return ts;
+  return tr.tracing.arch.clockAt?.(tr.clock, ts) ?? tr.now();
+}
+
+/** tracing_record_taskinfo() */
+function recordTask(tracing: Tracing, pid: number): void {
+  const current = tracing.arch.current();
+  if (current.pid !== pid) return;
+  tracing.savedCmdlines.save(pid, current.comm);
+  tracing.savedCmdlines.saveTgid(pid, current.tgid);
+}
+
+/** event_triggers_call(): runs what can run now, answers with those to run behind the commit. */
+export function runTriggers(file: TraceEventFile, record: TraceRecord | undefined): EventTrigger[] {
+  const post: EventTrigger[] = [];
+  for (const trigger of [...file.triggers]) {
+    if (trigger.paused) continue;
+    if (record === undefined) {
+      trigger.trigger(undefined, file);
+      continue;
+    }
+    if (trigger.filter !== undefined && !trigger.filter.match(record)) continue;
+    if (trigger.post) post.push(trigger);
+    else trigger.trigger(record, file);
+  }
+  return post;
+}
+
+/** trace_event_ignore_this_pid() */
+function ignoredByPid(file: TraceEventFile, pid: number): boolean {
+  const { pids, notracePids } = file.tr;
+  return (pids !== undefined && !pids.has(pid)) || (notracePids?.has(pid) ?? false);
+}
+
+/** update_cond_flag() (kernel/trace/trace_events_trigger.c): call it after `file.triggers` has changed. */
+export function updateTriggerFlags(file: TraceEventFile): void {
+  const needsRecord = file.triggers.some(
+    (trigger) => trigger.filter !== undefined || trigger.post || trigger.needsRecord,
+  );
+  if (needsRecord) file.flags |= EVENT_FILE_FL_TRIGGER_COND;
+  else file.flags &= ~EVENT_FILE_FL_TRIGGER_COND;
+}

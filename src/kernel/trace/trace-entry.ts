@@ -1,0 +1,52 @@
+/**
+ * `struct trace_entry` (include/linux/trace_events.h): the head of every record in a trace buffer, little-endian.
+ *
+ *     0  u16 type            id of the event
+ *     2  u8  flags           TRACE_FLAG_*
+ *     3  u8  preempt_count
+ *     4  s32 pid
+ */
+export const TRACE_ENTRY_SIZE = 8;
+
+export const TRACE_FLAG_IRQS_OFF = 0x01;
+export const TRACE_FLAG_NEED_RESCHED = 0x04;
+export const TRACE_FLAG_HARDIRQ = 0x08;
+export const TRACE_FLAG_SOFTIRQ = 0x10;
+
+/** Ids below this one are built in: `ftrace:*` events (enum trace_type, kernel/trace/trace.h). */
+export const TRACE_LAST_TYPE = 20;
+
+/** A record as somebody reads it from a buffer. `data` begins with the trace entry and is a copy or valid for the call only. */
+export interface TraceRecord {
+  readonly cpu: number;
+  /** Nanoseconds of the buffer's clock. */
+  readonly ts: bigint;
+  readonly data: Uint8Array;
+  /** Records that were lost in front of this one, as known to the reader. */
+  readonly lost?: number;
+}
+
+export function dataView(data: Uint8Array): DataView {
+  return new DataView(data.buffer, data.byteOffset, data.byteLength);
+}
+
+export function entryType(data: Uint8Array): number {
+  return (data[0] as number) | ((data[1] as number) << 8);
+}
+
+export function entryPid(data: Uint8Array): number {
+  return dataView(data).getInt32(4, true);
+}
+
+/** tracing_generic_entry_update(): writes the head of a record. */
+export function writeEntry(data: Uint8Array, type: number, pid: number, flags = 0, preemptCount = 0): void {
+  writeHead(dataView(data), type, pid, flags, preemptCount);
+}
+
+/** The same of a record that is being built in a view. */
+export function writeHead(view: DataView, type: number, pid: number, flags = 0, preemptCount = 0): void {
+  view.setUint16(0, type, true);
+  view.setUint8(2, flags);
+  view.setUint8(3, preemptCount);
+  view.setInt32(4, pid, true);
+}

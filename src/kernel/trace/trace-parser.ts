@@ -1,0 +1,18 @@
+import { KernelError } from '../errno.ts';
+
+const SPACE = /[\s\0]/;
+
+/**
+ * trace_get_user() (kernel/trace/trace.c): the next word of a write, and how much of the text was taken (leading white space, the word,
+ * one white space behind it). `word` is undefined where there was only white space. EINVAL: the word is too long.
+ */
+export function traceGetUser(text: string, size: number): { readonly word?: string; readonly read: number } {
+  let at = 0;
+  const isSpace = (n: number): boolean => SPACE.test(text[n] as string) && text[n] !== '\0';
+  while (at < text.length - 1 && isSpace(at)) at++;
+  if (SPACE.test(text[at] as string)) return { read: at + 1 };
+  const start = at;
+  while (at < text.length && !SPACE.test(text[at] as string)) at++;
+  if (at - start >= size) throw new KernelError('EINVAL', 'the word is too long');
+  return { word: text.slice(start, at), read: Math.min(at + 1, text.length) };
+}

@@ -1,0 +1,31 @@
+import { KernelError } from '../errno.ts';
+import type { TraceArray } from './trace-array.ts';
+import type { TraceRecord } from './trace-entry.ts';
+
+/** What `current_tracer` names (`struct tracer`). */
+export interface Tracer {
+  readonly name: string;
+  /** Its own options, with what they begin with. */
+  readonly options?: Readonly<Record<string, boolean>>;
+  /** Whether instances may have it too. */
+  readonly allowInstances?: boolean;
+  /** Starts; refuses with a KernelError. */
+  init?(tr: TraceArray): void;
+  reset?(tr: TraceArray): void;
+  /** May refuse a change of one of its options with a KernelError. */
+  setFlag?(tr: TraceArray, option: string, on: boolean): void;
+  /** A record's line, where the tracer has its own way to print it. */
+  printLine?(tr: TraceArray, record: TraceRecord): string | undefined;
+  /** The head of the `trace` file, where it is not the common one. */
+  printHeader?(tr: TraceArray): string;
+}
+
+/** The tracer that traces nothing (kernel/trace/trace_nop.c). */
+export const NOP_TRACER: Tracer = {
+  name: 'nop',
+  options: { test_nop_accept: false, test_nop_refuse: false },
+  allowInstances: true,
+  setFlag(_tr, option) {
+    if (option === 'test_nop_refuse') throw new KernelError('EINVAL', 'the option refuses to be changed');
+  },
+};

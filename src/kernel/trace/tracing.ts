@@ -1,0 +1,134 @@
+import { KernelError } from '../errno.ts';
+import { builtinEvents } from './builtin-events.ts';
+import { EventRegistry } from './event-registry.ts';
+import { SavedCmdlines } from './saved-cmdlines.ts';
+import type { TraceArch } from './trace-arch.ts';
+import { TraceArray } from './trace-array.ts';
+import type { TraceBuffer } from './trace-buffer.ts';
+import { TRACE_CLOCKS } from './trace-clock.ts';
+import { commitEvent } from './trace-commit.ts';
+import type { TraceRecord } from './trace-entry.ts';
+import type { TraceEventCall } from './trace-event.ts';
+import { EVENT_FILE_FL_WAS_ENABLED } from './trace-event-file.ts';
+import { NOP_TRACER, type Tracer } from './tracer.ts';
+
+/** TRACE_BUF_SIZE_DEFAULT */
+const TRACE_BUF_SIZE_KB = 1408;
+
+export interface TracingOptions {
+  readonly arch: TraceArch;
+  /** Makes a buffer for an instance (`ring-buffer/`): KiB a CPU, and the clock that `stats` shows. */
+  readonly createBuffer: (ncpu: number, sizeKb: number, now: () => bigint) => TraceBuffer;
+  /** KiB a CPU that buffers begin with; 1408 as on Linux. */
+  readonly bufferSizeKb?: number;
+}
+
+/** The tracing system of one traced system: events, instances, buffers (what kernel/trace keeps in global variables). */
+export class Tracing {
+  readonly arch: TraceArch;
+  readonly events = new EventRegistry();
+  readonly globalTrace: TraceArray;
+  readonly instances = new Map<string, TraceArray>();
+  /** Called behind every record that went into a buffer: saved_cmdlines, readers that wait. */
+  recordCommit: ((tr: TraceArray, record: TraceRecord) => void) | undefined;
+  readonly savedCmdlines = new SavedCmdlines();
+  /** What `current_tracer` may name, the latest first. */
+  readonly tracers: Tracer[] = [NOP_TRACER];
+  /** The clocks that the system has. */
+  readonly clocks: readonly { readonly name: string; readonly inNs: boolean }[];
+  /** Nanoseconds: the file `tracing_thresh`. */
+  tracingThresh = 0n;
+  /** Formats of trace_printk(), by the addresses that their records name. */
+  readonly printkFormats = new Map<bigint, string>();
+  readonly printkAddresses = new Map<string, bigint>();
+  /** The instance that trace_printk() writes to. */
+  printkTrace: TraceArray;
+  readonly #options: TracingOptions;
+
+  constructor(options: TracingOptions) {
+    this.arch = options.arch;
+    this.#options = options;
+    this.clocks = TRACE_CLOCKS.filter(
+      ({ name }) => name === 'counter' || options.arch.now(name) !== undefined,
+    );
+    this.globalTrace = new TraceArray(
+      this,
+      '',
+      this.createBuffer(() => this.globalTrace),
+    );
+    this.printkTrace = this.globalTrace;
+    for (const call of builtinEvents()) this.addEvent(call);
+  }
+
+  /** A buffer for an instance that may not be there yet. */
+  createBuffer(tr: () => TraceArray, sizeKb = this.#options.bufferSizeKb ?? TRACE_BUF_SIZE_KB): TraceBuffer {
+    return this.#options.createBuffer(this.arch.ncpu, sizeKb, () => tr().now());
+  }
+
+  /** register_tracer() */
+  registerTracer(tracer: Tracer): void {
+    this.tracers.unshift(tracer);
+  }
+
+  /** update_printk_trace(): one instance has it; the global trace cannot give it away. */
+  setPrintkDestination(tr: TraceArray, on: boolean): void {
+    if (!on && this.printkTrace === this.globalTrace)
+      throw new KernelError('EINVAL', 'the global trace cannot give up trace_printk');
+    const next = on ? tr : this.globalTrace;
+    this.printkTrace.options.delete('trace_printk_dest');
+    next.options.add('trace_printk_dest');
+    this.printkTrace = next;
+  }
+
+  /** trace_add_event_call(): the event and its file in every instance. */
+  addEvent(call: TraceEventCall): void {
+    this.events.add(call);
+    for (const tr of this.arrays()) tr.addEvent(call);
+  }
+
+  /** trace_remove_event_call(): EBUSY while it is in use. Buffers that saw it are emptied, as in the kernel. */
+  removeEvent(call: TraceEventCall): void {
+    if (call.users > 0) throw new KernelError('EBUSY', `the event ${call.system}:${call.name} is in use`);
+    for (const tr of this.arrays()) {
+      const file = tr.file(call.system, call.name);
+      if (file === undefined) continue;
+      const seen = (file.flags & EVENT_FILE_FL_WAS_ENABLED) !== 0;
+      tr.removeEvent(call);
+      if (seen) tr.buffer.reset();
+    }
+    this.events.remove(call);
+  }
+
+  commit(call: TraceEventCall, record: TraceRecord): void {
+    commitEvent(call, record);
+  }
+
+  *arrays(): IterableIterator<TraceArray> {
+    yield this.globalTrace;
+    yield* this.instances.values();
+  }
+
+  /** `mkdir instances/NAME`: EEXIST. */
+  createInstance(name: string): TraceArray {
+    if (this.instances.has(name)) throw new KernelError('EEXIST', `the instance ${name} exists`);
+    const tr: TraceArray = new TraceArray(
+      this,
+      name,
+      this.createBuffer(() => tr),
+    );
+    for (const call of this.events) tr.addEvent(call);
+    this.instances.set(name, tr);
+    return tr;
+  }
+
+  /** `rmdir instances/NAME`: ENODEV, EBUSY. */
+  removeInstance(name: string): void {
+    const tr = this.instances.get(name);
+    if (tr === undefined) throw new KernelError('ENODEV', `there is no instance ${name}`);
+    if (tr.references > 0) throw new KernelError('EBUSY', `the instance ${name} is in use`);
+    for (const file of [...tr.files]) tr.removeEvent(file.call);
+    tr.tracer.reset?.(tr);
+    if (this.printkTrace === tr) this.setPrintkDestination(tr, false);
+    this.instances.delete(name);
+  }
+}

@@ -1,0 +1,40 @@
+/** The tracing system of the own process for its tracepoints alone: no session, no worker, nothing is changed. */
+
+import { KernelError } from '../kernel/errno.ts';
+import { RingBuffer } from '../kernel/trace/ring-buffer/ring-buffer.ts';
+import type { TraceArch } from '../kernel/trace/trace-arch.ts';
+import { Tracing } from '../kernel/trace/tracing.ts';
+import { addDefinedEvents } from '../kernel/tracepoint/trace-event.ts';
+
+export interface OwnTracing {
+  readonly tracing: Tracing;
+  /** Disables its events; what was recorded stays readable. */
+  close(): void;
+}
+
+/** Tracepoints that this thread's code defines, those to come too. Functions are not probed: openProcessTracing() does that. */
+export function openOwnTracing(options: { readonly bufferSizeKb?: number } = {}): OwnTracing {
+  const { bufferSizeKb } = options;
+  const current = { pid: process.pid, tgid: process.pid, comm: 'node', cpu: 0 };
+  const arch: TraceArch = {
+    ncpu: 1,
+    now: (clock) =>
+      clock === 'local' || clock === 'global' || clock === 'perf' || clock === 'mono'
+        ? process.hrtime.bigint()
+        : undefined,
+    current: () => current,
+    lookupSymbol: () => [],
+    lookupAddress: () => undefined,
+    hasModule: () => false,
+    functions: () => [],
+    armProbe: () => {
+      throw new KernelError('EOPNOTSUPP', 'functions are probed by openProcessTracing()');
+    },
+  };
+  const tracing = new Tracing({
+    arch,
+    createBuffer: (ncpu, sizeKb, now) => new RingBuffer(ncpu, sizeKb, now),
+    ...(bufferSizeKb === undefined ? {} : { bufferSizeKb }),
+  });
+  return { tracing, close: addDefinedEvents(tracing) };
+}

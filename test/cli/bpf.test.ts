@@ -1,0 +1,336 @@
+import { spawn } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, describe, expect, test } from 'vitest';
+import { assemble, dumpC, encodeInsns, openObject, parseBtf, writeBtf } from '../../src/bpf/index.ts';
+import { tcpPacket } from '../../src/bpf/testing/index.ts';
+import { BPF_COMMANDS } from '../../src/cli/bpf/commands.ts';
+import { BPF_OPTIONS, optionsOf } from '../../src/cli/bpf/options.ts';
+
+const root = path.join(path.dirname(fileURLToPath(import.meta.url)), '../..');
+const cli = path.join(root, 'dist/cli/main.js');
+const objects = path.join(root, 'test/bpf/fixtures/objects');
+const examples = path.join(root, 'examples/bpf-testing/bpf');
+const firewall = path.join(examples, 'firewall.bpf.o');
+const folder = mkdtempSync(path.join(tmpdir(), 'trapline-bpf-'));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
+const packet = (source: string): string => `hex:${hex(tcpPacket({ source }))}`;
+
+interface Result {
+  readonly code: number | null;
+  readonly out: string;
+  readonly err: string;
+}
+
+function bpf(args: readonly string[], input: string | Uint8Array = ''): Promise<Result> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(process.execPath, [cli, 'bpf', ...args], { cwd: folder });
+    let out = '';
+    let err = '';
+    child.stdout.on('data', (data) => {
+      out += data;
+    });
+    child.stderr.on('data', (data) => {
+      err += data;
+    });
+    child.stdin.on('error', () => {});
+    child.once('error', reject);
+    child.once('close', (code) => resolve({ code, out, err }));
+    child.stdin.end(input);
+  });
+}
+
+const lines = (text: string): unknown[] =>
+  text
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line));
+
+describe('help and mistakes', () => {
+  test('help lists commands; each command its options', async () => {
+    const { code, out } = await bpf(['--help']);
+    expect(code).toBe(0);
+    for (const { name } of BPF_COMMANDS) expect(out).toContain(`\n  ${name} `);
+    const help = await bpf(['run', '--help']);
+    for (const { name } of optionsOf('run')) expect(help.out).toContain(`--${name}`);
+    expect(help.out).not.toContain('--stage');
+    for (const line of (out + help.out).split('\n')) expect(line.length).toBeLessThanOrEqual(130);
+  });
+
+  test('every option belongs to a command', () => {
+    for (const { name, commands } of BPF_OPTIONS) expect(commands, name).not.toHaveLength(0);
+  });
+
+  test.each([
+    [[], 1, /^Runs, verifies/, ''],
+    [['rnu'], 1, '', 'ERROR: bpf has no command rnu\nHINT: did you mean run?\n'],
+    [['run'], 1, '', 'ERROR: no program\nHINT: trapline bpf run --help\n'],
+    [['run', 'x.o', '--stage', 'wat'], 1, '', 'ERROR: run has no option --stage\nHINT: it is one of dump\n'],
+    [
+      ['run', 'x.o', '--repat', '2'],
+      1,
+      '',
+      'ERROR: run has no option --repat\nHINT: did you mean --repeat?\n',
+    ],
+    [['run', 'none.o'], 1, '', 'ERROR: cannot read the program none.o: there is no such file\n'],
+    [
+      ['run', firewall, '--prog', 'firewal', '--data-in', 'zero:64'],
+      1,
+      '',
+      'ERROR: there is no program firewal\nHINT: did you mean firewall?\n',
+    ],
+    [
+      ['run', firewall, '--data-in', 'zero:64'],
+      1,
+      '',
+      'ERROR: the object has 2 programs\nHINT: say which: --prog firewall, --prog answer_ping\n',
+    ],
+    [
+      ['run', firewall, '--prog', 'firewall'],
+      1,
+      '',
+      'ERROR: programs of type xdp run on a packet\nHINT: --data-in FILE, --data-in hex:… or --data-in zero:64\n',
+    ],
+    [
+      ['run', firewall, '--prog', 'firewall', '--data-in', 'hex:123'],
+      1,
+      '',
+      'ERROR: --data-in: hex:123 is not an even number of hexadecimal digits\n',
+    ],
+    [
+      ['run', firewall, '--prog', 'firewall', '--data-in', 'zero:64', '--set', 'max_conections=1'],
+      1,
+      '',
+      'ERROR: --set: there is no global variable max_conections\nHINT: did you mean max_connections?\n',
+    ],
+    [
+      ['run', firewall, '--prog', 'firewall', '--data-in', 'zero:64', '--put', 'bloked=[1,2]'],
+      1,
+      '',
+      'ERROR: there is no map bloked\nHINT: did you mean blocked?\n',
+    ],
+    [['btf', 'show', firewall], 1, '', /^ERROR: btf cannot show\n/],
+    [
+      ['dump', firewall, '--stage', 'xlatd'],
+      1,
+      '',
+      /^ERROR: --stage: xlatd is not one of .*\nHINT: did you mean xlated/,
+    ],
+  ] as const)('%j', async (args, code, out, err) => {
+    const result = await bpf(args);
+    expect(result.code).toBe(code);
+    if (typeof out === 'string') expect(result.out).toBe(out);
+    else expect(result.out).toMatch(out);
+    if (typeof err === 'string') expect(result.err).toBe(err);
+    else expect(result.err).toMatch(err);
+  });
+});
+
+describe('run', () => {
+  test('assembler text, digits and bytes on standard input', async () => {
+    const text = 'r0 = 7\nexit\n';
+    const bytes = encodeInsns(assemble(text));
+    const results = await Promise.all([
+      bpf(['run', '-'], text),
+      bpf(['run', '-'], hex(bytes)),
+      bpf(['run', '-'], bytes),
+      bpf(['run', '-', '--input', 'asm'], text),
+    ]);
+    for (const { code, out } of results) {
+      expect(out).toMatch(/^Return value: 7, duration \(average\): \d+ns\n$/);
+      expect(code).toBe(0);
+    }
+    const broken = await bpf(['run', '-'], 'r0 = 7\nfrob\n');
+    expect(broken).toEqual({ code: 1, out: '', err: 'ERROR: line 2: unknown instruction frob\n' });
+    const unsafe = await bpf(['run', '-'], 'r0 = *(u64 *)(r10 -1000)\nexit\n');
+    expect(unsafe.err).toMatch(/^ERROR: program prog refused at instruction 0: invalid read from stack/);
+    expect(unsafe.code).toBe(1);
+  });
+
+  test('a packet through a firewall, with an entry and a variable', async () => {
+    const base = ['run', firewall, '--prog', 'firewall', '--data-in', packet('192.0.2.7')];
+    const blocked = 'blocked=[{"length": 24, "address": [192, 0, 2, 0]}, 5]';
+    const [pass, drop, ports, interpreted, text] = await Promise.all([
+      bpf([...base, '-f', 'json']),
+      bpf([...base, '-f', 'json', '--put', blocked, '--repeat', '3']),
+      bpf([...base, '-f', 'json', '--set', 'check_ports=true']),
+      bpf([...base, '-f', 'json', '--put', blocked, '--engine', 'interpreter']),
+      bpf([...base, '--data-out', '-', '--data-out', 'out.bin']),
+    ]);
+    expect(pass.err).toBe('');
+    expect(lines(pass.out)).toEqual([
+      { retval: 2, duration: expect.any(Number), data_out: packet('192.0.2.7').slice(4) },
+    ]);
+    expect(lines(drop.out)).toEqual([expect.objectContaining({ retval: 1 })]);
+    expect(lines(ports.out)).toEqual([expect.objectContaining({ retval: 1 })]);
+    expect(lines(interpreted.out)).toEqual([expect.objectContaining({ retval: 1 })]);
+    expect(text.out).toMatch(/^Return value: 2 \(XDP_PASS\), /);
+    expect(hex(readFileSync(path.join(folder, 'out.bin')))).toBe(packet('192.0.2.7').slice(4));
+  });
+});
+
+describe('verify', () => {
+  test('accepted programs with numbers; exit 0', async () => {
+    const { code, out, err } = await bpf(['verify', firewall, path.join(objects, 'maps-19.o')]);
+    expect(err).toBe('');
+    expect(code).toBe(0);
+    expect(out.trim().split('\n')).toEqual([
+      expect.stringMatching(
+        /firewall\.bpf\.o: firewall: accepted \(xdp, \d+ instructions, \d+ looked at, stack \d+\)$/,
+      ),
+      expect.stringMatching(/answer_ping: accepted/),
+      expect.stringMatching(/maps-19\.o: count_all: accepted \(socket_filter, 80 instructions/),
+    ]);
+  });
+
+  test('a refused program at its line of source', async () => {
+    const file = path.join(examples, 'broken.bpf.o');
+    const { code, out, err } = await bpf(['verify', file]);
+    expect({ code, out }).toEqual({ code: 1, out: '' });
+    const [place, source, caret] = err.split('\n');
+    expect(place).toMatch(
+      /^\.\/broken\.bpf\.c:11:15: ERROR: program no_check: invalid access to packet, off=12 size=/,
+    );
+    expect(source).toBe('  return eth->h_proto == 0x0008 ? XDP_DROP : XDP_PASS;');
+    expect(caret).toMatch(/^ {14}~+$/);
+    const verbose = await bpf(['verify', file, '--log-level', '2']);
+    expect(verbose.err).toContain('R1 offset is outside of the packet\nprocessed ');
+    const json = await bpf(['verify', file, '-f', 'json']);
+    expect(json.code).toBe(1);
+    expect(lines(json.out)).toEqual([
+      expect.objectContaining({
+        program: 'no_check',
+        accepted: false,
+        code: 'VERIFIER',
+        position: expect.objectContaining({ file: './broken.bpf.c', line: 11, column: 15 }),
+      }),
+    ]);
+  });
+
+  test('as an unprivileged user', async () => {
+    const leak = 'r0 = r10\nexit\n';
+    const [root, user] = await Promise.all([
+      bpf(['verify', '-', '-t', 'socket_filter'], leak),
+      bpf(['verify', '-', '-t', 'socket_filter', '--unprivileged'], leak),
+    ]);
+    expect(root.code).toBe(0);
+    expect(user.err).toContain('R0 leaks addr as return value');
+    expect(user.code).toBe(1);
+  });
+});
+
+describe('dump, disasm', () => {
+  test('insns: maps by name, source among them; xlated: maps by id', async () => {
+    const file = path.join(objects, 'maps-19.o');
+    const [insns, xlated, json] = await Promise.all([
+      bpf(['dump', file, '--stage', 'insns']),
+      bpf(['dump', file]),
+      bpf(['dump', file, '-f', 'json']),
+    ]);
+    expect(insns.out).toContain('(18) r1 = map[counts]\n');
+    expect(insns.out).toMatch(
+      /^count_all:\n; int count_all\(void \*ctx\) \{ @ \.\/maps\.c:66\n {3}0: \(b4\) w1 = 0\n/,
+    );
+    expect(xlated.out).toMatch(/\(18\) r1 = map\[id:\d+\]\n/);
+    expect(lines(json.out)[0]).toEqual({
+      program: 'count_all',
+      pc: 0,
+      insn: '(b4) w1 = 0',
+      func: 'count_all',
+      file: './maps.c',
+      line: 66,
+      source: 'int count_all(void *ctx) {',
+    });
+  });
+
+  test('disassembly assembles to the same bytes in both syntaxes', async () => {
+    const bytes = encodeInsns(
+      assemble('r1 = 0x123456789 ll\nif r1 > 5 goto +1\nr0 = *(u8 *)(r1 +3)\nr0 = 1\nr0 = bswap16 r0\nexit'),
+    );
+    writeFileSync(path.join(folder, 'prog.bin'), bytes);
+    const [kernel, suite] = await Promise.all([
+      bpf(['disasm', 'prog.bin']),
+      bpf(['disasm', 'prog.bin', '--syntax', 'conformance']),
+    ]);
+    expect(kernel.out).toMatch(/^ {3}0: \(18\) r1 = 0x123456789 ll\n {3}2: \(25\) if r1 > 0x5 goto pc\+1\n/);
+    expect(encodeInsns(assemble(kernel.out))).toEqual(bytes);
+    expect(encodeInsns(assemble(suite.out))).toEqual(bytes);
+    const object = await bpf(['disasm', path.join(objects, 'subprogs-19.o')]);
+    expect(object.out).toMatch(/^section \.text\nglobal_middle:\n {3}0: \(18\) r2 = 0x0 ll\n/);
+  });
+
+  test('wat: the module that runs', async () => {
+    const { out } = await bpf(['dump', '-', '--stage', 'wat'], 'r0 = 5\nr0 *= 3\nexit\n');
+    expect(out).toMatch(/^\(module\n {2}\(import "env" "memory" \(memory \d+ \d+ shared\)\)\n/);
+    expect(out).toContain('(export "run64" (func $run64))');
+    expect(out).toMatch(/\(func \$run64 \(param \$0 i64\) \(param \$1 i64\) \(result i64\)\n/);
+    expect(out.endsWith(')\n')).toBe(true);
+    const count = (pattern: RegExp) => out.match(pattern)?.length ?? 0;
+    expect(count(/\(/g)).toBe(count(/\)/g));
+    expect(count(/^ *(block|loop|if) /gm)).toBe(count(/^ *end$/gm));
+  });
+
+  test('wat of every object has its blocks closed', async () => {
+    const { out, code } = await bpf(['dump', firewall, '--stage', 'wat']);
+    expect(code).toBe(0);
+    const count = (pattern: RegExp) => out.match(pattern)?.length ?? 0;
+    expect(count(/^ *(block|loop|if) /gm)).toBe(count(/^ *end$/gm));
+    expect(count(/^ *(block|loop|if) /gm)).toBeGreaterThan(10);
+    expect(out).toMatch(/ i64\.atomic\.rmw|i32\.atomic\.rmw/);
+  });
+});
+
+describe('btf, gen, map', () => {
+  test('btf dump, both formats', async () => {
+    const file = path.join(objects, 'maps-19.o');
+    const [raw, c, broken] = await Promise.all([
+      bpf(['btf', 'dump', file]),
+      bpf(['btf', 'dump', 'file', file, 'format', 'c']),
+      bpf(['btf', 'dump', file, 'format', 'xml']),
+    ]);
+    expect(raw.out).toMatch(/^\[1\] PTR '\(anon\)' type_id=3\n/);
+    const { btf } = openObject(new Uint8Array(readFileSync(file))).spec;
+    expect(c.out).toBe(dumpC(btf!));
+    expect(broken.err).toBe('ERROR: format xml is not one of raw, c\n');
+    writeFileSync(path.join(folder, 'some.btf'), writeBtf(btf!));
+    const alone = await bpf(['btf', 'dump', 'some.btf']);
+    expect(alone.out).toBe(raw.out);
+    expect(parseBtf(writeBtf(btf!)).typeCount).toBe(btf!.typeCount);
+  });
+
+  test('gen writes a module', async () => {
+    const { out, code } = await bpf(['gen', firewall]);
+    expect(code).toBe(0);
+    expect(out).toMatch(/from ["']trapline\/bpf["']/);
+    expect(out).toContain('openFirewall');
+    const file = await bpf(['gen', firewall, '-o', 'firewall.ts', '--import-from', '../bpf.ts']);
+    expect(file.out).toBe('');
+    const written = readFileSync(path.join(folder, 'firewall.ts'), 'utf8');
+    expect(/from ['"](.+)['"]/.exec(written)?.[1]).toBe('../bpf.ts');
+    const none = await bpf(['gen', '-'], 'exit\n');
+    expect(none.err).toBe('ERROR: - is not an object file\nHINT: clang -target bpf -g -O2 -c makes one\n');
+  });
+
+  test('map shows what a run wrote, by its types', async () => {
+    const args = ['map', path.join(objects, 'maps-19.o'), '--data-in', 'zero:64'];
+    const [json, text, before] = await Promise.all([
+      bpf([...args, '-f', 'json', '--map', 'counts', '--repeat', '3']),
+      bpf([...args, '-m', 'counts']),
+      bpf(['map', path.join(objects, 'maps-19.o'), '-f', 'json', '-m', 'counts']),
+    ]);
+    expect(lines(json.out)).toEqual([
+      {
+        name: 'counts',
+        id: expect.any(Number),
+        type: 'hash',
+        elements: [{ key: { pid: 7, comm: 'abc' }, value: { count: 3, bytes: 300 } }],
+      },
+    ]);
+    expect(text.out).toMatch(/^\d+: hash {2}name counts {2}key 16B {2}value 16B {2}max_entries 1024\n\[/);
+    expect(lines(before.out)).toEqual([expect.objectContaining({ elements: [] })]);
+  });
+});

@@ -1,0 +1,109 @@
+// Runs the kernel's ftrace selftests in the mount and pid namespaces that it is started in, each against a fresh simulated system:
+//
+//   node run-inside.mjs DIR TIMEOUT_S TEST...     paths below DIR/test.d
+//
+// Writes a line of JSON for each: { test, result, log }.
+
+import { spawn, spawnSync } from 'node:child_process';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { mountTracefs } from '../../../dist/tracefs/fuse/index.js';
+import * as modules from '../../../dist/tracefs/index.js';
+import { FtraceSystem } from './system.mjs';
+
+const TRACING = '/sys/kernel/tracing';
+const [, , dir, seconds, ...tests] = process.argv;
+const scratch = mkdtempSync(path.join(tmpdir(), 'trapline-ftrace-'));
+const send = (result) => process.stdout.write(`${JSON.stringify(result)}\n`);
+
+/** A file of ours in the place of one of the machine's: the tests read it, and must not change the real one. */
+function standIn(target, text) {
+  const file = path.join(scratch, path.basename(target));
+  writeFileSync(file, text);
+  const { status, stderr } = spawnSync('mount', ['--bind', file, target], { encoding: 'utf8' });
+  if (status !== 0) throw new Error(`cannot cover ${target}: ${stderr.trim()}`);
+}
+
+/** Tests let ping sleep and wake, no more: where the machine has none, a script of that name does so. */
+function offerPing() {
+  const folders = (process.env.PATH ?? '').split(':');
+  if (folders.some((folder) => existsSync(path.join(folder, 'ping')))) return;
+  const bin = path.join(scratch, 'bin');
+  mkdirSync(bin);
+  writeFileSync(path.join(bin, 'ping'), '#!/bin/sh\nfor n in 1 2 3; do sleep 0.02; done\n');
+  chmodSync(path.join(bin, 'ping'), 0o755);
+  process.env.PATH = [...folders, bin].join(':');
+}
+
+function run(test, logs) {
+  return new Promise((resolve) => {
+    const args = ['./ftracetest', '-l', logs, path.join(dir, 'test.d', test)];
+    const child = spawn('sh', args, { cwd: dir, detached: true, stdio: ['ignore', 'pipe', 'pipe'] });
+    let output = '';
+    child.stdout.setEncoding('utf8').on('data', (text) => (output += text));
+    child.stderr.setEncoding('utf8').on('data', (text) => (output += text));
+    let late = false;
+    const timer = setTimeout(() => {
+      late = true;
+      try {
+        process.kill(-child.pid, 'SIGKILL');
+      } catch {}
+    }, Number(seconds) * 1000);
+    child.once('close', () => {
+      clearTimeout(timer);
+      const results = [...output.matchAll(/\[(PASS|FAIL|UNRESOLVED|UNTESTED|UNSUPPORTED|XFAIL)\]/g)].map(
+        ([, word]) => word,
+      );
+      const worst = late ? 'TIMEOUT' : (results.find((word) => word !== 'PASS') ?? results[0] ?? 'NONE');
+      resolve({ result: worst, output });
+    });
+  });
+}
+
+/** The end of what a failed test wrote: the commands as the shell traces them. */
+function logOf(logs) {
+  const names = readdirSync(logs).filter((name) => name.includes('-log.'));
+  return names
+    .map((name) => readFileSync(path.join(logs, name), 'latin1').split('\n').slice(-40).join('\n'))
+    .join('\n');
+}
+
+try {
+  standIn('/proc/kallsyms', new FtraceSystem(modules).kallsyms());
+  standIn('/proc/sys/kernel/sched_rt_runtime_us', '950000\n');
+  standIn('/proc/version', 'Linux version 6.12.0-simulated (builder@simulated) (cc) #1 SMP\n');
+  offerPing();
+  for (const test of tests) {
+    const defects = [];
+    const began = Date.now();
+    const system = new FtraceSystem(modules);
+    const mount = await mountTracefs(system.fs, TRACING, {
+      request: (pid, opcode) => system.request(pid, opcode),
+      defect: (error) => defects.push(error?.stack ?? String(error)),
+    });
+    const logs = mkdtempSync(path.join(scratch, 'logs-'));
+    const { result, output } = await run(test, `${logs}/`);
+    await mount.unmount();
+    const passed = result === 'PASS' || result === 'XFAIL';
+    send({
+      test,
+      result,
+      seconds: (Date.now() - began) / 1000,
+      defects,
+      log: passed ? '' : logOf(logs) || output,
+    });
+  }
+} finally {
+  rmSync(scratch, { recursive: true, force: true });
+}
+process.exit(0);

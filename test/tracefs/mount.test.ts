@@ -1,0 +1,123 @@
+import { execFile, spawn } from 'node:child_process';
+import { mkdtempSync, rmdirSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { promisify } from 'node:util';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { emptySystem } from '../../src/cli/tracefs-system.ts';
+import { type Mount, mountObstacle, mountTracefs } from '../../src/tracefs/fuse/index.ts';
+
+const obstacle = mountObstacle();
+const run = promisify(execFile);
+
+describe.skipIf(obstacle !== undefined)(
+  `a mounted tracing folder${obstacle ? ` (skipped: ${obstacle})` : ''}`,
+  () => {
+    let dir: string;
+    let mount: Mount;
+    const defects: unknown[] = [];
+
+    // The shell enters it: a child that node makes would before this thread, which waits for that, can answer.
+    const inside = (script: string): string[] => ['-c', `cd ${dir} && { ${script}\n}`];
+    /** Runs a shell in the folder. What the test process itself asks of the mount it would have to answer. */
+    const sh = async (script: string): Promise<string> => (await run('sh', inside(script))).stdout;
+    const fails = (script: string): Promise<string> =>
+      run('sh', inside(script)).then(
+        () => 'nothing failed',
+        (error: { stderr: string }) => error.stderr,
+      );
+
+    beforeEach(async () => {
+      dir = mkdtempSync(path.join(tmpdir(), 'trapline-mount-'));
+      defects.length = 0;
+      const { fs, request } = emptySystem();
+      mount = await mountTracefs(fs, dir, { request: request!, defect: (error) => defects.push(error) });
+    });
+    afterEach(async () => {
+      await mount.unmount();
+      rmdirSync(dir);
+      expect(defects).toEqual([]);
+    });
+
+    test('echo and cat', async () => {
+      expect(await sh('echo hello > trace_marker; cat trace')).toMatch(/ +sh-\d+ +\[000\] .*: hello\n$/);
+      expect(await sh('> trace; grep -c hello trace || true')).toBe('0\n');
+      expect(await sh('echo 0 > tracing_on; cat tracing_on; echo 1 >> tracing_on; cat tracing_on')).toBe(
+        '0\n1\n',
+      );
+      expect(await sh('stat -c %a trace_marker README events; stat -f -c %l .')).toBe('220\n440\n755\n255\n');
+    });
+
+    test('errors of the files are those of the commands', async () => {
+      expect(await fails('echo nonsense > current_tracer')).toMatch(/Invalid argument|I\/O error/);
+      expect(await fails('echo > nothing')).toMatch(/Permission denied|cannot create|ermission/);
+      expect(await fails('rm trace')).toMatch(/not permitted/);
+      expect(await fails('mkdir instances/a/b')).toMatch(/No such file/);
+      expect(await fails('mkdir elsewhere')).toMatch(/not permitted/);
+      expect(await fails('cat trace_marker')).toMatch(/Invalid argument/);
+    });
+
+    test('instances are folders, and busy while a file is open', async () => {
+      expect(
+        await sh('mkdir instances/one; echo x > instances/one/trace_marker; tail -n 1 instances/one/trace'),
+      ).toMatch(/: x\n$/);
+      expect(await fails('exec 3< instances/one/trace; rmdir instances/one')).toMatch(/busy/);
+      expect(await sh('rmdir instances/one; ls instances')).toBe('');
+    });
+
+    test('a reader of trace_pipe waits, is fed, and can be killed', async () => {
+      const reader = spawn('cat', [path.join(dir, 'trace_pipe')]);
+      let read = '';
+      const fed = new Promise<void>((resolve) =>
+        reader.stdout.setEncoding('utf8').on('data', (text: string) => {
+          read += text;
+          if (read.includes('second')) resolve();
+        }),
+      );
+      await sh('echo first > trace_marker; sleep 0.1; echo second > trace_marker');
+      await fed;
+      expect(read).toMatch(/first\n.*second\n/);
+      const closed = new Promise((resolve) => reader.once('close', resolve));
+      reader.kill('SIGKILL');
+      await closed;
+      // the pipe is free again, and has nothing
+      expect(await fails('dd if=trace_pipe iflag=nonblock count=1')).toMatch(
+        /Resource temporarily unavailable/,
+      );
+    });
+
+    test('everything can be read at once, at odd offsets, and written without end', async () => {
+      await sh('echo mark > trace_marker');
+      const all = "find . -type f ! -name '*pipe*' ! -name '*_raw' ! -name free_buffer";
+      await sh(`${all} | xargs -P 4 -n 20 cat > /dev/null 2>&1; true`);
+      await sh(`for n in 1 2 3 4; do (${all} | xargs cat > /dev/null 2>&1; true) & done; wait`);
+      expect(await sh('dd if=README bs=7 skip=3 count=5 2>/dev/null')).toBe(
+        await sh('cat README | dd bs=7 skip=3 count=5 iflag=fullblock 2>/dev/null'),
+      );
+      expect(await sh('dd if=trace bs=1 skip=100000000 count=9 2>/dev/null')).toBe('');
+      await fails('head -c 3000000 /dev/zero > trace_options');
+      await sh('head -c 3000000 /dev/zero | tr "\\0" x > trace_marker 2>/dev/null; true');
+      expect(await sh('cat tracing_on')).toBe('1\n');
+    });
+
+    test('a mount that is in use is detached', async () => {
+      const reader = spawn('cat', [path.join(dir, 'trace_pipe')], { stdio: 'ignore' });
+      const closed = new Promise((resolve) => reader.once('close', resolve));
+      await sh('cat tracing_on');
+      await mount.unmount();
+      await closed;
+      await expect(run('cat', [path.join(dir, 'trace')])).rejects.toThrow(/No such file/);
+      mount = await mountTracefs(emptySystem().fs, dir, {});
+      await expect(mountTracefs(emptySystem().fs, dir, {})).rejects.toMatchObject({ code: 'EBUSY' });
+    });
+  },
+);
+
+test('a folder that is none is refused', async () => {
+  if (obstacle !== undefined)
+    return await expect(mountTracefs(emptySystem().fs, '/')).rejects.toMatchObject({ code: 'ENOTSUP' });
+  await expect(mountTracefs(emptySystem().fs, '/nowhere/at/all')).rejects.toMatchObject({ code: 'ENOENT' });
+  await expect(mountTracefs(emptySystem().fs, import.meta.filename)).rejects.toMatchObject({
+    code: 'ENOTDIR',
+  });
+});
