@@ -111,6 +111,9 @@ async function attachOnce(pid: number, events: SessionEvents, options: AttachOpt
     } finally {
       await client.close();
     }
+  } catch (error) {
+    if ((error as { code?: unknown }).code === 'ESIGUSR1') guard.late();
+    throw error;
   } finally {
     // the agent closes the port itself from here on
     guard.end();

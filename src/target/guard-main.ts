@@ -2,25 +2,31 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { CdpClient } from './cdp.ts';
 import { closePort, openedSince } from './inspector-port.ts';
+import { isAlive } from './process.ts';
 
 /** The port comes within milliseconds; a main thread that sits in a long native call needs longer. */
 const WAIT_MS = 5000;
+/** The tracer has given up on a main thread that is held up; so long that may go on. */
+const LATE_MS = 60_000;
+/** Longer than another tracer needs it: an inspector that stays is nobody's. */
+const STAYS_MS = 1000;
 
 const [pid = '', ...seen] = process.argv.slice(2);
 let word = '';
 for await (const chunk of process.stdin) word += String(chunk);
-if (word === '') await closeInspector(Number(pid), new Set(seen)).catch(() => undefined);
+if (word !== 'done') await closeInspector(Number(pid), new Set(seen), word === 'late').catch(() => undefined);
 
-async function closeInspector(target: number, known: ReadonlySet<string>): Promise<void> {
-  const until = Date.now() + WAIT_MS;
-  while (Date.now() < until) {
+async function closeInspector(target: number, known: ReadonlySet<string>, late: boolean): Promise<void> {
+  const until = Date.now() + (late ? LATE_MS : WAIT_MS);
+  while (Date.now() < until && isAlive(target)) {
     const url = await openedSince(target, known);
-    if (url !== undefined) {
+    if (late && url !== undefined) await sleep(STAYS_MS);
+    if (url !== undefined && (!late || (await openedSince(target, known)) === url)) {
       const client = await CdpClient.connect(url);
       await closePort(client);
       await client.close();
       return;
     }
-    await sleep(10);
+    await sleep(late ? 100 : 10);
   }
 }

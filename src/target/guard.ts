@@ -10,6 +10,8 @@ export interface InspectorGuard {
   begin(seen: readonly string[]): void;
   /** The port is somebody else's care from now on. */
   end(): void;
+  /** The port has not come, and may still: it is closed when it does. */
+  late(): void;
 }
 
 export function guardInspector(pid: number): InspectorGuard {
@@ -32,6 +34,9 @@ export function guardInspector(pid: number): InspectorGuard {
     },
     end() {
       child?.stdin?.end('done');
+    },
+    late() {
+      child?.stdin?.end('late');
     },
   };
 }

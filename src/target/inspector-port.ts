@@ -117,9 +117,13 @@ export async function openedSince(pid: number, seen: ReadonlySet<string>): Promi
   return await firstInspector(processListeners(pid).filter((socket) => !seen.has(socket.inode)));
 }
 
-/** Has a process close its inspector's port: from a timer, so that this client has left by then. */
+/**
+ * Has a process close its inspector's port: from a timer, so that this client has left by then, and after the event loop
+ * has polled, where Node would open it once more when SIGUSR1 came while the loop was held up.
+ */
 export async function closePort(client: CdpClient): Promise<void> {
-  const expression = `${OWN_MARK}setTimeout(()=>process.getBuiltinModule?.('inspector').close(),50).unref?.();void 0`;
+  const close = `()=>process.getBuiltinModule?.('inspector').close()`;
+  const expression = `${OWN_MARK}setTimeout(()=>setImmediate(${close}),50).unref?.();void 0`;
   await client.send('Runtime.evaluate', { expression, silent: true }).catch(() => undefined);
 }
 

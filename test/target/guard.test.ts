@@ -50,4 +50,28 @@ describe.runIf(process.platform === 'linux').each(nodeBinaries())('Node $version
       target.kill('SIGKILL');
     }
   });
+
+  test('a main thread that opens its inspector after the tracer has given up', async () => {
+    const script = `console.log(1); setTimeout(() => require('child_process').execSync('sleep 4'), 300);
+      setInterval(() => {}, 50)`;
+    const target = spawn(node, ['--inspect-port=0', '-e', script], { stdio: ['ignore', 'pipe', 'pipe'] });
+    try {
+      await once(target.stdout!, 'data');
+      await sleep(600);
+      let said = '';
+      target.stderr!.on('data', (text) => {
+        said += text;
+      });
+      const text = `import { attach } from ${JSON.stringify(dist('attach.js'))};
+        await attach(${target.pid}, {}).catch((error) => { process.exitCode = error.code === 'ESIGUSR1' ? 7 : 1; });`;
+      const child = spawn(process.execPath, ['--input-type=module', '-e', text], { stdio: 'ignore' });
+      expect(await once(child, 'exit')).toEqual([7, null]);
+      for (let i = 0; i < 200 && !said.includes('Debugger ending'); i++) await sleep(50);
+      expect(said).toContain('Debugger listening');
+      expect(await whenClosed(target.pid!, 5000)).toBe(true);
+      expect(target.exitCode).toBe(null);
+    } finally {
+      target.kill('SIGKILL');
+    }
+  }, 20_000);
 });

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, test } from 'vitest';
 import { attach } from '../../src/target/attach.ts';
+import { processListeners } from '../../src/target/procfs.ts';
 import { startTarget, type Target, targetFile } from '../fixtures/targets/client.ts';
 import { nodeBinaries } from '../support/nodes.ts';
 import {
@@ -112,6 +113,19 @@ describe.each(nodeBinaries())('a session with Node $version', ({ path, major }) 
     await until('the worker is gone', () => threads(target.pid) === count, 2000);
     expect(await target.request('environment')).toEqual(environment);
     expect(await target.observeAll()).toEqual(before);
+  });
+
+  test('leaves no inspector open in a main thread that was busy', async () => {
+    const code = `process.on('SIGUSR2', () => { const end = Date.now() + 1500; while (Date.now() < end); });
+      setInterval(() => {}, 100); console.log(1);`;
+    const child = await run(path, ['--inspect-port=0', '-e', code]);
+    child.kill('SIGUSR2');
+    await sleep(300);
+    const session = await attach(child.pid, recorder());
+    await session.detach();
+    // the loop is over, the event loop turns, and Node sees the other half of SIGUSR1
+    await sleep(2000);
+    expect(processListeners(child.pid)).toEqual([]);
   });
 
   test('ends when the process does', async () => {

@@ -365,14 +365,20 @@ export class MainHalf {
     return process.memoryUsage().heapUsed;
   }
 
-  /** From an empty stack: closing waits until the io thread has ended. */
+  /**
+   * From an empty stack: closing waits until the io thread has ended. The second turn is for a loop that was held up: SIGUSR1
+   * asks Node for the inspector in two ways, and the one that its event loop has still to see would open it once more.
+   */
   closeInspector(): boolean {
     const { close } = this.#builtin('inspector');
-    this.#builtin('timers').setImmediate(() => {
-      const before = this.#now();
-      close();
-      this.#closingMs = this.#now() - before;
-    });
+    const { setImmediate } = this.#builtin('timers');
+    setImmediate(() =>
+      setImmediate(() => {
+        const before = this.#now();
+        close();
+        this.#closingMs = this.#now() - before;
+      }),
+    );
     return true;
   }
 
