@@ -7,6 +7,7 @@
 import type { MemoryLayout } from '../../bpf/index.ts';
 import type { AgentMain, CreateAgent } from '../agent-main.ts';
 import type { Arming, ArmingOptions, HookNotice } from '../arming/arming.ts';
+import { holderAlive } from '../holder.ts';
 import type { ProgramImage } from '../protocol.ts';
 import type { Part } from '../worker/parts.ts';
 import type { TargetInfo, WorkerConfig, WorkerNotice } from '../worker/requests.ts';
@@ -47,7 +48,9 @@ type Builtins = {
 };
 type Builtin = <K extends keyof Builtins>(id: K) => Builtins[K];
 
-/** An injection whose tracer was killed between two pieces takes its folder away after this long. */
+/** How often an injection looks whether its tracer is still there: killed between two pieces, it is to leave nothing. */
+const WATCH_MS = 200;
+/** The same for a tracer that cannot be seen from here. */
 const ABANDONED_MS = 2000;
 
 /** What the worker runs first: it fetches its own text from the session's folder. */
@@ -72,6 +75,7 @@ export function inject(config: InjectConfig): Injection {
     Reflect.apply(getBuiltin as (id: string) => unknown, process, [id])) as unknown as Builtin;
   let folder = '';
   let done = false;
+  let tracerSeen = false;
   let channel: import('node:worker_threads').MessageChannel | undefined;
 
   function removeFolder(): void {
@@ -83,6 +87,18 @@ export function inject(config: InjectConfig): Injection {
     done = true;
     channel?.port1.close();
     removeFolder();
+  }
+
+  function watchTracer(): void {
+    const { readFileSync } = builtin('fs');
+    tracerSeen = holderAlive(config.tracer, readFileSync) === true;
+    let left = ABANDONED_MS / WATCH_MS;
+    const watch = builtin('timers').setInterval(() => {
+      const gone = tracerSeen ? holderAlive(config.tracer, readFileSync) === false : --left <= 0;
+      if (gone) abort();
+      if (done) builtin('timers').clearInterval(watch);
+    }, WATCH_MS);
+    watch.unref();
   }
 
   const steps: (() => InjectResult | undefined)[] = [
@@ -105,7 +121,7 @@ export function inject(config: InjectConfig): Injection {
       }
       return undefined;
     },
-    () => void builtin('timers').setTimeout(abort, ABANDONED_MS).unref(),
+    () => void watchTracer(),
     // each of these loads or compiles, the first time in a process, what the next one needs of Node
     () => void builtin('perf_hooks'),
     () => void builtin('string_decoder'),
@@ -128,7 +144,8 @@ export function inject(config: InjectConfig): Injection {
     const { port1, port2 } = channel as import('node:worker_threads').MessageChannel;
     const socket = builtin('path').join(folder, 'socket');
     const { token, key, closeInspector, nonce } = config;
-    const workerConfig: WorkerConfig = { folder, socket, token, key, closeInspector };
+    const tracer = tracerSeen ? config.tracer : undefined;
+    const workerConfig: WorkerConfig = { folder, socket, token, key, closeInspector, tracer };
     const shared = new SharedArrayBuffer(64);
     const half = new MainHalf(builtin, port1, shared, nonce);
     const workerData = { config: workerConfig, port: port2, shared };

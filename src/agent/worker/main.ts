@@ -1,9 +1,10 @@
 /** The agent's worker: one tracer on a Unix socket, one inspector session with the main thread, and the way back. */
 
-import { rmSync } from 'node:fs';
+import { readFileSync, rmSync } from 'node:fs';
 import { availableParallelism, loadavg } from 'node:os';
 import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
 import type { HookNotice } from '../arming/arming.ts';
+import { holderAlive } from '../holder.ts';
 import type { AgentFile } from '../inject/config.ts';
 import { WorkerArming } from './arming.ts';
 import { WorkerContexts } from './contexts.ts';
@@ -23,8 +24,12 @@ import { Scripts } from './scripts.ts';
 import { AgentServer } from './server.ts';
 import { MainSession } from './session.ts';
 
-/** A tracer connects within milliseconds of the socket being there; one that has not by now was killed. */
-const HELLO_MS = 1500;
+/** A tracer connects within milliseconds of the socket being there; one that has not by now was killed or is stuck. */
+const HELLO_MS = 10_000;
+/** The same for one that cannot be seen from here. */
+const HELLO_UNSEEN_MS = 1500;
+/** How often a tracer that has not connected yet is looked for. */
+const WATCH_MS = 100;
 
 /** How long a busy main thread may take to let go of this one's inspector session. */
 const FAREWELL_MS = 60_000;
@@ -69,7 +74,16 @@ class AgentWorker {
       onRequest: (id, method, params) => void this.#request(id, method, params),
       onGone: () => void this.end(),
     });
-    this.#hello = setTimeout(() => void this.end(), HELLO_MS);
+    const { tracer } = config;
+    const since = performance.now();
+    this.#hello = setInterval(() => {
+      const waited = performance.now() - since;
+      const gone =
+        tracer === undefined
+          ? waited > HELLO_UNSEEN_MS
+          : waited > HELLO_MS || holderAlive(tracer, readFileSync) === false;
+      if (gone) void this.end();
+    }, WATCH_MS);
     this.#connected = this.#connect();
     // told to whoever says hello
     this.#connected.catch(() => undefined);
@@ -122,7 +136,7 @@ class AgentWorker {
 
   readonly #handlers: Handlers = {
     hello: async () => {
-      clearTimeout(this.#hello);
+      clearInterval(this.#hello);
       await this.#connected;
       const { value } = await this.#session.stopping('info', () => this.#session.call(this.#state, 'info'));
       const info = value as TargetInfo;
@@ -370,7 +384,7 @@ class AgentWorker {
   async end(): Promise<void> {
     if (this.#ending) return;
     this.#ending = true;
-    clearTimeout(this.#hello);
+    clearInterval(this.#hello);
     await this.#restore();
     // a detach request that waited for the same restoring answers first
     await new Promise((resolve) => setImmediate(resolve));

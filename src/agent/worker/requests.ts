@@ -14,6 +14,8 @@ export interface WorkerConfig {
   readonly key: string;
   /** Close the inspector's port when the tracer has not asked for it by the end. */
   readonly closeInspector: boolean;
+  /** The tracer's process id, where this process sees it. */
+  readonly tracer: number | undefined;
 }
 
 /** What the main thread says when the application has started a worker thread. */
