@@ -1,20 +1,23 @@
-// What a trace event costs the traced thread: a probe event on a function of a real process, attached by attachTracefs(), and a
-// tracepoint of the own process, on and off. Every record is counted against the calls that were made.
+// What a trace event costs the traced thread: a probe event on a function of a real process, attached by attachTracefs(), with a
+// filter that lets nothing pass and with hist triggers, which run in the process; and a tracepoint of the own process, on and
+// off. Every record, rejected hit and hist entry is counted against the calls that were made.
 //
 //   node bench/events.mjs [--quick]      needs dist/ (npm run build)
 
 import path from 'node:path';
 import { attachTracefs, defineTracepoint, openOwnTracefs } from '../dist/index.js';
+import { RingBuffer } from '../dist/tracefs/index.js';
 import { median, quick, row } from './lib/report.mjs';
 import { root, startTarget } from './lib/trace.mjs';
 
 const file = path.join(root, 'bench/targets/order.mjs');
+const ORDER = 'p:bench/hit order.mjs:order id=id:u32 count=count:u32 price=price:u32 shop=shop:u32';
 const CASES = [
   {
     name: 'timestamp and four integers',
     loop: 'orders',
     limit: 120,
-    event: 'p:bench/hit order.mjs:order id=id:u32 count=count:u32 price=price:u32 shop=shop:u32',
+    event: ORDER,
   },
   {
     name: 'timestamp and a 20-character string',
@@ -23,11 +26,69 @@ const CASES = [
     event: 'p:bench/hit order.mjs:place name=name:string',
   },
 ];
+const EVENT = 'events/bench/hit';
+/** No record is sent: `set` puts what is measured in place, `count` says how many hits it has seen. */
+const IN_TARGET = [
+  {
+    name: 'a filter that rejects every hit',
+    limit: 30,
+    set: async (fs) => {
+      await fs.writeFile(`${EVENT}/filter`, 'id >= 4000000 && shop == 4');
+      await fs.writeFile(`${EVENT}/enable`, '1');
+    },
+    clear: (fs) => fs.writeFile(`${EVENT}/enable`, '0'),
+    count: async (fs) => Number(/hit +(\d+)/.exec(await fs.readFile('kprobe_profile'))[1]),
+  },
+  ...['keys=shop', 'keys=id:size=8192', 'keys=shop,count:vals=price if id >= 0'].map((hist) => ({
+    name: `a hist trigger, ${hist}`,
+    ...(hist.includes(',') ? {} : { limit: 60 }),
+    set: (fs) => fs.writeFile(`${EVENT}/trigger`, `hist:${hist}`),
+    clear: (fs) => fs.writeFile(`${EVENT}/trigger`, `!hist:${hist}`),
+    count: async (fs) => {
+      const text = await fs.readFile(`${EVENT}/hist`);
+      const sum = [...text.matchAll(/hitcount: +(\d+)/g)].reduce((all, [, n]) => all + Number(n), 0);
+      const total = Number(/Hits: (\d+)/.exec(text)[1]);
+      return sum === total ? total : NaN;
+    },
+  })),
+];
 const WAYS = { bind: 'rebound', edit: 'edited' };
 const ROUNDS = quick ? 20 : 60;
 const TIMES = quick ? 1 : 3;
 /** So many records have room in the ring: none is lost whatever the tracer does meanwhile. */
 const CALLS = 4000;
+
+/** What one of IN_TARGET costs a call. */
+async function measureInTarget({ set, clear, count }, way) {
+  const target = await startTarget(file, {});
+  let fs;
+  try {
+    const rounds = async (times, calls) => {
+      const { ns } = await target.ask({ do: 'rounds', loop: 'orders', count: times, calls });
+      return median(ns.slice(Math.ceil(times / 4)));
+    };
+    await rounds(30, 10_000);
+    const base = await rounds(ROUNDS, CALLS);
+    fs = await attachTracefs(target.pid, { way, maxPauseMs: 1000 });
+    await fs.writeFile('kprobe_events', ORDER);
+    await set(fs);
+    await new Promise((resolve) => setTimeout(resolve, 1200));
+    await target.ask({ do: 'quiet' });
+    await rounds(30, CALLS);
+    const before = await count(fs);
+    const cost = (await rounds(ROUNDS, CALLS)) - base;
+    const counted = (await count(fs)) - before;
+    const { received, lost } = fs.process.arch;
+    await clear(fs);
+    const made = ROUNDS * CALLS;
+    const exact = counted === made && received === 0 && lost === 0;
+    if (!exact) console.log(`${way}: ${counted} of ${made}, ${received} records, ${lost} lost`);
+    return { cost, made, exact };
+  } finally {
+    await fs?.detach();
+    await target.stop();
+  }
+}
 
 async function measureOnce({ loop, event }, way) {
   const target = await startTarget(file, {});
@@ -74,6 +135,23 @@ for (const one of CASES) {
       spread: [runs[0].cost, runs.at(-1).cost],
       exact: runs.every(({ exact }) => exact),
       note: `${runs[0].made * runs.length} calls, each counted; ${runs[0].off.toFixed(2)} ns a call once it is disabled`,
+    });
+  }
+}
+
+for (const one of IN_TARGET) {
+  for (const way of Object.keys(WAYS)) {
+    const runs = [];
+    for (let i = 0; i < TIMES; i++) runs.push(await measureInTarget(one, way));
+    runs.sort((a, b) => a.cost - b.cost);
+    row({
+      name: `${WAYS[way]}: ${one.name}`,
+      value: runs[0].cost,
+      unit: 'ns',
+      ...(one.limit === undefined ? {} : { limit: one.limit }),
+      spread: [runs[0].cost, runs.at(-1).cost],
+      exact: runs.every(({ exact }) => exact),
+      note: `${runs[0].made * runs.length} calls, each counted, no record`,
     });
   }
 }
@@ -131,6 +209,61 @@ row({
   exact: entries === calls * ROUNDS,
   note: `${entries} records`,
 });
+row({
+  name: 'own process: events a second into the buffer',
+  value: 1e9 / (enabled - bare),
+  unit: '/s',
+  limit: 2e6,
+  atLeast: true,
+  exact: entries === calls * ROUNDS,
+  note: 'four integers and a timestamp each, by one thread',
+});
+
+// The buffer alone: 24 bytes an event, written over and over, and read in the three ways.
+{
+  const buffer = new RingBuffer(1, 1408, () => 0n);
+  const data = new Uint8Array(24);
+  const stamps = Array.from({ length: 36_000 }, (_, i) => BigInt(1e12) + BigInt(i) * 100n);
+  const fill = () => {
+    for (const ts of stamps) buffer.write(0, ts, data);
+  };
+  const ns = { write: [], consume: [], 'read in place': [], 'read as raw pages': [] };
+  const measure = (name, work) => {
+    const begun = process.hrtime.bigint();
+    work();
+    ns[name].push(Number(process.hrtime.bigint() - begun) / stamps.length);
+  };
+  const reads = {
+    consume: () => {
+      while (buffer.consume() !== undefined);
+    },
+    'read in place': () => {
+      while (buffer.consumeEach(0, () => undefined) > 0);
+    },
+    'read as raw pages': () => {
+      while (buffer.readPage(0, false) !== undefined);
+    },
+  };
+  let exact = true;
+  for (let i = 0; i < ROUNDS; i++) {
+    for (const [name, read] of Object.entries(reads)) {
+      buffer.reset();
+      measure('write', fill);
+      measure(name, read);
+      const { readEvents, overrun, entries: left } = buffer.stats(0);
+      exact &&= left === 0 && overrun + readEvents === stamps.length;
+    }
+  }
+  for (const [name, values] of Object.entries(ns))
+    row({
+      name: `ring buffer: ${name}`,
+      value: median(values),
+      unit: 'ns',
+      exact,
+      note: 'an event of 24 bytes',
+    });
+}
+
 // Once the loop has seen it on, V8 makes the values' object in front of the test, unless the loop asks first.
 for (const [name, loop, limit] of [
   ['', withTracepoint, undefined],

@@ -1,6 +1,6 @@
 # bash completion for trapline; made from src/cli/options.ts by `npm run generate`
 _trapline_pids() {
-  pgrep -x node 2>/dev/null
+  pgrep -f '^([^ ]*/)?node ' 2>/dev/null
 }
 
 _trapline_bpf() {
@@ -88,9 +88,46 @@ _trapline_bpf() {
   fi
 }
 
+_trapline_trace() {
+  local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} words=
+  case ${COMP_WORDS[1]} in
+    record)
+      words='-p --pid -c --command -e --event -f --filter -R --trigger -B --buffer --tracer -C --clock -O --trace-option -b --buffer-size -s --sleep -d --duration -o --output --file-version --compression --date --max-pause -q --quiet -v --verbose -h --help'
+      case $previous in
+        -p | --pid) words="$(_trapline_pids)" ;;
+        --file-version) words="6 7" ;;
+        --compression) words="none zlib zstd any" ;;
+        *) [[ $current == -* ]] || words= ;;
+      esac
+      ;;
+    report)
+      words='-o --output -i --input -F --filter --cpu -l --latency -t --nanoseconds -R --raw --ts-diff --stat --uname -h --help'
+      case $previous in
+        *) [[ $current == -* ]] || words= ;;
+      esac
+      ;;
+    export)
+      words='-o --output -t --to -i --input -F --filter -h --help'
+      case $previous in
+        -t | --to) words="perfetto chrome speedscope json" ;;
+        *) [[ $current == -* ]] || words= ;;
+      esac
+      ;;
+  esac
+  if [[ -n $words ]]; then
+    mapfile -t COMPREPLY < <(compgen -W "$words" -- "$current")
+  else
+    mapfile -t COMPREPLY < <(compgen -f -- "$current")
+  fi
+}
+
 _trapline() {
   if [[ ${COMP_WORDS[1]} == bpf ]] && ((COMP_CWORD > 1)); then
     _trapline_bpf
+    return
+  fi
+  if [[ ${COMP_WORDS[1]} == @(record|report|export) ]] && ((COMP_CWORD > 1)); then
+    _trapline_trace
     return
   fi
   local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
@@ -136,6 +173,7 @@ _trapline() {
     mapfile -t COMPREPLY < <(compgen -W '--execute -e --pid -p --command -c --list -l --output -o --format -f --arm --max-pause --maxactive --unsafe --debug -d --dry-run --info --verbose -v --help -h --version -V' -- "$current")
   else
     mapfile -t COMPREPLY < <(compgen -f -- "$current")
+    ((COMP_CWORD == 1)) && mapfile -t -O ${#COMPREPLY[@]} COMPREPLY < <(compgen -W 'bpf tracefs' -- "$current")
   fi
 }
 

@@ -10,21 +10,23 @@ import { chmod, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
+import { referToLibraries } from './declarations.mjs';
 
 export const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
 
 const MAIN_ENTRY = 'src/agent/main/bundle-entry.ts';
 const ARMING_ENTRY = 'src/agent/arming/bundle-entry.ts';
 const INJECT_ENTRY = 'src/agent/inject/bundle-entry.ts';
+const HALF_ENTRY = 'src/agent/inject/half-entry.ts';
 const WORKER_ENTRY = 'src/agent/worker/main.ts';
 
 /**
- * Bundles the agent into `folder`: main.js, arming.js and inject.js are each one expression whose value is the entry's
+ * Bundles the agent into `folder`: main.js, arming.js, inject.js and half.js are each one expression whose value is the entry's
  * default export (a function), worker.js is the text of a CommonJS script for `new Worker(text, { eval: true })`.
  */
 export async function bundleAgent(folder) {
   const { build } = await import('esbuild');
-  for (const entry of [MAIN_ENTRY, ARMING_ENTRY, INJECT_ENTRY, WORKER_ENTRY]) {
+  for (const entry of [MAIN_ENTRY, ARMING_ENTRY, INJECT_ENTRY, HALF_ENTRY, WORKER_ENTRY]) {
     if (!existsSync(path.join(root, entry))) throw new Error(`${entry} is missing`);
   }
   const common = {
@@ -46,13 +48,15 @@ export async function bundleAgent(folder) {
     build({ ...expression, entryPoints: [ARMING_ENTRY] }),
     // what an inspector evaluates is parsed on the main thread: nothing in there is worth a name
     build({ ...expression, minifyIdentifiers: true, entryPoints: [INJECT_ENTRY] }),
+    build({ ...expression, minifyIdentifiers: true, entryPoints: [HALF_ENTRY] }),
     build({ ...common, entryPoints: [WORKER_ENTRY], format: 'cjs' }),
   ]);
-  const [main, arming, inject, worker] = texts.map((result) => result.outputFiles[0].text.trim());
+  const [main, arming, inject, half, worker] = texts.map((result) => result.outputFiles[0].text.trim());
   for (const [entry, text] of [
     [MAIN_ENTRY, main],
     [ARMING_ENTRY, arming],
     [INJECT_ENTRY, inject],
+    [HALF_ENTRY, half],
   ]) {
     if (/\b__require\(/.test(text))
       throw new Error(`${entry} requires a module; the injector hands it what it needs`);
@@ -63,8 +67,47 @@ export async function bundleAgent(folder) {
   await replaceFile(path.join(folder, 'main.js'), factory(main));
   await replaceFile(path.join(folder, 'arming.js'), factory(arming));
   await replaceFile(path.join(folder, 'inject.js'), factory(inject));
+  await replaceFile(path.join(folder, 'half.js'), factory(half));
   await replaceFile(path.join(folder, 'worker.js'), worker);
-  return { mainBytes: main.length + arming.length + inject.length, workerBytes: worker.length };
+  return { mainBytes: main.length + arming.length + inject.length + half.length, workerBytes: worker.length };
+}
+
+/**
+ * Puts the command's modules into a few files beside `cli/main.js`: reading four hundred one by one took it most of its start.
+ * Whatever a module finds by its own address it still finds: that stays what it was.
+ */
+async function bundleCommand(dist) {
+  const { build } = await import('esbuild');
+  const folder = path.join(dist, 'cli');
+  const ownAddress = {
+    name: 'own-address',
+    setup: ({ onLoad }) => {
+      onLoad({ filter: /\.js$/ }, async ({ path: file }) => {
+        const text = await readFile(file, 'utf8');
+        const from = JSON.stringify(path.relative(folder, file).split(path.sep).join('/'));
+        return { contents: text.replaceAll('import.meta.url', `new URL(${from}, import.meta.url).href`) };
+      });
+    },
+  };
+  const { outputFiles } = await build({
+    absWorkingDir: dist,
+    entryPoints: [path.join(folder, 'main.js')],
+    outdir: folder,
+    chunkNames: 'chunk-[hash]',
+    bundle: true,
+    splitting: true,
+    write: false,
+    format: 'esm',
+    platform: 'node',
+    target: 'node20',
+    charset: 'utf8',
+    packages: 'external',
+    minifySyntax: true,
+    minifyWhitespace: true,
+    logLevel: 'warning',
+    plugins: [ownAddress],
+  });
+  for (const { path: file, text } of outputFiles) await replaceFile(file, text);
 }
 
 /** Another process may read the file at any time: it sees the old text or the new one. */
@@ -99,15 +142,17 @@ async function main() {
   const problems = [];
   try {
     const [code, sizes] = await Promise.all([
-      emit(next),
+      emit(next).then((code) => referToLibraries(next).then(() => code)),
       bundleAgent(path.join(next, 'agent')).catch((error) => problems.push(`agent bundle: ${error.message}`)),
     ]);
     if (code !== 0) problems.push(`tsc ended with ${code}`);
+    else await bundleCommand(next).catch((error) => problems.push(`the command's bundle: ${error.message}`));
     const { bin, exports } = JSON.parse(await readFile(path.join(root, 'package.json'), 'utf8'));
     const promised = new Set([
       'dist/agent/main.js',
       'dist/agent/arming.js',
       'dist/agent/inject.js',
+      'dist/agent/half.js',
       'dist/agent/worker.js',
       ...Object.values(bin),
     ]);

@@ -7,6 +7,7 @@
 //   npm run conformance -- differential [COUNT [SEED]]   random programs: interpreter, JIT and, as root on Linux, the kernel's JIT
 //   npm run conformance -- golden [PATH]             recordings of a real kernel: a folder, default $TRAPLINE_SHARED/golden
 //   npm run conformance -- ftrace DIR [PART]         the kernel's ftrace selftests against a mount of ours, as root; those whose path has PART
+//   npm run conformance -- trace-cmd [EVENTS]        trace.dat files of ours as the installed trace-cmd reads them, line by line
 //   npm run conformance                              all but ftrace, with 2000 random programs
 //
 // Prints a line for every difference, then `N passed, N failed, N skipped`; exits 1 when any failed.
@@ -32,20 +33,24 @@ const SUITES = {
 
 const DIFFERENTIAL = 'differential';
 const FTRACE = 'ftrace';
+const TRACE_CMD = 'trace-cmd';
+const TRACE_CMD_EVENTS = 20_000;
 const DEFAULT_PROGRAMS = 2000;
 
-/** test/support/kernel-bpf.ts, which plain Node cannot load as it is. */
-async function kernelOracle() {
+/** A module that plain Node cannot load as it is. */
+async function bundled(file) {
   const { build } = await import('esbuild');
-  const outfile = path.join(root, '.cache/kernel-bpf.mjs');
-  const entryPoints = [path.join(root, 'test/support/kernel-bpf.ts')];
+  const outfile = path.join(root, '.cache', `${path.basename(file, '.ts')}.mjs`);
+  const entryPoints = [path.join(root, file)];
   await build({ entryPoints, outfile, bundle: true, platform: 'node', format: 'esm', external: ['koffi'] });
   return import(pathToFileURL(outfile).href);
 }
 
 const [, , name, given, seed] = process.argv;
-if (name !== undefined && ![DIFFERENTIAL, FTRACE, ...Object.keys(SUITES)].includes(name)) {
-  console.error(`unknown suite ${name}: ${[...Object.keys(SUITES), DIFFERENTIAL, FTRACE].join(', ')}`);
+if (name !== undefined && ![DIFFERENTIAL, FTRACE, TRACE_CMD, ...Object.keys(SUITES)].includes(name)) {
+  console.error(
+    `unknown suite ${name}: ${[...Object.keys(SUITES), DIFFERENTIAL, FTRACE, TRACE_CMD].join(', ')}`,
+  );
   process.exit(1);
 }
 const entry = path.join(root, 'dist/bpf/index.js');
@@ -84,8 +89,16 @@ if (name === FTRACE) {
   const counts = await runFtrace(given, tell, seed);
   for (const key of Object.keys(total)) total[key] += counts[key];
 }
+if (name === undefined || name === TRACE_CMD) {
+  const { runTraceCmd } = await bundled('test/conformance/trace-cmd.ts');
+  const counts = runTraceCmd(
+    name === TRACE_CMD && given !== undefined ? Number(given) : TRACE_CMD_EVENTS,
+    tell,
+  );
+  for (const key of Object.keys(total)) total[key] += counts[key];
+}
 if (name === undefined || name === DIFFERENTIAL) {
-  const { kernelBpf } = await kernelOracle();
+  const { kernelBpf } = await bundled('test/support/kernel-bpf.ts');
   if (kernelBpf.reason !== undefined) console.log(`differential: without the kernel, ${kernelBpf.reason}`);
   const counts = runDifferential(bpf, {
     count: name === DIFFERENTIAL && given !== undefined ? Number(given) : DEFAULT_PROGRAMS,

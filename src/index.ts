@@ -73,6 +73,7 @@ export type {
   AttachRequest,
   DetachReport,
   LoadSpec,
+  NotRestored,
   ProcessInfo,
   SessionEvents,
   TraceSession,

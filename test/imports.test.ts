@@ -60,6 +60,13 @@ const LAYERS: readonly Layer[] = [
     reason: 'what tracer and agent say to each other is types and constants',
   },
   {
+    name: 'agent-holder',
+    folders: ['src/agent/holder.ts'],
+    imports: [],
+    packages: [],
+    reason: 'runs on both threads of the agent',
+  },
+  {
     name: 'agent-main',
     folders: ['src/agent/main'],
     imports: ['kernel', 'agent-protocol'],
@@ -79,16 +86,16 @@ const LAYERS: readonly Layer[] = [
   {
     name: 'agent-inject',
     folders: ['src/agent/inject'],
-    imports: ['agent-protocol', 'kernel'],
+    imports: ['agent-holder', 'agent-protocol', 'kernel'],
     types: ['agent-main', 'agent-arming', 'agent-worker', 'bpf'],
     packages: [],
-    reason: 'what the one evaluation runs: it starts the others from their texts',
+    reason: 'what evaluations run: it starts the others from their texts',
   },
   {
     name: 'agent-worker',
     folders: ['src/agent/worker'],
-    imports: ['bpf', 'kernel', 'agent-protocol', 'errors'],
-    types: ['agent-main', 'agent-arming', 'arch'],
+    imports: ['agent-holder', 'bpf', 'kernel', 'agent-protocol', 'errors'],
+    types: ['agent-main', 'agent-arming', 'agent-inject', 'arch'],
     reason: 'the worker reads maps and drains rings itself, and is told the rest',
   },
   {
@@ -128,6 +135,14 @@ const LAYERS: readonly Layer[] = [
     reason: 'the tracing folder is a tree in memory over the tracing core; mounting it is another matter',
   },
   {
+    name: 'export',
+    folders: ['src/export'],
+    imports: ['kernel', 'errors'],
+    types: ['tracefs'],
+    packages: ['node:fs', 'node:zlib'],
+    reason: 'files of traces are made from a tracing folder and read without one; no process is known here',
+  },
+  {
     name: 'lang',
     folders: ['src/lang'],
     imports: ['bpf', 'kernel', 'errors'],
@@ -150,6 +165,7 @@ const LAYERS: readonly Layer[] = [
       'target',
       'tracefs',
       'tracefs-fuse',
+      'export',
       'arch',
       'agent-protocol',
       'register',

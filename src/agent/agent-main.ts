@@ -19,10 +19,14 @@ export interface AgentMain {
 
   /** Defines sites, or replaces the programs of existing ones (also while they are being hit). */
   setSites(sites: readonly SiteSpec[]): void;
+  /** Compiles what sites of functions in sloppy or strict mode need; otherwise the first of them does. */
+  prepareSites(sloppy: boolean): void;
   enable(sites: readonly number[]): void;
   disable(sites: readonly number[]): void;
-  /** Enabled, but for calls that come by a wrapper: the function's own text runs the programs now. Until enable(). */
+  /** Enabled, while the texts of functions with wrappers are edited: a call is told once, by whichever sees it first. Until enable(). */
   passWrappers(sites: readonly number[]): void;
+  /** Calls of a site that nobody told: they count as missed. */
+  addMissed(site: number, calls: number): void;
 
   /**
    * The function that stands in for `original` at a site: same name, length, prototype, properties, `this`,

@@ -19,14 +19,16 @@ export {
 export { KERNEL_KFUNCS } from './helpers/kernel-kfuncs.ts';
 export type { KfuncArg, KfuncDecl, KfuncResult } from './helpers/kfunc.ts';
 export type { ArgType, HelperProto, RetType, WasmType } from './helpers/proto.ts';
-export { Interpreter, type InterpreterOptions } from './interpreter.ts';
-export { type InterpretOptions, interpretProgram, type ProgramImports } from './interpreter-program.ts';
+export { Interpreter } from './interpreter/interpreter.ts';
+export type { InterpreterOptions } from './interpreter/options.ts';
+export { type InterpretOptions, interpretProgram, type ProgramImports } from './interpreter/program.ts';
 export * as isa from './isa.ts';
 export { decodeInsns, encodeInsns, type Insn } from './isa.ts';
 export { type JitModule, jitProgram } from './jit/jit.ts';
 export { jitRaw, type RawOptions } from './jit/raw.ts';
 export {
   createMemory,
+  extendLayout,
   type LayoutOptions,
   layoutMemory,
   type MemoryLayout,
@@ -47,7 +49,7 @@ export {
 export * from './machine/index.ts';
 export { BloomFilter } from './maps/bloom-filter.ts';
 export { CgroupStorage, TaskStorage } from './maps/local-storage.ts';
-export { initMemory, openMap } from './maps/map.ts';
+export { initMap, initMemory, openMap } from './maps/map.ts';
 export {
   BPF_ANY,
   BPF_EXIST,

@@ -47,6 +47,7 @@ const PERCPU = {
   ctx: 0,
   resultSlot: CTX_SIZE,
   progActive: CTX_SIZE + 8,
+  tailCalls: CTX_SIZE + 12,
   stack: 448,
   scratch: 448 + MAX_CALL_FRAMES * MAX_BPF_STACK,
   size: 448 + MAX_CALL_FRAMES * MAX_BPF_STACK + SCRATCH_SIZE,
@@ -67,6 +68,8 @@ export interface MemoryLayout {
   readonly ncpu: number;
   /** Initial size of the memory, in 64 KiB pages. */
   readonly pages: number;
+  /** End of the maps: what is behind has room for more (extendLayout()). */
+  readonly end?: number;
   /** Maximum size of a memory that grows. Default `pages`. */
   readonly maxPages?: number;
   /**
@@ -94,6 +97,8 @@ export interface PercpuBlock {
   readonly resultSlot: number;
   /** i32 that is not 0 while a program runs on this CPU (bpf_prog_active). */
   readonly progActive: number;
+  /** u32: tail calls of the run that this CPU makes. */
+  readonly tailCalls: number;
   /** Frame n is [stack + 512 n, stack + 512 (n + 1)); its r10 is the end. */
   readonly stack: number;
   readonly stackSize: number;
@@ -104,6 +109,8 @@ export interface PercpuBlock {
 
 export interface LayoutOptions {
   readonly ncpu: number;
+  /** Bytes to keep free behind the maps, for maps that come later. They cost nothing until they are used. Default 0. */
+  readonly reserve?: number;
 }
 
 /** Types that need nothing but their own memory; all others need what a machine has (../machine). */
@@ -112,15 +119,46 @@ const PLAIN_TYPES: ReadonlySet<string> = new Set(['array', 'percpu_array', 'hash
 /**
  * Places maps in memory. Throws BpfError EINVAL for a bad map, ENOTSUPP for a type that needs a machine, and ENOMEM where they do not fit.
  */
-export function layoutMemory(maps: readonly MapSpec[], { ncpu }: LayoutOptions): MemoryLayout {
+export function layoutMemory(maps: readonly MapSpec[], { ncpu, reserve = 0 }: LayoutOptions): MemoryLayout {
   if (!Number.isInteger(ncpu) || ncpu < 1 || ncpu > 64) {
     throw new BpfError('EINVAL', `number of CPUs ${ncpu} is not between 1 and 64`);
   }
   const percpuBase = MEMORY_HEADER.size;
   const percpuStride = roundUp(PERCPU.size, 64);
-  let end = percpuBase + percpuStride * ncpu;
+  const { placed, end } = placeMaps(maps, ncpu, { index: 0, end: percpuBase + percpuStride * ncpu });
+  const pages = Math.ceil((end + reserve) / WASM_PAGE);
+  return {
+    ncpu,
+    pages,
+    byteLength: pages * WASM_PAGE,
+    clockBase: MEMORY_HEADER.clockBase,
+    percpuBase,
+    percpuStride,
+    maps: placed,
+    end,
+  };
+}
+
+/** The same memory with more maps behind those it has. Errors of layoutMemory(), ENOMEM where the reserve is used up. */
+export function extendLayout(layout: MemoryLayout, maps: readonly MapSpec[]): MemoryLayout {
+  const { placed, end } = placeMaps(maps, layout.ncpu, {
+    index: layout.maps.length,
+    end: layout.end ?? layout.byteLength,
+  });
+  if (end > layout.byteLength) {
+    throw new BpfError('ENOMEM', `the maps end at ${end}, the memory at ${layout.byteLength}`);
+  }
+  return { ...layout, maps: [...layout.maps, ...placed], end };
+}
+
+function placeMaps(
+  maps: readonly MapSpec[],
+  ncpu: number,
+  from: { readonly index: number; readonly end: number },
+): { readonly placed: PlacedMap[]; readonly end: number } {
+  let { end } = from;
   const placed: PlacedMap[] = [];
-  for (const [index, spec] of maps.entries()) {
+  for (const [n, spec] of maps.entries()) {
     const geometry = mapGeometry(spec, ncpu);
     if (!PLAIN_TYPES.has(spec.type)) {
       throw new BpfError('ENOTSUPP', `map ${spec.name}: a map of type ${spec.type} needs a machine`, {
@@ -139,18 +177,9 @@ export function layoutMemory(maps: readonly MapSpec[], { ncpu }: LayoutOptions):
         },
       );
     }
-    placed.push({ spec, index, address, byteLength: geometry.byteLength, geometry });
+    placed.push({ spec, index: from.index + n, address, byteLength: geometry.byteLength, geometry });
   }
-  const pages = Math.ceil(end / WASM_PAGE);
-  return {
-    ncpu,
-    pages,
-    byteLength: pages * WASM_PAGE,
-    clockBase: MEMORY_HEADER.clockBase,
-    percpuBase,
-    percpuStride,
-    maps: placed,
-  };
+  return { placed, end };
 }
 
 /** The per-CPU part alone: what a memory without maps looks like. */
@@ -170,6 +199,7 @@ export function percpuBlock(layout: MemoryLayout, cpu: number): PercpuBlock {
     stackArgsSize: CTX_SIZE - STACK_ARGS,
     resultSlot: base + PERCPU.resultSlot,
     progActive: base + PERCPU.progActive,
+    tailCalls: base + PERCPU.tailCalls,
     stack: base + PERCPU.stack,
     stackSize: MAX_CALL_FRAMES * MAX_BPF_STACK,
     scratch: base + PERCPU.scratch,

@@ -1,9 +1,8 @@
 /** The helpers that only converted classic filters call (net/core/filter.c: bpf_skb_get_pay_offset and its neighbours). */
 import { SKB_HELPERS } from './classic.ts';
+import { ETH_P_IP, ETH_P_IPV6 } from './net.ts';
 import { SK_BUFF, SK_BUFF_PRIVATE } from './sk-buff.ts';
 
-const ETH_P_IP = 0x0800;
-const ETH_P_IPV6 = 0x86dd;
 const ETH_P_8021Q = 0x8100;
 const ETH_P_8021AD = 0x88a8;
 const IPPROTO = {

@@ -2,12 +2,15 @@ import { bashBpf, fishBpf, zshBpf } from './bpf/completions.ts';
 import { bpfDocs } from './bpf/help.ts';
 import { byGroup, describe, EXAMPLES, USAGE } from './help.ts';
 import { OPTION_SPECS, type OptionSpec } from './options.ts';
+import { bashTrace, fishTrace, zshTrace } from './trace/completions.ts';
+import { traceDocs } from './trace/help.ts';
 
 /** The files that are made from the option table, by their path in the repository. `npm run generate` writes them. */
 export function generatedFiles(): ReadonlyMap<string, string> {
   return new Map([
     ['docs/cli.md', docsPage()],
     ['docs/bpf-cli.md', bpfDocs()],
+    ['docs/record-cli.md', traceDocs()],
     ['completions/trapline.bash', bashCompletion()],
     ['completions/_trapline', zshCompletion()],
     ['completions/trapline.fish', fishCompletion()],
@@ -36,7 +39,9 @@ function docsPage(): string {
     '',
     'Data goes to standard output or to `-o`; "Attaching N probes...", lost events, warnings and what `-v` adds go to standard',
     'error. Ctrl-C ends tracing and prints all maps; a second Ctrl-C leaves at once, with everything restored. The exit code is 0,',
-    '1 after an error in the command line, the script or the set-up, and `n` after `exit(n)`.',
+    '1 after an error in the command line, the script or the set-up, and `n` after `exit(n)`. It is 1 also where something could not',
+    'be put back: `ERROR: process 4711 is not as it was: …` names the functions and the reason',
+    '([when that happens](limits.md)).',
     '',
     '## JSON',
     '',
@@ -71,6 +76,13 @@ function escapePipes(text: string): string {
   return text.replaceAll('|', '\\|');
 }
 
+/** What `pgrep -f` finds Node processes by, whatever the kernel calls them. */
+const NODE_PROCESS = '^([^ ]*/)?node ';
+/** What a command line may begin with instead of options. */
+const COMMANDS = 'bpf tracefs';
+const FISH_TRACEFS =
+  "complete -c trapline -n '__fish_is_nth_token 1' -a tracefs -d 'Mount the tracing folder of a process'";
+
 function bashCompletion(): string {
   const words = OPTION_SPECS.flatMap((option) => [
     `--${option.name}`,
@@ -84,13 +96,18 @@ function bashCompletion(): string {
   });
   return `# bash completion for trapline; ${GENERATED}
 _trapline_pids() {
-  pgrep -x node 2>/dev/null
+  pgrep -f '${NODE_PROCESS}' 2>/dev/null
 }
 
 ${bashBpf()}
+${bashTrace()}
 _trapline() {
   if [[ \${COMP_WORDS[1]} == bpf ]] && ((COMP_CWORD > 1)); then
     _trapline_bpf
+    return
+  fi
+  if [[ \${COMP_WORDS[1]} == @(record|report|export) ]] && ((COMP_CWORD > 1)); then
+    _trapline_trace
     return
   fi
   local current=\${COMP_WORDS[COMP_CWORD]} previous=\${COMP_WORDS[COMP_CWORD - 1]}
@@ -101,6 +118,7 @@ ${cases.join('\n')}
     mapfile -t COMPREPLY < <(compgen -W '${words.join(' ')}' -- "$current")
   else
     mapfile -t COMPREPLY < <(compgen -f -- "$current")
+    ((COMP_CWORD == 1)) && mapfile -t -O \${#COMPREPLY[@]} COMPREPLY < <(compgen -W '${COMMANDS}' -- "$current")
   fi
 }
 
@@ -135,11 +153,16 @@ function zshCompletion(): string {
 # zsh completion for trapline; ${GENERATED}
 _trapline_pids() {
   local -a pids
-  pids=(\${(f)"$(pgrep -x node 2>/dev/null)"})
+  pids=(\${(f)"$(pgrep -f '${NODE_PROCESS}' 2>/dev/null)"})
   compadd -a pids
 }
 
+_trapline_first() {
+  _alternative 'commands:command:(${COMMANDS})' 'files:script:_files'
+}
+
 ${zshBpf()}
+${zshTrace()}
 _trapline() {
   if [[ $words[2] == bpf ]] && ((CURRENT > 2)); then
     shift words
@@ -147,8 +170,15 @@ _trapline() {
     _trapline_bpf
     return
   fi
+  if [[ $words[2] == (record|report|export) ]] && ((CURRENT > 2)); then
+    shift words
+    ((CURRENT--))
+    _trapline_trace
+    return
+  fi
   _arguments -s -S \\
 ${specs.join('\n')}
+    '1: :_trapline_first' \\
     '*:script or parameter:_files'
 }
 
@@ -174,12 +204,12 @@ function fishCompletion(): string {
     parts.push(`-d ${fishQuote(shortDescription(option))}`);
     return parts.join(' ');
   });
-  return `# fish completion for trapline; ${GENERATED}\n${lines.join('\n')}\n${fishBpf()}`;
+  return `# fish completion for trapline; ${GENERATED}\n${lines.join('\n')}\n${FISH_TRACEFS}\n${fishBpf()}${fishTrace()}`;
 }
 
 function fishValue(option: OptionSpec): string {
   if (option.choices !== undefined) return ` -a ${fishQuote(option.choices.join(' '))}`;
-  if (option.completion === 'pid') return " -a '(pgrep -x node 2>/dev/null)'";
+  if (option.completion === 'pid') return ` -a '(pgrep -f "${NODE_PROCESS}" 2>/dev/null)'`;
   if (option.completion === 'command') return " -a '(__fish_complete_command)'";
   return '';
 }

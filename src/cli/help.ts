@@ -4,7 +4,10 @@ export const USAGE = [
   'trapline [options] -p PID PROGRAM|FILE [parameter...]',
   "trapline [options] -c 'node app.js' PROGRAM|FILE [parameter...]",
   "trapline -l 'kprobe:server.js:*' -p PID",
+  'trapline record -p PID -e EVENT ...',
+  'trapline report|export [-i FILE] ...',
   'trapline bpf COMMAND ...',
+  'trapline tracefs --mount DIR [-p PID]',
 ] as const;
 
 export const EXAMPLES: readonly (readonly [command: string, what: string])[] = [

@@ -1,4 +1,5 @@
-import { fileFilter, listFunctions, SymbolIndex } from '../arch/v8/match.ts';
+import { fileFilter, isAnyFile, isOwnFile, listFunctions, SymbolIndex } from '../arch/v8/match.ts';
+import type { FunctionSymbol } from '../arch/v8/types.ts';
 import { TraplineError } from '../errors.ts';
 import { didYouMean } from '../similar.ts';
 import type { TraceSession } from '../target/session.ts';
@@ -8,7 +9,7 @@ const OTHER_PROBES = ['BEGIN', 'END', 'interval:', 'profile:'] as const;
 
 /**
  * What a pattern (`kprobe:server.js:*`, `kret*:*total*`, or a bare `server.js:*`) names in a process. `settle` lists
- * only functions that can return a promise by their kind.
+ * only functions that can return a promise by their kind. ENOENT where that is nothing.
  */
 export async function listProbes(
   session: TraceSession,
@@ -25,10 +26,31 @@ export async function listProbes(
       hint: didYouMean(name, [...FUNCTION_PROBES, 'BEGIN', 'END', 'interval', 'profile']),
     });
   }
-  const index = new SymbolIndex(await session.functions(fileFilter(target), { maxPauseMs }), {
-    cwd: session.info.cwd,
-  });
-  return [...lines, ...types.flatMap((type) => listFunctions(index, target, type, verbose))];
+  const options = { maxPauseMs };
+  let symbols: readonly FunctionSymbol[] = [];
+  // without a file, those of packages are listed only where there are no others
+  if (isAnyFile(target)) symbols = await session.functions(isOwnFile, options);
+  if (symbols.length === 0) symbols = await session.functions(fileFilter(target), options);
+  const index = new SymbolIndex(symbols, { cwd: session.info.cwd });
+  const found = types.flatMap((type) => listFunctions(index, target, type, verbose));
+  if (found.length + lines.length === 0) throw await nothing(session, pattern, target, maxPauseMs);
+  return [...lines, ...found];
+}
+
+/** Why a pattern names nothing (ENOENT), with the nearest name: of any file, then. */
+async function nothing(
+  session: TraceSession,
+  pattern: string,
+  target: string,
+  maxPauseMs: number,
+): Promise<unknown> {
+  const all = new SymbolIndex(await session.functions(undefined, { maxPauseMs }), { cwd: session.info.cwd });
+  try {
+    all.match(target);
+  } catch (error) {
+    return error;
+  }
+  return new TraplineError('ENOENT', `no probe matches ${pattern}`);
 }
 
 function split(pattern: string): { types: string[]; target: string } {

@@ -1,6 +1,7 @@
 import { parseArgs } from 'node:util';
 import { TraplineError } from '../errors.ts';
 import { didYouMean } from '../similar.ts';
+import { tieNumbers, usageOf, wholeNumber } from './arguments.ts';
 
 /** What a shell offers for an option's value. */
 export type Completion = 'pid' | 'file' | 'command' | 'none';
@@ -173,7 +174,11 @@ export function parseCommandLine(argv: readonly string[]): CommandLine {
   let values: Parsed;
   let positionals: string[];
   try {
-    ({ values, positionals } = parseArgs({ args: [...argv], options, allowPositionals: true }));
+    ({ values, positionals } = parseArgs({
+      args: tieNumbers(argv, options),
+      options,
+      allowPositionals: true,
+    }));
   } catch (error) {
     throw usageError((error as Error).message);
   }
@@ -203,11 +208,8 @@ export function parseCommandLine(argv: readonly string[]): CommandLine {
   };
 }
 
-function numberOf(name: string, text: string, least: number): number {
-  const value = /^\d+$/.test(text) ? Number(text) : Number.NaN;
-  if (Number.isSafeInteger(value) && value >= least) return value;
-  throw new TraplineError('EUSAGE', `${flagName(name)}: ${text} is not a whole number from ${least}`);
-}
+const numberOf = (name: string, text: string, least: number): number =>
+  wholeNumber(flagName(name), text, least);
 
 /** `-p` or `--max-pause`, as people write it. */
 export function flagName(name: string): string {
@@ -217,7 +219,7 @@ export function flagName(name: string): string {
 
 function usageError(message: string): TraplineError {
   const unknown = /^Unknown option '(--?[^']+)'/.exec(message)?.[1];
-  if (unknown === undefined) return new TraplineError('EUSAGE', message.replace(/\.\s.*/s, ''));
+  if (unknown === undefined) return usageOf(message);
   const names = OPTION_SPECS.map(({ name }) => name);
   const hint = unknown.startsWith('--') ? didYouMean(unknown.slice(2), names, '--') : undefined;
   return new TraplineError('EUSAGE', `unknown option ${unknown}`, {

@@ -1,5 +1,6 @@
 import type { ArmReport } from '../arch/v8/types.ts';
-import type { DetachReport } from '../target/session.ts';
+import { formatDiagnostic, TraplineError } from '../errors.ts';
+import type { DetachReport, NotRestored } from '../target/session.ts';
 
 const ms = (value: number) => `${value < 10 ? value.toFixed(2) : value.toFixed(0)} ms`;
 
@@ -24,6 +25,30 @@ export function armWarning({ name, way, escaped = 0, note }: ArmReport): string 
   }
   if (escaped === 0) return undefined;
   return `WARNING: ${name}: ${escaped} call${escaped === 1 ? '' : 's'} came by a reference that is not probed`;
+}
+
+/** What `-v` says when all probes are in place. */
+export function countingLine(sinceMs: number): string {
+  return `All probes count, from ${ms(sinceMs)} after "Attaching" on`;
+}
+
+/** At most so many functions are named. */
+const NAMES = 5;
+
+/** What is said, and makes the exit code 1, where a process is not as it was before. */
+export function notRestored(pid: number, { what, functions, reason }: NotRestored): string {
+  const more = functions.length > NAMES ? ` and ${functions.length - NAMES} more` : '';
+  const whose = functions.length === 0 ? '' : ` of ${functions.slice(0, NAMES).join(', ')}${more}`;
+  const message = `process ${pid} is not as it was: ${what}${whose} could not be put back: ${reason}`;
+  return formatDiagnostic(new TraplineError('ENOTRESTORED', message, { hint: hintOf(reason, functions) }));
+}
+
+function hintOf(reason: string, functions: readonly string[]): string {
+  const off = functions.length === 0 ? '' : 'its probes are off and the program goes on; ';
+  if (/BlockedByActive/.test(reason)) {
+    return `${off}a call that is under way holds its text: restart the process to be rid of it`;
+  }
+  return `${off}restart the process to be rid of it`;
 }
 
 /** What `-v` says at the end: what was put back, and how long the event loop stopped. */

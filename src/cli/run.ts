@@ -48,15 +48,15 @@ export interface TraceObserver {
   /** Symbols resolved, script compiled and verified, before anything is loaded. */
   compiled?(tracee: Tracee): void;
   armed?(pid: number, report: ArmReport): void;
-  /** Everything is attached and counting. */
-  attached?(): void;
+  /** Everything is attached and counting: `ms` after `attached_probes` was printed. */
+  attached?(ms: number): void;
   warning?(text: string): void;
   detached?(pid: number, report: DetachReport): void;
   gone?(pid: number, reason: string): void;
 }
 
 export interface TraceResult {
-  /** What `exit(n)` gave, else 0. */
+  /** What `exit(n)` gave, else 0; 1 where a process could not be put back as it was (`detached` says what). */
   readonly exitCode: number;
   readonly processes: readonly ProcessInfo[];
   readonly probes: number;
@@ -160,10 +160,12 @@ class Run {
       await this.#connect(text);
       const probes = this.#tracees.reduce((sum, tracee) => sum + tracee.probeCount, 0);
       if (this.#options.dryRun !== true) {
+        const since = performance.now();
         await this.#start(probes);
+        const ms = performance.now() - since;
         this.#command?.go();
         this.#setAttached.resolve();
-        this.#observer.attached?.();
+        this.#observer.attached?.(ms);
         await this.#untilStopped();
         if (!this.#leaving) await this.#end();
         await this.#letGo();
@@ -171,7 +173,7 @@ class Run {
       detached.push(...(await this.#detach()));
       await this.#command?.end();
       return {
-        exitCode: this.#exitCode,
+        exitCode: detached.some(({ failures }) => failures.length > 0) ? 1 : this.#exitCode,
         processes: this.#tracees.map(({ session }) => session.info),
         probes,
         lostEvents: this.#lost,
@@ -197,7 +199,11 @@ class Run {
     });
     const held = await this.#command.held(COMMAND_LOAD_MS);
     if (held === undefined) {
-      if (hasExited()) throw new TraplineError('ESRCH', '-c: the command ended before it could be traced');
+      if (hasExited()) {
+        throw new TraplineError('ESRCH', '-c: the command ended before it could be traced', {
+          hint: 'it started no Node.js process, or one that ended at once: -c traces the first one',
+        });
+      }
       throw new TraplineError('ENOTNODE', '-c: the command started no Node.js process');
     }
     const pids = [held.pid];
@@ -251,6 +257,9 @@ class Run {
       const { arm: way = 'auto', maxPauseMs = 100 } = this.#options;
       for (const session of sessions) tracees.push(await Tracee.prepare(session, text, { way, maxPauseMs }));
     } catch (error) {
+      const { pid } = sessions[tracees.length]!.info;
+      if (sessions.length > 1)
+        this.#observer.warning?.(`process ${pid} does not have what the script names:`);
       await Promise.allSettled(sessions.map((session) => session.detach()));
       throw error;
     }

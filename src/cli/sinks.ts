@@ -1,4 +1,4 @@
-import { closeSync, openSync, writeSync } from 'node:fs';
+import { closeSync, openSync, writeFileSync } from 'node:fs';
 import { TraplineError } from '../errors.ts';
 import type { Sinks } from '../output/index.ts';
 
@@ -7,6 +7,8 @@ const CHUNK = 1 << 16;
 
 /** The two streams of a printer, and how to end them. */
 export interface StandardSinks extends Sinks {
+  /** A file could not be written (it was said): what was traced is not all there. */
+  readonly failed: boolean;
   /** Writes what waits. */
   flush(): void;
   close(): void;
@@ -14,7 +16,7 @@ export interface StandardSinks extends Sinks {
 
 /**
  * Data to standard output or a file, progress to standard error. Data is gathered and written once a turn of the event
- * loop or when there is much of it. `onClosed` is called once, when the reader of a pipe has gone (EPIPE).
+ * loop or when there is much of it. `onClosed` is called once, when the reader of a pipe has gone (EPIPE) or a file takes no more.
  */
 export function standardSinks(file: string | undefined, onClosed: () => void): StandardSinks {
   let closed = false;
@@ -23,8 +25,15 @@ export function standardSinks(file: string | undefined, onClosed: () => void): S
     closed = true;
     onClosed();
   };
-  const write = file === undefined ? streamWriter(process.stdout, close) : fileWriter(file);
   const report = streamWriter(process.stderr, () => {});
+  let failed = false;
+  const fail = (error: unknown) => {
+    if (!closed) report.write(`ERROR: cannot write ${file}: ${reason(error)}\n`);
+    failed = true;
+    close();
+  };
+  const write = file === undefined ? streamWriter(process.stdout, close) : fileWriter(file, fail);
+  let ended = false;
   let waiting = '';
   let scheduled = false;
   const flush = () => {
@@ -48,11 +57,19 @@ export function standardSinks(file: string | undefined, onClosed: () => void): S
     },
     flush,
     close() {
+      if (ended) return;
+      ended = true;
       flush();
       write.close();
     },
+    get failed() {
+      return failed;
+    },
   };
 }
+
+/** Without its code in front and the call behind. */
+const reason = (error: unknown): string => (error as Error).message.replace(/^\w+: |, \w+( '.*')?$/g, '');
 
 interface Writer {
   write(text: string): void;
@@ -70,16 +87,23 @@ function streamWriter(stream: NodeJS.WriteStream, onClosed: () => void): Writer 
   };
 }
 
-function fileWriter(file: string): Writer {
+function fileWriter(file: string, onFailed: (error: unknown) => void): Writer {
   let fd: number;
   try {
     fd = openSync(file, 'w');
   } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException;
-    throw new TraplineError(code ?? 'EIO', `cannot write ${file}: ${message.replace(/^\w+: /, '')}`);
+    const { code } = error as NodeJS.ErrnoException;
+    throw new TraplineError(code ?? 'EIO', `cannot write ${file}: ${reason(error)}`);
   }
   return {
-    write: (text) => void writeSync(fd, text),
+    write: (text) => {
+      try {
+        // all of it: a device or a named pipe may take less at once
+        writeFileSync(fd, text);
+      } catch (error) {
+        onFailed(error);
+      }
+    },
     close: () => closeSync(fd),
   };
 }

@@ -4,6 +4,7 @@ import { Tracing } from '../kernel/trace/tracing.ts';
 import { openProcessTracing } from '../target/process-tracing.ts';
 import { openTracefs } from '../tracefs/index.ts';
 import type { Tracefs } from '../tracefs/tracefs.ts';
+import { notRestored } from './reports.ts';
 import { taskOf } from './tracefs-task.ts';
 
 /** What is mounted: a tracing folder and what has to happen around requests. */
@@ -15,7 +16,8 @@ export interface TracefsSystem {
   readonly settle?: () => Promise<void>;
   /** Resolves with the reason when the system is gone by itself. */
   readonly gone?: Promise<string>;
-  close(): Promise<void>;
+  /** Puts the process back; what is to be told where that failed. */
+  close(): Promise<readonly string[]>;
 }
 
 export interface SystemOptions {
@@ -43,7 +45,8 @@ export async function processSystem(pid: number, options: SystemOptions): Promis
     },
     gone,
     async close() {
-      await tracing.detach();
+      const { failures } = await tracing.detach();
+      return failures.map((failure) => notRestored(pid, failure));
     },
   };
 }
@@ -73,7 +76,7 @@ export function emptySystem(): TracefsSystem {
     request: (pid) => {
       requester = pid;
     },
-    close: async () => undefined,
+    close: async () => [],
   };
 }
 

@@ -1,6 +1,8 @@
 import { parseArgs } from 'node:util';
 import { TraplineError } from '../errors.ts';
 import { type Mount, mountTracefs } from '../tracefs/fuse/index.ts';
+import { tieNumbers, usageOf, wholeNumber } from './arguments.ts';
+import { complain } from './complain.ts';
 import { emptySystem, processSystem, type TracefsSystem } from './tracefs-system.ts';
 
 export const TRACEFS_USAGE = `Usage: trapline tracefs --mount DIR [-p PID]
@@ -26,20 +28,19 @@ interface TracefsLine {
   readonly help: boolean;
 }
 
+const OPTIONS = {
+  mount: { type: 'string', short: 'm' },
+  pid: { type: 'string', short: 'p' },
+  'max-pause': { type: 'string', default: '100' },
+  'no-allow-other': { type: 'boolean', default: false },
+  verbose: { type: 'boolean', short: 'v', default: false },
+  help: { type: 'boolean', short: 'h', default: false },
+} as const;
+
 /** Parses what stands behind `trapline tracefs`. EUSAGE. */
 export function parseTracefsLine(argv: readonly string[]): TracefsLine {
   try {
-    const { values } = parseArgs({
-      args: [...argv],
-      options: {
-        mount: { type: 'string', short: 'm' },
-        pid: { type: 'string', short: 'p' },
-        'max-pause': { type: 'string', default: '100' },
-        'no-allow-other': { type: 'boolean', default: false },
-        verbose: { type: 'boolean', short: 'v', default: false },
-        help: { type: 'boolean', short: 'h', default: false },
-      },
-    });
+    const { values } = parseArgs({ args: tieNumbers(argv, OPTIONS), options: OPTIONS });
     return {
       mount: values.mount,
       pid: values.pid === undefined ? undefined : wholeNumber('-p', values.pid, 1),
@@ -50,20 +51,23 @@ export function parseTracefsLine(argv: readonly string[]): TracefsLine {
     };
   } catch (error) {
     if (error instanceof TraplineError) throw error;
-    throw new TraplineError('EUSAGE', (error as Error).message.replace(/\.\s.*/s, ''), {
-      hint: 'trapline tracefs --help shows the options',
-    });
+    const { code, message, hint } = usageOf((error as Error).message);
+    throw new TraplineError(code, message, { hint: hint ?? 'trapline tracefs --help shows the options' });
   }
 }
 
-function wholeNumber(name: string, text: string, least: number): number {
-  const value = /^\d+$/.test(text) ? Number(text) : Number.NaN;
-  if (Number.isSafeInteger(value) && value >= least) return value;
-  throw new TraplineError('EUSAGE', `${name}: ${text} is not a whole number from ${least}`);
+/** `trapline tracefs …`: the exit code, 1 after an error that was told on standard error. */
+export async function tracefsMain(argv: readonly string[]): Promise<number> {
+  try {
+    return await tracefsCommand(argv);
+  } catch (error) {
+    complain(error, 'trapline tracefs --mount DIR [-p PID]');
+    return 1;
+  }
 }
 
-/** `trapline tracefs`: serves a mount until it ends. Answers with the exit code. */
-export async function tracefsCommand(argv: readonly string[]): Promise<number> {
+/** Serves a mount until it ends. Answers with the exit code. */
+async function tracefsCommand(argv: readonly string[]): Promise<number> {
   const line = parseTracefsLine(argv);
   if (line.help) {
     process.stdout.write(TRACEFS_USAGE);
@@ -79,6 +83,7 @@ export async function tracefsCommand(argv: readonly string[]): Promise<number> {
     line.pid === undefined
       ? emptySystem()
       : await processSystem(line.pid, { maxPauseMs: line.maxPauseMs, warning });
+  let code = 1;
   try {
     const { request, flush, settle } = system;
     const mount = await mountTracefs(system.fs, line.mount, {
@@ -89,10 +94,13 @@ export async function tracefsCommand(argv: readonly string[]): Promise<number> {
       ...(settle === undefined ? {} : { settle }),
     });
     process.stdout.write(`mounted at ${mount.dir}\n`);
-    return await served(system, mount, note);
+    code = await served(system, mount, note);
   } finally {
-    await system.close();
+    const failures = await system.close();
+    failures.forEach(note);
+    if (failures.length > 0) code = 1;
   }
+  return code;
 }
 
 /** Waits for the end: Ctrl-C and the like unmount. */

@@ -1,8 +1,10 @@
-/** The command line of the tracer: everything but `trapline bpf`. */
+/** The command line of the tracer. */
 import { existsSync, readFileSync } from 'node:fs';
 import { formatDiagnostic, TraplineError } from '../errors.ts';
 import { formatErrors } from '../lang/diagnostics.ts';
 import { JsonPrinter, TextPrinter } from '../output/index.ts';
+import { HOW_TO_FIND } from '../target/process.ts';
+import { complain } from './complain.ts';
 import { connect } from './connect.ts';
 import { showStage } from './debug.ts';
 import { helpText } from './help.ts';
@@ -10,7 +12,7 @@ import { machineInfo, processInfo } from './info.ts';
 import { listProbes } from './list.ts';
 import { type CommandLine, flagName, parseCommandLine } from './options.ts';
 import { compileFor, parseText } from './pipeline.ts';
-import { armLine, armWarning, detachLines } from './reports.ts';
+import { armLine, armWarning, countingLine, detachLines, notRestored } from './reports.ts';
 import { type Target, type Tracing, trace } from './run.ts';
 import { standardSinks } from './sinks.ts';
 import { EventRelay } from './tracee.ts';
@@ -21,19 +23,19 @@ export async function tracingMain(argv: readonly string[]): Promise<number> {
   try {
     return await main(argv);
   } catch (error) {
-    complain(error);
+    const usage = `trapline [options] ${flagName('pid')} PID PROGRAM`;
+    complain(error, usage, (e) => (e.position === undefined ? formatDiagnostic(e) : formatErrors(e)));
     return 1;
   }
 }
 
 async function main(argv: readonly string[]): Promise<number> {
-  if (argv[0] === 'tracefs') return await (await import('./tracefs.ts')).tracefsCommand(argv.slice(1));
   const line = parseCommandLine(argv);
   if (line.help) return print(helpText());
   if (line.version) return print(`trapline ${version()}\n`);
   if (line.info) return await showInfo(line);
   if (line.list) return await list(line);
-  if (line.execute === undefined && line.positionals.length === 0) {
+  if ((line.execute ?? line.positionals[0] ?? '') === '') {
     throw new TraplineError('EUSAGE', 'no program', { hint: 'trapline --help shows how to give one' });
   }
   const program: Program = { ...readProgram(line), unsafe: line.unsafe };
@@ -76,7 +78,7 @@ function targetOf({ pids, command }: CommandLine): Target {
   }
   if (pids.length === 0) {
     throw new TraplineError('EUSAGE', 'no process to trace', {
-      hint: "give -p PID, or -c 'node app.js'; pgrep -a node lists the Node processes",
+      hint: `give -p PID, or -c 'node app.js'; ${HOW_TO_FIND}`,
     });
   }
   return { pids };
@@ -120,14 +122,22 @@ async function run(line: CommandLine, program: Program): Promise<number> {
         const text = line.verbose ? armLine(report) : armWarning(report);
         if (text !== undefined) note(text);
       },
-      ...(line.verbose ? { detached: (pid, report) => note(detachLines(pid, report)) } : {}),
+      attached: (ms) => {
+        if (line.verbose) note(countingLine(ms));
+      },
+      detached: (pid, report) => {
+        for (const failure of report.failures) note(notRestored(pid, failure));
+        if (line.verbose) note(detachLines(pid, report));
+      },
     },
   });
   if (readerGone) tracing.leave();
   const interrupt = onInterrupt(tracing);
   try {
-    const { exitCode } = await tracing.finished;
-    return readerGone ? 0 : exitCode;
+    const { exitCode, detached } = await tracing.finished;
+    sinks.close();
+    if (sinks.failed) return 1;
+    return readerGone && detached.every(({ failures }) => failures.length === 0) ? 0 : exitCode;
   } finally {
     interrupt.remove();
     sinks.close();
@@ -167,9 +177,17 @@ async function list(line: CommandLine): Promise<number> {
   const sessions = await connect(runningOf(line), () => new EventRelay());
   try {
     const lines = new Set<string>();
+    let nothing: unknown;
     for (const session of sessions) {
-      for (const text of await listProbes(session, pattern, line.verbose, line.maxPauseMs)) lines.add(text);
+      try {
+        for (const text of await listProbes(session, pattern, line.verbose, line.maxPauseMs)) lines.add(text);
+      } catch (error) {
+        // in one of several processes there may be what another has not
+        if ((error as { code?: unknown }).code !== 'ENOENT') throw error;
+        nothing ??= error;
+      }
     }
+    if (lines.size === 0) throw nothing;
     return print([...lines].map((text) => `${text}\n`).join(''));
   } finally {
     await Promise.allSettled(sessions.map((session) => session.detach()));
@@ -190,17 +208,4 @@ function print(text: string): number {
   process.stdout.on('error', () => {});
   process.stdout.write(text);
   return 0;
-}
-
-function complain(error: unknown): void {
-  if (error instanceof TraplineError) {
-    process.stderr.write(`${error.position === undefined ? formatDiagnostic(error) : formatErrors(error)}\n`);
-    if (error.log !== undefined && process.argv.some((arg) => /^-\w*v|^--verbose$/.test(arg))) {
-      process.stderr.write(`${error.log}\n`);
-    }
-    if (error.code === 'EUSAGE')
-      process.stderr.write(`Usage: trapline [options] ${flagName('pid')} PID PROGRAM\n`);
-    return;
-  }
-  process.stderr.write(`ERROR: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
 }

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import type { NopScript } from '../arch/v8/instrument-nop.ts';
 
 /** Changes whenever the rewriting does. */
-const FORMAT = 2;
+const FORMAT = 3;
 /** Shorter texts are rewritten faster than a file is read. */
 const MIN_LENGTH = 16_384;
 

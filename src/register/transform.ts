@@ -1,6 +1,6 @@
 /** A module's text to the same text with sites, or to itself where that cannot or must not be done. */
 import { blacklistReason } from '../arch/v8/blacklist.ts';
-import { compileNops, type NopScript } from '../arch/v8/instrument-nop.ts';
+import { compileNops, type NopEnds, type NopScript } from '../arch/v8/instrument-nop.ts';
 import { scriptPath } from '../arch/v8/symbols-path.ts';
 import { hashOf, openCache } from './cache.ts';
 import { pathFilter } from './filter.ts';
@@ -19,18 +19,19 @@ const MIN_LENGTH = 100;
 /** Files in which every function is to get a site, whatever the environment says of the others. */
 export interface EagerFiles {
   readonly files: readonly string[];
-  /** And one that tells the ends of calls. */
+  /** And one that tells the ends of calls, with no frame of ours below them. */
   readonly ends: boolean;
 }
 
 /**
- * Reads TRAPLINE_INCLUDE, TRAPLINE_EXCLUDE (globs for path ends, comma-separated), TRAPLINE_MIN_LENGTH, TRAPLINE_ENDS (`all`)
+ * Reads TRAPLINE_INCLUDE, TRAPLINE_EXCLUDE (globs for path ends, comma-separated), TRAPLINE_MIN_LENGTH, TRAPLINE_ENDS (`all`, `body`)
  * and TRAPLINE_CACHE. The function it returns never throws.
  */
 export function createTransform(env: NodeJS.ProcessEnv, eager?: EagerFiles): Transform {
   const wanted = pathFilter(env['TRAPLINE_INCLUDE'], env['TRAPLINE_EXCLUDE']);
   const usualLength = Number(env['TRAPLINE_MIN_LENGTH'] ?? MIN_LENGTH) || 0;
-  const usualEnds = env['TRAPLINE_ENDS'] === 'all';
+  const asked = env['TRAPLINE_ENDS'];
+  const usualEnds: NopEnds = asked === 'all' || asked === 'body' ? asked : 'named';
   const cache = openCache(env['TRAPLINE_CACHE']);
   const eagerFiles = new Set(eager?.files);
   return (url, source, isModule) => {
@@ -38,13 +39,13 @@ export function createTransform(env: NodeJS.ProcessEnv, eager?: EagerFiles): Tra
     const isEager = eagerFiles.has(path);
     if (blacklistReason(path) !== undefined || (!isEager && !wanted(path))) return undefined;
     const minLength = isEager ? 0 : usualLength;
-    const allEnds = usualEnds || (isEager && eager?.ends === true);
+    const ends: NopEnds = isEager && eager?.ends === true ? 'body' : usualEnds;
     try {
-      const key = hashOf(url, source, String(isModule), String(minLength), String(allEnds));
+      const key = hashOf(url, source, String(isModule), String(minLength), ends);
       const gate = `$tl${key.slice(0, 12)}`;
       let made: NopScript | undefined = cache.get(key, source.length);
       if (made === undefined) {
-        made = compileNops(source, isModule, { gate, minLength, allEnds });
+        made = compileNops(source, isModule, { gate, minLength, ends });
         if (made === undefined) return undefined;
         cache.put(key, source.length, made);
       }

@@ -7,6 +7,7 @@ export interface AgentTexts {
   readonly main: string;
   readonly arming: string;
   readonly inject: string;
+  readonly half: string;
   readonly worker: string;
 }
 
@@ -27,6 +28,12 @@ export function agentTexts(): AgentTexts {
       });
     }
   };
-  texts = { main: read('main'), arming: read('arming'), inject: read('inject'), worker: read('worker') };
+  texts = {
+    main: read('main'),
+    arming: read('arming'),
+    inject: read('inject'),
+    half: read('half'),
+    worker: read('worker'),
+  };
   return texts;
 }

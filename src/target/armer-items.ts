@@ -15,6 +15,8 @@ import { isDebuggable, type LoadedScript, scriptPath } from './text-space.ts';
 /** Time that the calls of an escape window may take; each passes the breakpoint. */
 const WINDOW_BUDGET_MS = 10;
 const WINDOW_HITS = 50;
+/** Scripts up to this length get a text for the case that some of their functions cannot be put back. */
+const SUSPENDING_LENGTH = 500_000;
 
 export interface PlannedEdit {
   readonly item: EditItem;
@@ -104,6 +106,20 @@ export class ArmItems {
     }
   }
 
+  /** See EditItem.suspending. Parsing a long script once more would delay the arming for a case that is rare. */
+  #suspending(
+    { info, source }: LoadedScript,
+    edits: readonly InstrumentEdit[],
+    edited: string,
+  ): EditItem['suspending'] {
+    const some = edits.filter(({ symbol }) => symbol.isAsync || symbol.isGenerator);
+    if (some.length === 0 || some.length === edits.length || source.length > SUSPENDING_LENGTH)
+      return undefined;
+    const { source: text, sites } = instrument(source, some, { prefix: this.#prefix }, info.isModule);
+    if (lostTexts(info, edited, text).size > 0 || lostTexts(info, text, source).size > 0) return undefined;
+    return { text, sites };
+  }
+
   /** Where a line site goes; the function's entry for others. */
   #offset({ site, script }: Job): number {
     const { symbol, line } = site;
@@ -177,6 +193,8 @@ export class ArmItems {
       original: script.source,
       edited: result.source,
       back,
+      suspending: this.#suspending(script, edits, result.source),
+      maxPauseMs: Math.max(...[...all.values()].map(({ options }) => options.maxPauseMs)),
       texts: changedTexts(result, script.source),
     };
     return { item, edited: { text: result.source, back, jobs: all }, lost: fit.lost };

@@ -201,6 +201,7 @@ export class Armer {
         await this.#reach([site]);
         const next = this.#plan(site, job.options, target, undefined);
         next.candidates = next.candidates.filter(({ way }) => way !== 'nop');
+        next.failures.push(...job.failures);
         others.set(job, next);
       } catch (error) {
         job.failures.push(error instanceof Error ? error.message : String(error));
@@ -245,8 +246,10 @@ export class Armer {
         exportedAs,
       },
     );
-    const { way } = options;
-    const candidates = plan.candidates.filter((candidate) => way === 'auto' || candidate.way === way);
+    const { way, breakpoints = true } = options;
+    const candidates = plan.candidates.filter(
+      (candidate) => (way === 'auto' && (breakpoints || candidate.way !== 'break')) || candidate.way === way,
+    );
     const job: Job = {
       site,
       script,

@@ -37,7 +37,7 @@ import { identify, isAlive } from './process.ts';
 import { RemoteSession } from './remote-session.ts';
 import type { SessionEvents, TraceSession } from './session.ts';
 
-const AGENT_START_MS = 5000;
+const AGENT_START_MS = 15_000;
 /** So long the agent of a tracer that was killed may take to put everything back. */
 const LEFT_MS = 3000;
 const RETRY_MS = 100;
@@ -193,17 +193,25 @@ async function injectThrough(client: CdpClient, config: InjectConfig, pid: numbe
     throw new TraplineError('EINJECT', `cannot start the agent in process ${pid}: ${why}`);
   };
   const stops: number[] = [];
-  const evaluate = async (expression: string): Promise<string | undefined> => {
-    const { value, ms } = await client.stopping(() =>
-      answer('Runtime.evaluate', { expression: OWN_MARK + expression }),
-    );
+  const piece = async (method: string, params: object): Promise<string | undefined> => {
+    const { value, ms } = await client.stopping(() => answer(method, params));
     stops.push(ms);
     await sleep(BETWEEN_MS);
     return value.objectId;
   };
+  const evaluate = (expression: string): Promise<string | undefined> =>
+    piece('Runtime.evaluate', { expression: OWN_MARK + expression });
   // the first evaluation of a session is dear, whatever it is of
   await evaluate('0');
-  const objectId = await evaluate(`${agentTexts().inject}(${JSON.stringify(config)})`);
+  const { half, inject } = agentTexts();
+  // of a function an answer would have the whole text
+  const halfId = await evaluate(`({value:${half}})`);
+  const injectId = await evaluate(`({value:${inject}})`);
+  const objectId = await piece('Runtime.callFunctionOn', {
+    objectId: injectId,
+    functionDeclaration: `function(config,half){${OWN_MARK}return this.value(config,half.value)}`,
+    arguments: [{ value: config }, { objectId: halfId }],
+  });
   let written = false;
   for (;;) {
     const functionDeclaration = `function(){${OWN_MARK}return this.next()}`;

@@ -4,6 +4,8 @@ import { WebSocket } from 'ws';
 import { OWN_MARK } from '../agent/protocol.ts';
 import { TraplineError } from '../errors.ts';
 
+const CLOSED = 'the inspector closed the connection';
+
 interface Pending {
   readonly method: string;
   resolve(result: unknown): void;
@@ -20,7 +22,7 @@ export class CdpClient {
   private constructor(socket: WebSocket) {
     this.#socket = socket;
     socket.on('message', (data) => this.#receive(String(data)));
-    socket.on('close', () => this.#fail('the inspector closed the connection'));
+    socket.on('close', () => this.#fail(CLOSED));
     socket.on('error', (error) => this.#fail(error.message));
   }
 
@@ -40,6 +42,11 @@ export class CdpClient {
   send(method: string, params: object = {}): Promise<unknown> {
     const id = this.#next++;
     return new Promise((resolve, reject) => {
+      // it would be dropped, and never answered
+      if (this.#socket.readyState !== WebSocket.OPEN) {
+        reject(new TraplineError('ECONNRESET', `${method}: ${CLOSED}`));
+        return;
+      }
       this.#pending.set(id, { method, resolve, reject });
       this.#socket.send(JSON.stringify({ id, method, params }));
     });

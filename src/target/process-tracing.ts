@@ -21,6 +21,8 @@ export interface ProcessTracingOptions {
   readonly ringBytes?: number;
   /** Bytes of a fetched string, NUL included: a multiple of 8, 256 by default. */
   readonly maxString?: number;
+  /** Hits are filtered and counted in the process where that can be; with false all are sent. True by default. */
+  readonly inTarget?: boolean;
   readonly onWarning?: (message: string) => void;
   /** The process exited, or the connection broke. What was recorded stays readable. */
   readonly onGone?: (reason: string) => void;
@@ -40,7 +42,13 @@ export interface ProcessTracing {
 }
 
 /** What there is to put back in a process that has exited. */
-const NOTHING: DetachReport = { functionsRestored: 0, bytesRestored: 0, longestPauseMs: 0, pausesMs: [] };
+const NOTHING: DetachReport = {
+  functionsRestored: 0,
+  bytesRestored: 0,
+  longestPauseMs: 0,
+  pausesMs: [],
+  failures: [],
+};
 
 /** Begins to trace a process; its own where the pid is that one's. Errors: those of attach(), EMAXPAUSE. */
 export async function openProcessTracing(
@@ -51,22 +59,28 @@ export async function openProcessTracing(
   let gone = false;
   const events: SessionEvents = {
     onRecord: (record) => arch?.onRecord(record),
-    onArmed: () => undefined,
+    onArmed: ({ name, way, note }) => {
+      // armed at first, and then no way was left
+      if (way === undefined)
+        options.onWarning?.(`${name} is not traced any more: ${note ?? 'no reason given'}`);
+    },
     onLost: (count) => arch?.onLost(count),
     onWarning: (message) => options.onWarning?.(message),
     onGone: (reason) => {
       gone = true;
+      arch?.close();
       options.onGone?.(reason);
     },
   };
   const session = pid === process.pid ? await selfSession(events) : await attach(pid, events);
   try {
-    const { way = 'auto', maxPauseMs = 100, bufferSizeKb, ringBytes, maxString } = options;
+    const { way = 'auto', maxPauseMs = 100, bufferSizeKb, ringBytes, maxString, inTarget = true } = options;
     let tracing: Tracing | undefined;
     arch = await ProcessTraceArch.open({
       session,
       comm: commOf(pid),
       arm: { way, maxPauseMs, maxactive: 0 },
+      inTarget,
       ...(ringBytes === undefined ? {} : { ringBytes }),
       ...(maxString === undefined ? {} : { maxString }),
       onRefused: (symbol, { message }) => {
@@ -88,14 +102,20 @@ export async function openProcessTracing(
       session,
       arch,
       flush: async () => {
-        if (!gone) await session.flush();
+        if (gone) return;
+        await session.flush();
+        await opened.sync();
       },
       settled: () => opened.settled(),
       detach: async () => {
         close?.();
         await opened.settled();
         if (gone) return NOTHING;
+        // What is counted in the process is fetched once, behind the last hit.
+        if (opened.counting) await session.disable?.().catch(() => undefined);
         await session.flush().catch(() => undefined);
+        await opened.sync().catch(() => undefined);
+        opened.close();
         gone = true;
         return await session.detach();
       },

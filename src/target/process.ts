@@ -53,6 +53,9 @@ const refuse = (code: string, message: string, hint?: string): never => {
   throw new TraplineError(code, message, { hint });
 };
 
+/** By their command lines: from Node 24 on, the kernel's name for such a process is that of its main thread. */
+export const HOW_TO_FIND = "pgrep -af '^([^ ]*/)?node ' lists the Node processes";
+
 /**
  * Everything about a process that decides how to attach, or a refusal.
  * Errors: ESRCH, ENOTNODE, EPERM, ENAMESPACE, ESIGUSR1, EZOMBIE.
@@ -71,8 +74,7 @@ export async function identify(pid: number): Promise<Identity> {
 
 async function identifyLinux(pid: number): Promise<Identity> {
   const status = procStatus(pid);
-  if (status === undefined)
-    return refuse('ESRCH', `no process ${pid}`, 'pgrep -a node lists the Node processes');
+  if (status === undefined) return refuse('ESRCH', `no process ${pid}`, HOW_TO_FIND);
   if (status.state === 'Z' || status.state === 'X')
     refuse('ESRCH', `process ${pid} has exited and is a zombie`);
   const own = process.geteuid?.() ?? -1;
@@ -91,11 +93,7 @@ async function identifyLinux(pid: number): Promise<Identity> {
   const argv = procArgv(pid);
   if (argv.length === 0) refuse('ENOTNODE', `process ${pid} (${status.name}) is a kernel thread`);
   if (!isNode(pid)) {
-    refuse(
-      'ENOTNODE',
-      `process ${pid} (${exe ?? status.name}) is not a Node.js process`,
-      'pgrep -a node lists the Node processes',
-    );
+    refuse('ENOTNODE', `process ${pid} (${exe ?? status.name}) is not a Node.js process`, HOW_TO_FIND);
   }
   const inspector = inspectorOptions(argv, procEnv(pid, 'NODE_OPTIONS'));
   return { pid, exe, argv, uid: status.uid, threads: status.threads, inspector };

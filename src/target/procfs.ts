@@ -47,6 +47,13 @@ export function procStatus(pid: number): ProcStatus | undefined {
   };
 }
 
+/** When a process began, in clock ticks since the machine did. */
+export function procStart(pid: number): number | undefined {
+  const stat = read(`/proc/${pid}/stat`);
+  // counted from behind the name, which may hold anything
+  return stat === undefined ? undefined : Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19]);
+}
+
 const strings = (text: string | undefined): string[] =>
   (text ?? '').split('\0').filter((part) => part !== '');
 

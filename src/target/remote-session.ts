@@ -3,8 +3,14 @@
 import type { Notice, SiteSpec, SiteStats } from '../agent/protocol.ts';
 import type { ArmedNotice, TargetInfo } from '../agent/worker/requests.ts';
 import { functionName, shownPath } from '../arch/v8/match.ts';
-import type { ArmReport, FunctionSymbol } from '../arch/v8/types.ts';
-import { layoutMemory, type MemoryLayout, type VerifiedProgram } from '../bpf/index.ts';
+import type { ArmReport, FunctionSymbol, ScriptInfo } from '../arch/v8/types.ts';
+import {
+  extendLayout,
+  layoutMemory,
+  type MapSpec,
+  type MemoryLayout,
+  type VerifiedProgram,
+} from '../bpf/index.ts';
 import { TraplineError } from '../errors.ts';
 import type { PropertyPath } from '../kernel/trace/js-kfuncs.ts';
 import { ARG_REGS, READS } from '../kernel/trace/pt-regs.ts';
@@ -26,6 +32,7 @@ import type {
 } from './session.ts';
 import {
   dropLeftovers,
+  fileText,
   isListed,
   isOwnText,
   isWanted,
@@ -54,6 +61,8 @@ export class RemoteSession implements TraceSession {
   readonly #reads: number[] = [];
   #layout: MemoryLayout | undefined;
   #nextSite = 1;
+  /** What messages call each site. */
+  readonly #names = new Map<number, string>();
   #lastStack = 0;
   #detached: Promise<DetachReport> | undefined;
   /** The agent has answered to `detach`, or will not. */
@@ -179,7 +188,7 @@ export class RemoteSession implements TraceSession {
     const scripts = (await this.#connection.request('scripts'))
       .map(named)
       .filter((script) => isListed(script) && isWanted(script, wanted));
-    const texts = await Promise.all(scripts.map((script) => this.#source(script.scriptId)));
+    const texts = await Promise.all(scripts.map((script) => this.#source(script)));
     const live = dropLeftovers(scripts, texts);
     const wantedTexts = scripts
       .map((info, index) => ({ info, source: texts[index] ?? '' }))
@@ -191,14 +200,14 @@ export class RemoteSession implements TraceSession {
     return symbols;
   }
 
-  async #source(scriptId: string): Promise<string> {
-    const known = this.#text.get(scriptId);
-    if (known !== undefined) return known.source;
-    return (await this.#connection.request('source', { scriptId })).source;
+  async #source(info: ScriptInfo): Promise<string> {
+    const { scriptId } = info;
+    const known = this.#text.get(scriptId)?.source ?? fileText(info);
+    return known ?? (await this.#connection.request('source', { scriptId })).source;
   }
 
   async load(spec: LoadSpec): Promise<void> {
-    const layout: MemoryLayout = layoutMemory(spec.maps, { ncpu: NCPU });
+    const layout = layoutMemory(spec.maps, { ncpu: NCPU, reserve: spec.reserve ?? 0 });
     const programs = programImages(spec.programs, layout);
     this.#reads.push(...programs.map(({ reads }) => reads));
     this.#layout = layout;
@@ -215,18 +224,38 @@ export class RemoteSession implements TraceSession {
     return first;
   }
 
+  async addMaps(added: readonly MapSpec[]): Promise<number> {
+    if (this.#layout === undefined) throw new TraplineError('EINVAL', 'nothing is loaded yet');
+    const first = this.#layout.maps.length;
+    const layout = extendLayout(this.#layout, added);
+    await this.#connection.request('addMaps', { maps: layout.maps.slice(first) });
+    this.#layout = layout;
+    return first;
+  }
+
   async attachSite(requests: readonly AttachRequest[], options: ArmOptions): Promise<AttachedSite> {
-    const sites = this.#sites(requests, options);
-    const [first] = sites;
-    if (first === undefined || sites.length !== 1) throw new TraplineError('EINVAL', 'a site is one place');
-    // its parameters, whatever the first programs read: others may follow
-    const parameters = (1 << Math.min(first.symbol.params.length, ARG_REGS.length)) - 1;
-    const site = { ...first, reads: first.reads | parameters };
-    const [report] = await this.#armSites([site], options);
-    const { spec, events, reads } = site;
+    const [site, ...others] = await this.attachSites(requests, options);
+    if (site === undefined || others.length > 0) throw new TraplineError('EINVAL', 'a site is one place');
+    return site;
+  }
+
+  async attachSites(
+    requests: readonly AttachRequest[],
+    options: ArmOptions,
+  ): Promise<readonly AttachedSite[]> {
+    const sites = this.#sites(requests, options).map((site) => {
+      // its parameters, whatever the first programs read: others may follow
+      const parameters = (1 << Math.min(site.symbol.params.length, ARG_REGS.length)) - 1;
+      return { ...site, reads: site.reads | parameters };
+    });
+    const reports = await this.#armSites(sites, options);
+    return sites.map((site, index) => this.#attached(site, reports[index] as ArmReport));
+  }
+
+  #attached({ spec, events, reads }: ArmSite, report: ArmReport): AttachedSite {
     const ofText = READS.args | READS.this | READS.argc | READS.allArgs;
     return {
-      report: report as ArmReport,
+      report,
       events,
       covers: (programs) =>
         programs.every((program) => ((this.#reads[program] ?? 0) & ofText & ~reads) === 0),
@@ -284,6 +313,7 @@ export class RemoteSession implements TraceSession {
         isAsync: symbol.isAsync,
         isGenerator: symbol.isGenerator,
       };
+      this.#names.set(spec.site, name);
       const events = [...new Set(group.map(({ event }) => event))];
       if (at.kind === 'line' && events.some((event) => event !== 'entry')) {
         throw new TraplineError(
@@ -363,10 +393,20 @@ export class RemoteSession implements TraceSession {
     this.#armer.end();
     try {
       const report = await this.#connection.finish('detach');
-      for (const failure of report.failures) this.#events.onWarning(`not restored: ${failure}`);
       const { functionsRestored, bytesRestored } = report;
       const pausesMs = [...this.#injectStops, ...report.pausesMs];
-      return { functionsRestored, bytesRestored, pausesMs, longestPauseMs: Math.max(0, ...pausesMs) };
+      const failures = report.failures.map(({ what, sites, reason }) => ({
+        what,
+        functions: [...new Set(sites.map((site) => this.#names.get(site) ?? `site ${site}`))],
+        reason,
+      }));
+      return {
+        functionsRestored,
+        bytesRestored,
+        pausesMs,
+        longestPauseMs: Math.max(0, ...pausesMs),
+        failures,
+      };
     } finally {
       this.#over = true;
       this.#connection.close();

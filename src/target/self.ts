@@ -15,8 +15,10 @@ export async function selfSession(events: SessionEvents): Promise<TraceSession> 
   const config = makeConfig(false);
   const workers = countOwnWorkers();
   // the text that other processes evaluate
-  const inject = runInThisContext(`(${agentTexts().inject})`) as (config: InjectConfig) => Injection;
-  return await openSession(process.pid, injectHere(inject(config)), config, workers, events);
+  const { inject: text, half } = agentTexts();
+  const inject = runInThisContext(text) as (config: InjectConfig, half: unknown) => Injection;
+  const injection = inject(config, runInThisContext(half));
+  return await openSession(process.pid, injectHere(injection), config, workers, events);
 }
 
 /** All pieces at once: who traces himself waits anyway. */

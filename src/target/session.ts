@@ -25,6 +25,8 @@ export interface LoadSpec {
   readonly programs: readonly VerifiedProgram[];
   readonly paths: readonly PropertyPath[];
   readonly usesAsyncId: boolean;
+  /** Bytes for maps that come later (addMaps()); 0 by default. */
+  readonly reserve?: number;
 }
 
 /** One program on one place. */
@@ -47,6 +49,8 @@ export interface ArmOptions {
   readonly way: 'auto' | ArmWay;
   readonly maxPauseMs: number;
   readonly maxactive: number;
+  /** False: no breakpoints, which cost a tenth of a millisecond a hit, where nothing else is left. */
+  readonly breakpoints?: boolean;
 }
 
 export interface DetachReport {
@@ -55,6 +59,17 @@ export interface DetachReport {
   /** Longest stop of the event loop that arming and disarming caused, in ms, as measured in the target. */
   readonly longestPauseMs: number;
   readonly pausesMs: readonly number[];
+  /** What could not be put back; empty when the process is as it was. */
+  readonly failures: readonly NotRestored[];
+}
+
+/** Something in the process that stays as the session made it. */
+export interface NotRestored {
+  /** `the edited text`, `the replaced binding`, … */
+  readonly what: string;
+  /** Probed functions and lines that it belongs to, as messages call them; empty where it belongs to the whole session. */
+  readonly functions: readonly string[];
+  readonly reason: string;
 }
 
 export interface SessionEvents {
@@ -106,8 +121,15 @@ export interface TraceSession {
    * known first. Answers with the number of the first one.
    */
   addPrograms?(programs: readonly VerifiedProgram[], paths: readonly PropertyPath[]): Promise<number>;
+  /**
+   * More maps behind those of load(), for programs that are added later. Answers with the index of the first one. ENOMEM where the
+   * reserve is used up.
+   */
+  addMaps?(maps: readonly MapSpec[]): Promise<number>;
   /** Arms one place for programs that may come and go. */
   attachSite?(requests: readonly AttachRequest[], options: ArmOptions): Promise<AttachedSite>;
+  /** The same of many places, armed together; those that could not be armed have no way in their report. */
+  attachSites?(requests: readonly AttachRequest[], options: ArmOptions): Promise<readonly AttachedSite[]>;
   /** Runs a program on the agent's worker thread (BEGIN, END). */
   runOnce(program: number): Promise<void>;
   /** Runs a program on the agent's worker every period. */

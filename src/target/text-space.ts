@@ -1,5 +1,6 @@
 /** The target's text: its scripts, their sources, and every function's symbol and address. */
 
+import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { OWN_MARK } from '../agent/protocol.ts';
 import { loadScriptMap, originalSymbols, type ScriptMap } from '../arch/v8/sourcemap.ts';
@@ -144,6 +145,17 @@ export function mapMentions(path: string, wanted: Wanted): boolean {
     hash: '',
   };
   return loadScriptMap(info, source, readText)?.files.some(wanted) ?? false;
+}
+
+/**
+ * A script's text from its file, where V8's hash of it says that it is the same (SHA-256 of the text as UTF-8, in every V8 from
+ * Node 20 on): the process's main thread is not asked for it then. Undefined for others.
+ */
+export function fileText({ url, length, hash }: ScriptInfo): string | undefined {
+  const path = scriptPath(url);
+  const text = path.startsWith('/') ? readText(path) : undefined;
+  if (text?.length !== length) return undefined;
+  return createHash('sha256').update(text).digest('hex') === hash ? text : undefined;
 }
 
 function readText(path: string): string | undefined {

@@ -9,9 +9,23 @@ import { BpfError, type MapSpec, type VerifiedProgram, verifyProgram } from '../
 import { TraplineError } from '../errors.ts';
 import { KernelError } from '../kernel/errno.ts';
 import { kprobeProgram } from '../kernel/trace/bpf-trace.ts';
+import type { FilterPredicate } from '../kernel/trace/filter/predicate.ts';
+import type { HitConsumers } from '../kernel/trace/hit-plan.ts';
 import type { PropertyPath } from '../kernel/trace/js-kfuncs.ts';
+import type { FetchInsn } from '../kernel/trace/probe/fetch-insn.ts';
 import { type FetchProgram, fetchProgram } from '../kernel/trace/probe/fetch-program.ts';
-import type { ArmedProbe, KallsymsSymbol, ProbeHit, TraceArch } from '../kernel/trace/trace-arch.ts';
+import type { HitStageOptions, StagedHist } from '../kernel/trace/probe/hit-stage.ts';
+import type {
+  ArmedProbe,
+  FunctionProbe,
+  KallsymsSymbol,
+  ProbeHit,
+  TraceArch,
+} from '../kernel/trace/trace-arch.ts';
+import type { EventTrigger } from '../kernel/trace/trace-event-file.ts';
+import type { TraceField } from '../kernel/trace/trace-field.ts';
+import { FunctionCalls } from './function-calls.ts';
+import { COUNTERS_MAP, HitCounts } from './hit-counts.ts';
 import type { ArmOptions, AttachedSite, AttachRequest, TraceSession } from './session.ts';
 import { type ProcessSymbol, ProcessSymbols } from './trace-arch-symbols.ts';
 
@@ -20,6 +34,12 @@ const NCPU = 1;
 const RING = 0;
 /** The longest string that a record holds, with its NUL. */
 const MAX_STRING = 256;
+/** The map of counters. */
+const COUNTERS = 1;
+/** Programs that a probe may have, one for each set of filters and hists. */
+const MAX_VERSIONS = 64;
+/** Bytes of the process's memory that hists may use; they are touched as they are. */
+const RESERVE = 16 << 20;
 /** Clocks that are CLOCK_MONOTONIC here. */
 const MONOTONIC: ReadonlySet<string> = new Set(['local', 'global', 'perf', 'mono']);
 
@@ -31,24 +51,53 @@ export interface ProcessArchOptions {
   readonly ringBytes?: number;
   /** Bytes of a fetched string, NUL included: a multiple of 8, 256 by default. */
   readonly maxString?: number;
+  /** Hits are filtered and counted in the process where that can be; with false all are sent. True by default. */
+  readonly inTarget?: boolean;
   /** A probe could not be armed. */
   readonly onRefused: (symbol: string, error: TraplineError) => void;
 }
 
+/** A program of a probe: with other consumers of its hits it is another one. */
+interface Version {
+  readonly probe: Probe;
+  readonly program: FetchProgram;
+  /** Hists that it counts. */
+  readonly counted: ReadonlySet<EventTrigger>;
+  /** Its number among the session's programs. */
+  readonly index: number;
+}
+
 /** An armed event probe. */
 interface Probe {
-  readonly program: FetchProgram;
+  readonly name: string;
   readonly hit: ProbeHit;
-  /** Its number among the session's programs; undefined while it is not loaded. */
-  index: number | undefined;
+  readonly code: readonly (readonly FetchInsn[])[];
+  readonly consumers: HitConsumers | undefined;
+  /** Counts hits that made no record; undefined where there was none of that, or no room. */
+  unsent: number | undefined;
+  readonly maxactive: number;
+  /** What it may run, by its instructions. */
+  readonly versions: Map<string, Version>;
+  current: Version | undefined;
+  /** It was told of a change that is not made yet. */
+  changing: boolean;
+  /** It could not be armed. */
+  refused: boolean;
   active: boolean;
+}
+
+/** A program that a place is to run. */
+interface WantedProgram {
+  readonly index: number;
+  readonly event: 'entry' | 'return';
+  readonly probe: Probe;
 }
 
 /** A function that has, or had, probes. */
 interface Place {
   readonly symbol: ProcessSymbol;
   readonly probes: { readonly probe: Probe; readonly event: 'entry' | 'return' }[];
-  readonly sites: AttachedSite[];
+  readonly sites: { readonly site: AttachedSite; programs: string }[];
 }
 
 export class ProcessTraceArch implements TraceArch {
@@ -56,22 +105,55 @@ export class ProcessTraceArch implements TraceArch {
   readonly #options: ProcessArchOptions;
   readonly #session: TraceSession;
   #symbols: ProcessSymbols;
-  readonly #maps: readonly MapSpec[];
+  readonly #maps: MapSpec[];
+  readonly #counts: HitCounts;
   readonly #paths: PropertyPath[] = [{ keys: [], position: 0 }];
   readonly #pathNumbers = new Map<string, number>([['[]', 0]]);
-  readonly #probes: Probe[] = [];
+  /** By the number in their records. */
+  readonly #versions: Version[] = [];
   readonly #places = new Map<bigint, Place>();
-  /** Loaded programs of probes that are no more, by what they do: enabling an event again loads nothing. */
+  readonly #calls: FunctionCalls;
   #work: Promise<void> = Promise.resolve();
   #refusals: TraplineError[] = [];
   #lost = 0;
+  #received = 0;
 
   private constructor(options: ProcessArchOptions, symbols: ProcessSymbols) {
     this.#options = options;
     this.#session = options.session;
     this.#symbols = symbols;
     const maxEntries = options.ringBytes ?? 4 << 20;
-    this.#maps = [{ name: 'ring', type: 'ringbuf', keySize: 0, valueSize: 0, maxEntries }];
+    this.#maps = [{ name: 'ring', type: 'ringbuf', keySize: 0, valueSize: 0, maxEntries }, COUNTERS_MAP];
+    this.#counts = new HitCounts({
+      session: options.session,
+      maps: this.#maps,
+      counters: COUNTERS,
+      maxString: this.#maxString,
+    });
+    this.#calls = this.#functionCalls();
+  }
+
+  #functionCalls(): FunctionCalls {
+    const { session, arm, onRefused } = this.#options;
+    return new FunctionCalls({
+      session,
+      maps: this.#maps,
+      ring: RING,
+      paths: this.#paths,
+      arm,
+      at: (address) => this.#symbols.at(address),
+      queue: (what, change) => this.#queue(what, change),
+      onRefused: ({ module, name }, why) => onRefused(`${module}:${name}`, new TraplineError('EARM', why)),
+    });
+  }
+
+  /** Which functions are traced: ftrace_set_filter_ip() and register_ftrace_function() for as many as there are. */
+  traceFunctions(...[wants, hit]: Parameters<FunctionCalls['trace']>): FunctionProbe {
+    return this.#calls.trace(wants, hit);
+  }
+
+  get #maxString(): number {
+    return this.#options.maxString ?? MAX_STRING;
   }
 
   /** Asks for the process's functions, and sets up the ring. Errors of TraceSession.functions() and load(). */
@@ -85,6 +167,7 @@ export class ProcessTraceArch implements TraceArch {
       programs: [],
       paths: arch.#paths,
       usesAsyncId: false,
+      reserve: RESERVE,
     });
     return arch;
   }
@@ -123,6 +206,7 @@ export class ProcessTraceArch implements TraceArch {
   *enabledFunctions(): Iterable<readonly [KallsymsSymbol, number]> {
     for (const { symbol, probes } of this.#places.values())
       if (probes.length > 0) yield [symbol, probes.length];
+    yield* this.#calls.enabled();
   }
 
   /** Only a function's entry, and its return, can be probed. */
@@ -133,28 +217,112 @@ export class ProcessTraceArch implements TraceArch {
   armProbe(at: Parameters<TraceArch['armProbe']>[0], hit: ProbeHit): ArmedProbe {
     const symbol = this.#symbols.at(at.address);
     if (symbol === undefined) throw new KernelError('ENOENT', 'no function begins at this address');
-    const number = this.#probes.length;
-    const program = fetchProgram({
-      probe: number,
+    const name = `${symbol.module}:${symbol.name}`;
+    const probe: Probe = {
+      name,
+      hit,
       code: at.code ?? [],
-      ring: RING,
-      maxString: this.#options.maxString ?? MAX_STRING,
-      path: (keys) => this.#path(keys),
-    });
-    const verified = this.#verify(`${symbol.module}:${symbol.name}`, program);
-    const probe: Probe = { program, hit, index: undefined, active: true };
-    this.#probes.push(probe);
+      consumers: this.#options.inTarget === false ? undefined : at.consumers,
+      unsent: undefined,
+      maxactive: at.maxactive,
+      versions: new Map(),
+      current: undefined,
+      changing: false,
+      refused: false,
+      active: true,
+    };
+    // Refused at once where it is too much.
+    this.#verify(name, this.#program(probe, 0, undefined));
     const place = this.#place(symbol);
     const entry = { probe, event: at.ret ? ('return' as const) : ('entry' as const) };
     place.probes.push(entry);
-    this.#queue(symbol, () => this.#update(place, probe, verified, at.maxactive));
+    const changed = (): void => {
+      if (probe.changing) return;
+      probe.changing = true;
+      this.#queue(name, () => this.#update(place));
+    };
+    changed();
+    at.consumers?.call.watchers.add(changed);
+    const counts = this.#counts;
     const disarm = (): void => {
       if (!probe.active) return;
       probe.active = false;
+      at.consumers?.call.watchers.delete(changed);
       place.probes.splice(place.probes.indexOf(entry), 1);
-      this.#queue(symbol, () => this.#update(place, undefined, undefined, 0));
+      this.#queue(name, async () => {
+        await this.#update(place);
+        counts.retire(probe.unsent);
+      });
     };
-    return disarm;
+    return Object.defineProperty(disarm, 'unsent', { get: () => counts.value(probe.unsent) }) as ArmedProbe;
+  }
+
+  #program(probe: Probe, number: number, stage: HitStageOptions | undefined): FetchProgram {
+    return fetchProgram({
+      probe: number,
+      code: probe.code,
+      ring: RING,
+      maxString: this.#maxString,
+      path: (keys) => this.#path(keys),
+      ...(stage === undefined ? {} : { stage }),
+    });
+  }
+
+  /** The program that serves those who want the probe's hits now, loaded. */
+  async #version(probe: Probe): Promise<Version> {
+    // Programs stay in the process: after so many changes the tracer does it.
+    const stage = probe.versions.size < MAX_VERSIONS ? await this.#stage(probe) : undefined;
+    let draft = this.#program(probe, 0, stage);
+    let key = keyOf(draft);
+    const known = probe.versions.get(key);
+    if (known !== undefined) return known;
+    const number = this.#versions.length;
+    let program = this.#program(probe, number, stage);
+    let verified: VerifiedProgram;
+    try {
+      verified = this.#verify(probe.name, program);
+    } catch (error) {
+      if (!(error instanceof KernelError) || stage === undefined) throw error;
+      // Too much to do at the hit: it is done with the record.
+      draft = this.#program(probe, 0, undefined);
+      key = keyOf(draft);
+      const plain = probe.versions.get(key);
+      if (plain !== undefined) return plain;
+      program = this.#program(probe, number, undefined);
+      verified = this.#verify(probe.name, program);
+    }
+    if (this.#session.addPrograms === undefined || this.#session.attachSite === undefined)
+      throw new TraplineError('ENOTSUP', 'this session takes no programs later');
+    const counted = new Set([...program.counted].map(({ hist: { trigger } }) => trigger));
+    // Its number is taken before anybody else may ask for one.
+    const version = { probe, program, counted, index: -1 };
+    this.#versions.push(version);
+    version.index = await this.#session.addPrograms([verified], this.#paths);
+    probe.versions.set(key, version);
+    return version;
+  }
+
+  /** What is done in front of a record; undefined where every hit makes one and no more. */
+  async #stage(probe: Probe): Promise<HitStageOptions | undefined> {
+    const { consumers } = probe;
+    const plan = consumers?.plan();
+    if (consumers === undefined || plan === undefined) return undefined;
+    if (plan.wanted === undefined && plan.hists.length === 0) return undefined;
+    probe.unsent ??= this.#counts.counter();
+    const { unsent } = probe;
+    if (unsent === undefined) return undefined;
+    const hists: StagedHist[] = [];
+    let wanted = plan.wanted;
+    for (const hist of plan.hists) {
+      const staged = await this.#counts.hist(hist);
+      if (staged !== undefined) hists.push(staged);
+      else if (hist.filter === undefined || wanted === undefined) wanted = undefined;
+      else wanted = [...wanted, hist.filter];
+    }
+    if (wanted === undefined && hists.length === 0) return undefined;
+    const field = (one: TraceField) => consumers.field(one);
+    const decide = (predicate: FilterPredicate) => consumers.decide(predicate);
+    return { wanted, hists, counters: COUNTERS, unsent, field, decide };
   }
 
   #verify(name: string, { insns }: FetchProgram): VerifiedProgram {
@@ -186,60 +354,111 @@ export class ProcessTraceArch implements TraceArch {
   }
 
   /** One change after the other, in the order of the writes. */
-  #queue(symbol: ProcessSymbol, change: () => Promise<void>): void {
+  #queue(what: string, change: () => Promise<void>): void {
     this.#work = this.#work.then(change).catch((reason: unknown) => {
       const error =
         reason instanceof TraplineError
           ? reason
           : new TraplineError('EARM', reason instanceof Error ? reason.message : String(reason));
       this.#refusals.push(error);
-      this.#options.onRefused(`${symbol.module}:${symbol.name}`, error);
+      this.#options.onRefused(what, error);
     });
   }
 
   /** Brings a function's sites to what its probes want now. */
-  async #update(
-    place: Place,
-    added: Probe | undefined,
-    verified: VerifiedProgram | undefined,
-    maxactive: number,
-  ): Promise<void> {
-    if (added !== undefined && verified !== undefined) {
-      if (!added.active) return;
-      if (this.#session.addPrograms === undefined || this.#session.attachSite === undefined)
-        throw new TraplineError('ENOTSUP', 'this session takes no programs later');
-      added.index = await this.#session.addPrograms([verified], this.#paths);
+  async #update(place: Place): Promise<void> {
+    const wanted: WantedProgram[] = [];
+    let maxactive = 0;
+    for (const { probe, event } of [...place.probes]) {
+      probe.changing = false;
+      // It was said once that it cannot be armed.
+      if (probe.refused) continue;
+      probe.current = await this.#version(probe);
+      wanted.push({ index: probe.current.index, event, probe });
+      maxactive = Math.max(maxactive, probe.maxactive);
     }
-    const left = new Set(
-      place.probes.flatMap(({ probe: { index }, event }) => (index === undefined ? [] : [{ index, event }])),
-    );
-    for (const site of place.sites) {
+    const left = new Set(wanted);
+    for (const armed of place.sites) {
+      const { site } = armed;
       const mine = [...left].filter(
         ({ index, event }) => site.events.includes(event) && site.covers([index]),
       );
       for (const one of mine) left.delete(one);
-      await site.setPrograms(mine.map(({ index, event }) => ({ program: index, event, cookie: 0 })));
+      const programs = mine.map(({ index, event }) => ({ program: index, event, cookie: 0 }));
+      const text = JSON.stringify(programs);
+      if (text === armed.programs) continue;
+      armed.programs = '';
+      await site.setPrograms(programs);
+      armed.programs = text;
     }
-    if (left.size === 0) return;
-    const requests = [...left].map(
-      ({ index, event }): AttachRequest => ({
-        program: index,
-        event,
-        cookie: 0,
-        at: { kind: 'function', symbol: place.symbol.function },
-      }),
-    );
-    const arm = { ...this.#options.arm, maxactive };
-    place.sites.push((await this.#session.attachSite?.(requests, arm)) as AttachedSite);
+    // A compiled-in function has one site; otherwise one by one: a site for entries alone sees the very call that replaces a
+    // function's binding.
+    const compiledIn = left.size > 0 && place.sites.some(({ site }) => site.report.way === 'nop');
+    if (compiledIn) place.sites.length = 0;
+    const together = compiledIn ? [wanted] : [...left].map((one) => [one]);
+    for (const programs of together) {
+      try {
+        await this.#attach(place, programs, maxactive);
+      } catch (error) {
+        for (const { probe } of programs) probe.refused = true;
+        throw error;
+      }
+    }
+    await this.#counts.release((trigger) => this.#isCounted(trigger));
+  }
+
+  async #attach(
+    { symbol, sites }: Place,
+    wanted: readonly WantedProgram[],
+    maxactive: number,
+  ): Promise<void> {
+    const programs = wanted.map(({ index, event }) => ({ program: index, event, cookie: 0 }));
+    const at = { kind: 'function', symbol: symbol.function } as const;
+    const requests = programs.map((program): AttachRequest => ({ ...program, at }));
+    const site = await this.#session.attachSite?.(requests, { ...this.#options.arm, maxactive });
+    if (site !== undefined) sites.push({ site, programs: JSON.stringify(programs) });
+  }
+
+  #isCounted(trigger: EventTrigger): boolean {
+    for (const { probes } of this.#places.values())
+      if (probes.some(({ probe }) => probe.current?.counted.has(trigger))) return true;
+    return false;
   }
 
   /** A record of the ring. */
   onRecord(record: DataView): void {
-    const probe = this.#probes[record.getUint32(0, true)];
-    if (probe === undefined || !probe.active) return;
+    if (this.#calls.onRecord(record, this.#session.info.pid)) {
+      this.#received++;
+      return;
+    }
+    const version = this.#versions[record.getUint32(0, true)];
+    if (version === undefined || !version.probe.active) return;
+    this.#received++;
     const { comm } = this.#options;
-    const context = probe.program.context(record, comm);
-    probe.hit(context, record.getUint32(4, true), record.getBigUint64(8, true), this.#session.info.pid);
+    const { program, probe, counted } = version;
+    const context = program.context(record, comm);
+    const { pid } = this.#session.info;
+    probe.hit(context, record.getUint32(4, true), record.getBigUint64(8, true), pid, counted);
+  }
+
+  /** What was counted in the process is in the hists, and in the probes' profiles. */
+  sync(): Promise<void> {
+    return this.#counts.sync();
+  }
+
+  /** Hists, and filters, are at work in the process. */
+  get counting(): boolean {
+    return this.#counts.used;
+  }
+
+  /** The process has gone. */
+  close(): void {
+    this.#counts.close();
+  }
+
+  /** Records that came. */
+  get received(): number {
+    return this.#received;
   }
 
   onLost(count: number): void {
@@ -270,4 +489,10 @@ export class ProcessTraceArch implements TraceArch {
     this.#symbols = new ProcessSymbols(functions, this.#session.info.cwd);
     return [...this.#symbols.modules].filter((name) => !known.hasModule(name));
   }
+}
+
+/** What a program does, its number aside. */
+function keyOf({ insns, counted }: FetchProgram): string {
+  const hists = [...counted].map(({ hits }) => hits);
+  return JSON.stringify([hists, insns.map(({ code, dst, src, off, imm }) => [code, dst, src, off, imm])]);
 }

@@ -96,9 +96,9 @@ export class OpenFile {
     return taken;
   }
 
-  /** Whether a read would not wait. If it would, `wake` is called once when that may have changed. */
-  poll(wake?: () => void): boolean {
-    return this.#handle.poll?.(wake) ?? true;
+  /** As FileHandle.poll(); files that never wait are always ready. */
+  poll(wake?: () => void, reading?: boolean): boolean {
+    return this.#handle.poll?.(wake, reading) ?? true;
   }
 
   seek(position: number): void {

@@ -71,7 +71,7 @@ describe('hostile BTF', () => {
     let parsed = 0;
     for (const original of [kinds, everyKind().toBytes()]) {
       for (let i = 0; i < 200; i++) {
-        let bytes = original.slice();
+        let bytes: Uint8Array = original.slice();
         if (i % 2 === 0) bytes = mutate(bytes, random);
         else for (let n = 0; n <= i % 5; n++) bytes[random(bytes.length)]! ^= 1 << random(8);
         const btf = survives(() => parseBtf(bytes));

@@ -23,7 +23,9 @@ test('every kind, as it should be', () => {
 });
 
 /** Each refusal of btf_check_meta and btf_resolve: id, message, and what makes it. Types 1 and 2 are an int and a struct. */
-const REFUSALS: readonly (readonly [string, (b: BtfBuilder) => void, string?])[] = [
+type Refusal = readonly [message: string, make: (b: BtfBuilder) => void, errno?: string];
+
+const REFUSALS: readonly Refusal[] = [
   ['type [3] INT i: nr_bits exceeds type_size', (b) => b.int('i', 2, { bits: 17 })],
   ['type [3] INT i: nr_bits exceeds 128', (b) => b.int('i', 16, { bits: 128, bitOffset: 1 })],
   ['type [3] INT i: Unsupported encoding', (b) => b.int('i', 4, { signed: true, bool: true }), 'ENOTSUPP'],
@@ -117,7 +119,8 @@ function refusal(make: (b: BtfBuilder) => void): Uint8Array {
 }
 
 describe('each refusal names the type and what is wrong', () => {
-  test.each(REFUSALS)('%s', (message, make, errno = 'EINVAL') => {
+  test.each(REFUSALS)('%s', (...row) => {
+    const [message, make, errno = 'EINVAL'] = row as unknown as Refusal;
     const error = verdict(refusal(make));
     expect(error?.message).toContain(message.replace(/^type \[5\] TYPE_TAG a: /, ''));
     expect(error?.errnoName).toBe(errno);

@@ -15,7 +15,7 @@ describe('instruction set conformance, interpreter and JIT', () => {
     const counts = runBpfConformance(
       bpf,
       path.join(root, 'test/conformance/bpf_conformance'),
-      (name, list) => {
+      (name: string, list: string[]) => {
         for (const problem of list) problems.push(`${name}: ${problem}`);
       },
     );

@@ -3,7 +3,7 @@ import { ProgramBuilder, R1 } from '../../src/bpf/builder.ts';
 import { UNSUPPORTED_HELPERS } from '../../src/bpf/helpers/helpers.ts';
 import { HELPERS, helperById } from '../../src/bpf/index.ts';
 import * as isa from '../../src/bpf/isa.ts';
-import { kprobeContext, readsOf, tracingFuncProto } from '../../src/kernel/trace/bpf-trace.ts';
+import { kprobeContext, readsOf } from '../../src/kernel/trace/bpf-trace.ts';
 import { JS_KFUNCS } from '../../src/kernel/trace/js-kfuncs.ts';
 import { argumentRef, HANDLE_TAG, PT_REGS, READS, registerRef } from '../../src/kernel/trace/pt-regs.ts';
 
@@ -42,10 +42,6 @@ describe('kprobe programs', () => {
     expect(kprobeContext.access(168, 8, false)).toBeUndefined();
     expect(kprobeContext.access(-8, 8, false)).toBeUndefined();
     expect(kprobeContext.access(112, 8, true)).toBeUndefined();
-  });
-
-  it('may call what tracing programs may', () => {
-    expect(tracingFuncProto('map_lookup_elem')).toBe(HELPERS.map_lookup_elem);
   });
 
   it('tell a site what to convert', () => {

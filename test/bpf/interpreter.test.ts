@@ -7,7 +7,7 @@ import {
   SKB_HELPERS,
   type SockFilter,
 } from '../../src/bpf/classic.ts';
-import { Interpreter } from '../../src/bpf/interpreter.ts';
+import { Interpreter } from '../../src/bpf/interpreter/interpreter.ts';
 import { jitRaw } from '../../src/bpf/jit/raw.ts';
 import { loadPacket, writeSkBuff } from '../../src/bpf/sk-buff.ts';
 import { callSkbHelper } from '../../src/bpf/skb-helpers.ts';

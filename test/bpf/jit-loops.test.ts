@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { assemble } from '../../src/bpf/asm/assemble.ts';
-import { Interpreter } from '../../src/bpf/interpreter.ts';
+import { Interpreter } from '../../src/bpf/interpreter/interpreter.ts';
 import type { Insn } from '../../src/bpf/isa.ts';
 import { buildCfg } from '../../src/bpf/jit/cfg.ts';
 import { planUnrolling, type UnrollPlan } from '../../src/bpf/jit/loops.ts';

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { ProgramBuilder, R0, R1, R2, R3, R4, R6, R10 } from '../../src/bpf/builder.ts';
-import { Interpreter } from '../../src/bpf/interpreter.ts';
+import { Interpreter } from '../../src/bpf/interpreter/interpreter.ts';
 import type { Insn } from '../../src/bpf/isa.ts';
 import * as isa from '../../src/bpf/isa.ts';
 import { buildCfg } from '../../src/bpf/jit/cfg.ts';
@@ -24,7 +24,7 @@ function runJit(
   expect(WebAssembly.validate(wasm)).toBe(true);
   const { exports } = new WebAssembly.Instance(new WebAssembly.Module(wasm), {
     env: { memory },
-    helper: helpers as unknown as WebAssembly.ModuleImports,
+    helper: helpers as unknown as Record<string, WebAssembly.ImportValue>,
   });
   const run64 = exports['run64'] as (r1: bigint, r2: bigint) => bigint;
   return { result: BigInt.asUintN(64, run64(r1, 0n)), stack: bytes.slice(STACK, STACK + 4096) };

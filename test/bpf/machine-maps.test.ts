@@ -12,6 +12,8 @@ import {
 } from '../../src/bpf/index.ts';
 import type { PerfEventArray } from '../../src/bpf/maps/perf-event-array.ts';
 
+import { functionTypes } from './support-programs.ts';
+
 const u64 = (value: number | bigint): Uint8Array => new Uint8Array(BigUint64Array.of(BigInt(value)).buffer);
 const readU64 = (bytes: Uint8Array): number =>
   Number(new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true));
@@ -182,15 +184,20 @@ const load = (
   text: string,
   maps: readonly LoadedMap[],
   engine: (typeof ENGINES)[number],
-): LoadedProgram =>
-  machine.loadProgram({
+): LoadedProgram => {
+  const insns = assemble(text);
+  const { btf, funcInfo } = functionTypes(insns);
+  return machine.loadProgram({
     name: 'test',
     type: 'raw_tracepoint',
-    insns: assemble(text),
+    insns,
+    btf,
+    funcInfo,
     maps: maps.map(({ spec }) => spec),
     loadedMaps: maps,
     engine,
   });
+};
 
 describe.each(ENGINES)('%s: other types', (engine) => {
   it.each(['lru_hash', 'lru_percpu_hash'] as const)('%s keeps what is looked up', (type) => {

@@ -159,7 +159,7 @@ describe('externs', () => {
   test('kernel configuration that does not fit', () => {
     const base = { CONFIG_HZ: 250, CONFIG_SMP: true };
     const refused = (kconfig: LoadObjectOptions['kconfig'], code: string, message: string) => {
-      const error = errorOf(() => load('kconfig', { kconfig }));
+      const error = errorOf(() => load('kconfig', kconfig === undefined ? {} : { kconfig }));
       expect([error.code, error.message]).toEqual([code, expect.stringContaining(message)]);
     };
     refused(undefined, 'OBJ_UNRESOLVED', 'CONFIG_HZ is not in the kernel configuration');

@@ -143,7 +143,7 @@ describe('values of any type', () => {
   const { spec, globals } = openFixture('globals', '19');
   const btf = spec.btf as Btf;
 
-  const int = (bits: number, signed: boolean) => {
+  const int = (bits: number, signed: boolean): fc.Arbitrary<number | bigint> => {
     const min = signed ? -(2n ** BigInt(bits - 1)) : 0n;
     const max = signed ? 2n ** BigInt(bits - 1) - 1n : 2n ** BigInt(bits) - 1n;
     return bits <= 32 ? fc.integer({ min: Number(min), max: Number(max) }) : fc.bigInt({ min, max });

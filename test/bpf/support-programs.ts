@@ -1,5 +1,7 @@
 /** Programs in linear memory for tests: verified, laid out, compiled and instantiated. */
+
 import { expect } from 'vitest';
+import { BtfBuilder } from '../../src/bpf/btf/index.ts';
 import { ProgramBuilder } from '../../src/bpf/builder.ts';
 import {
   type BpfMap,
@@ -14,7 +16,8 @@ import {
   type VerifiedProgram,
   verifyProgram,
 } from '../../src/bpf/index.ts';
-import { interpretProgram } from '../../src/bpf/interpreter-program.ts';
+import { interpretProgram } from '../../src/bpf/interpreter/program.ts';
+import type { Insn } from '../../src/bpf/isa.ts';
 import { jitProgram } from '../../src/bpf/jit/jit.ts';
 
 export interface Machine {
@@ -68,8 +71,8 @@ export function machine(
       );
       const { exports } = new WebAssembly.Instance(module, {
         env: { memory, cpu: new WebAssembly.Global({ value: 'i32' }, cpu) },
-        helper: helper as unknown as WebAssembly.ModuleImports,
-        kfunc: kfunc as unknown as WebAssembly.ModuleImports,
+        helper: helper as unknown as Record<string, WebAssembly.ImportValue>,
+        kfunc: kfunc as unknown as Record<string, WebAssembly.ImportValue>,
       });
       return exports as unknown as ReturnType<Machine['jit']>;
     },
@@ -80,3 +83,18 @@ export function machine(
 
 /** Address of a CPU's context. */
 export const ctxOf = (layout: MemoryLayout, cpu = 0): number => percpuBlock(layout, cpu).ctx;
+
+/** BTF of a program and its functions, of which each gives a number and none is global, and the func_info that goes with it. */
+export function functionTypes(insns: readonly Insn[]) {
+  const b = new BtfBuilder();
+  const int = b.int('int', 4, { signed: true });
+  const md = b.struct('xdp_md', 4, [{ name: 'data', type: int, bitOffset: 0 }]);
+  const proto = b.funcProto(int, [{ name: 'ctx', type: b.ptr(md) }]);
+  const starts = new Set([0]);
+  for (const [pc, { code, src, imm }] of insns.entries())
+    if ((code === 0x85 && src === 1) || (code === 0x18 && src === 4)) starts.add(pc + 1 + imm);
+  const funcInfo = [...starts]
+    .sort((a, c) => a - c)
+    .map((insn, n) => ({ insn, typeId: b.func(`f${n}`, proto) }));
+  return { btf: b.build(), bytes: b.toBytes(), funcInfo };
+}

@@ -1,11 +1,11 @@
 /** Tail calls: the same results and counts in the interpreter, the JIT and (as root) the kernel. */
 import { afterAll, describe, expect, test } from 'vitest';
 import { assemble } from '../../src/bpf/asm/assemble.ts';
-import { BtfBuilder } from '../../src/bpf/btf/builder.ts';
 import type { Insn } from '../../src/bpf/isa.ts';
 import { createMachine, type LoadedProgram } from '../../src/bpf/machine/index.ts';
 import type { MapSpec } from '../../src/bpf/maps/map-spec.ts';
 import { kernelBpf } from '../support/kernel-bpf.ts';
+import { functionTypes } from './support-programs.ts';
 
 const MAPS: readonly MapSpec[] = [
   { name: 'programs', type: 'prog_array', keySize: 4, valueSize: 4, maxEntries: 4 },
@@ -33,21 +33,6 @@ const tailCall = (index: number | string): string => `
   r3 = ${index}
   call 12`;
 const returns = (value: number): string => `r0 = ${value}\nexit`;
-
-/** int f(struct xdp_md *), for every function: kernels allow tail calls from functions with types only. */
-function types(insns: readonly Insn[]) {
-  const b = new BtfBuilder();
-  const int = b.int('int', 4, { signed: true });
-  const md = b.struct('xdp_md', 4, [{ name: 'data', type: int, bitOffset: 0 }]);
-  const proto = b.funcProto(int, [{ name: 'ctx', type: b.ptr(md) }]);
-  const starts = new Set([0]);
-  for (const [pc, { code, src, imm }] of insns.entries())
-    if (code === 0x85 && src === 1) starts.add(pc + 1 + imm);
-  const funcInfo = [...starts]
-    .sort((a, c) => a - c)
-    .map((insn, n) => ({ insn, typeId: b.func(`f${n}`, proto) }));
-  return { btf: b.build(), bytes: b.toBytes(), funcInfo };
-}
 
 interface Scenario {
   /** The first one is run; each is at its index in the array, but for `undefined`. */
@@ -130,7 +115,7 @@ function run(engine: 'interpreter' | 'jit', { programs }: Scenario) {
   for (const [index, text] of programs.entries()) {
     if (text === undefined) continue;
     const insns = assemble(text);
-    const { btf, funcInfo } = types(insns);
+    const { btf, funcInfo } = functionTypes(insns);
     const program = machine.loadProgram({
       btf,
       funcInfo,
@@ -144,8 +129,15 @@ function run(engine: 'interpreter' | 'jit', { programs }: Scenario) {
     first ??= program;
     expect(machine.setElement(loadedMaps[0]!, key(index), program)).toBe(0);
   }
+  const counts = () => [0, 1].map((n) => number(loadedMaps[1]!.lookup(key(n))));
   const { retval } = first!.testRun({ dataIn: PACKET });
-  return { retval, counts: [0, 1].map((n) => number(loadedMaps[1]!.lookup(key(n)))) };
+  const result = { retval, counts: counts() };
+  // From now on every program is known to the calls: once more by itself, in a loop, and with the whole r0.
+  expect(first!.testRun({ dataIn: PACKET }).retval).toBe(retval);
+  expect(first!.testRun({ dataIn: PACKET, repeat: 3 }).retval).toBe(retval);
+  expect(first!.run(0)).toBe(BigInt(retval));
+  expect(counts()).toEqual(result.counts.map((one) => one * 6n));
+  return result;
 }
 
 function runInKernel({ programs }: Scenario) {
@@ -159,7 +151,7 @@ function runInKernel({ programs }: Scenario) {
       (insn): Insn =>
         insn.code === 0x18 && insn.src === 5 ? { ...insn, src: 1, imm: fds[insn.imm]! } : insn,
     );
-    const { bytes, funcInfo } = types(insns);
+    const { bytes, funcInfo } = functionTypes(insns);
     const btfFd = kernelBpf.btfLoad(bytes);
     expect(btfFd).toBeGreaterThanOrEqual(0);
     const { fd, log } = kernelBpf.progLoad({ type: XDP, insns, logLevel: 1, btfFd, funcInfo });

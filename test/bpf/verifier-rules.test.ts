@@ -180,6 +180,28 @@ const ACCEPTED: Record<string, string> = {
     exit`,
 };
 
+describe('32-bit operations that are not followed', () => {
+  // As Linux 6.12: __mark_reg_unknown without zero extension (adjust_scalar_min_max_vals).
+  const indexed = (operation: string): string => `${lookup(1)}
+    r7 = *(u32 *)(r0 +0)
+    r1 = 3
+    ${operation}
+    if w7 < 0x19 goto pc+2
+    r0 = 0
+    exit
+    r0 += r7
+    r0 = *(u8 *)(r0 +0)
+    exit`;
+
+  it.each(['w7 /= 200', 'w7 %= 25', 'w7 <<= w7'])('%s: nothing is known of the upper half', (operation) => {
+    expect(refusal(indexed(operation)).message).toContain('unbounded min value');
+  });
+
+  it.each(['w7 /= 200\n w7 = w7', 'w7 >>= 3', 'w7 <<= w1', 'w7 *= w1'])('%s: is followed', (operation) => {
+    expect(verify(indexed(operation)).verifiedInsns).toBeGreaterThan(0);
+  });
+});
+
 describe('accepts', () => {
   it.each(Object.entries(ACCEPTED))('%s', (_, text) => {
     expect(verify(text).reachable.every((one) => one)).toBe(true);

@@ -266,8 +266,8 @@ describe('dump, disasm', () => {
   test('wat: the module that runs', async () => {
     const { out } = await bpf(['dump', '-', '--stage', 'wat'], 'r0 = 5\nr0 *= 3\nexit\n');
     expect(out).toMatch(/^\(module\n {2}\(import "env" "memory" \(memory \d+ \d+ shared\)\)\n/);
-    expect(out).toContain('(export "run64" (func $run64))');
-    expect(out).toMatch(/\(func \$run64 \(param \$0 i64\) \(param \$1 i64\) \(result i64\)\n/);
+    expect(out).toContain('(export "run" (func $run))');
+    expect(out).toMatch(/\(func \$run \(param \$0 i32\) \(result i32\)\n/);
     expect(out.endsWith(')\n')).toBe(true);
     const count = (pattern: RegExp) => out.match(pattern)?.length ?? 0;
     expect(count(/\(/g)).toBe(count(/\)/g));

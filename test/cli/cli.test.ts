@@ -1,5 +1,5 @@
-import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -180,6 +180,22 @@ describe('output', () => {
     expect(readFileSync(file, 'utf8')).toBe('x\n\n\n');
   });
 
+  test.skipIf(!existsSync('/dev/full'))('-o to a full disk: said, restored, exit 1', async () => {
+    const script = 'kprobe:app.mjs:handle { printf("%d\\n", nsecs); }';
+    const { code, out, err } = await run('-v', '-o', '/dev/full', '-p', target.pid, script);
+    expect({ code, out }).toEqual({ code: 1, out: '' });
+    expect(err.match(/^ERROR: .*$/gm)).toEqual(['ERROR: cannot write /dev/full: no space left on device']);
+    expect(err).toContain('restored 1 function');
+  });
+
+  test('-o to a folder that is not there', async () => {
+    const { code, err } = await run('-o', path.join(folder, 'none/x'), '-p', target.pid, 'BEGIN { exit(); }');
+    expect({ code, err }).toEqual({
+      code: 1,
+      err: `ERROR: cannot write ${folder}/none/x: no such file or directory\n`,
+    });
+  });
+
   test('print and clear keep their order', async () => {
     const { out } = await run(
       '-p',
@@ -231,11 +247,45 @@ describe('output', () => {
     expect((await tracer.finished).out).toBe('on\n');
   });
 
+  test('-l of nothing: why, and the nearest name', async () => {
+    expect(await run('-l', 'kprobe:ap.mjs:*', '-p', target.pid)).toEqual({
+      code: 1,
+      out: '',
+      err: `ERROR: no loaded script matches ap.mjs\nHINT: did you mean ${relative()}/app.mjs?\n`,
+    });
+    expect(await run('-l', 'kprobe:app.mjs:handel', '-p', target.pid)).toEqual({
+      code: 1,
+      out: '',
+      err: `ERROR: no function matches handel in ${relative()}/app.mjs\nHINT: did you mean ${relative()}/app.mjs:handle?\n`,
+    });
+  });
+
   test('-l lists what can be probed, -lv with parameters', async () => {
     const short = await run('-l', 'kprobe:app.mjs:*', '-p', target.pid);
     expect(short.out.split('\n')).toContain(`kprobe:${relative()}/app.mjs:total`);
     const long = await run('-lv', 'app.mjs:handle', '-p', target.pid);
     expect(long.out).toMatch(/^kprobe:\S+app\.mjs:handle {2}\S+app\.mjs:4 {2}\(req, res\)\n$/);
+  });
+
+  test('a reader that takes its time gets everything', async () => {
+    const file = path.join(folder, 'many.cjs');
+    const names = Array.from({ length: 6000 }, (_, i) => `aFunctionOfAVeryLargeApplication${i}`);
+    writeFileSync(
+      file,
+      `${names.map((name) => `function ${name}() {}`).join('\n')}\nsetInterval(() => {}, 1000); console.log(process.pid);`,
+    );
+    const many = spawn(process.execPath, ['--inspect-port=0', file], { stdio: ['ignore', 'pipe', 'ignore'] });
+    targets.push(many);
+    await new Promise((resolve) => many.stdout!.once('data', resolve));
+    const command = `'${process.execPath}' '${cli}' -l 'kprobe:many.cjs:a*' -p ${many.pid} --max-pause 5000`;
+    const { stdout, status } = spawnSync('sh', ['-c', `${command} | (sleep 3; cat)`], { encoding: 'utf8' });
+    expect(status).toBe(0);
+    expect(
+      stdout
+        .trimEnd()
+        .split('\n')
+        .map((line) => line.split(':').at(-1)),
+    ).toEqual(names);
   });
 
   test('--info shows the process', async () => {
@@ -280,6 +330,7 @@ describe('output', () => {
     expect(err).toMatch(
       /^\S+app\.mjs:total: (nop|property|bind|edit|break) \(estimated [\d.]+ ms, paused [\d.]+ ms/m,
     );
+    expect(err).toMatch(/^All probes count, from \d+(?:\.\d+)? ms after "Attaching" on$/m);
     expect(err).toMatch(/^process \d+: restored 1 function, \d+ bytes of source; \d+ pauses?: p50/m);
   });
 });
@@ -396,6 +447,29 @@ describe('several', () => {
     expect(out.match(/end \d+/g)).toEqual([`end ${two.pid}`]);
   });
 
+  test('processes: which one does not have what is named', async () => {
+    const other = path.join(folder, 'other.cjs');
+    writeFileSync(other, 'setInterval(function tick() {}, 50); console.log(process.pid);');
+    const child = spawn(process.execPath, ['--inspect-port=0', other], {
+      stdio: ['ignore', 'pipe', 'ignore'],
+    });
+    targets.push(child);
+    await new Promise((resolve) => child.stdout!.once('data', resolve));
+    const { code, err } = await run(
+      '-p',
+      target.pid,
+      '-p',
+      String(child.pid),
+      'kprobe:handle { @ = count(); }',
+    );
+    expect(code).toBe(1);
+    expect(err).toMatch(
+      new RegExp(
+        `^process ${child.pid} does not have what the script names:\\nstdin:1:8: ERROR: no function matches handle`,
+      ),
+    );
+  });
+
   test('tracers: the second is refused', async () => {
     const first = start('-v', '-p', target.pid, '-e', 'kprobe:app.mjs:total { @ = count(); }');
     await first.saw(/total: \w+ \(/);
@@ -447,6 +521,7 @@ describe('-c', () => {
 describe('errors', () => {
   const cases: readonly (readonly [name: string, args: readonly string[], err: string | RegExp])[] = [
     ['no program', [], /^ERROR: no program\nHINT: trapline --help/],
+    ['an empty program', ['-p', '1', ''], /^ERROR: no program\nHINT: trapline --help/],
     ['no process', ['BEGIN { exit(); }'], /^ERROR: no process to trace\nHINT: give -p PID/],
     [
       'no such script',
@@ -458,6 +533,17 @@ describe('errors', () => {
       ['--max-puase', '1'],
       /^ERROR: unknown option --max-puase\nHINT: did you mean --max-pause\?/,
     ],
+    [
+      'a negative number',
+      ['--max-pause', '-1', 'BEGIN { exit(); }'],
+      /^ERROR: --max-pause: -1 is not a whole number from 0\nUsage: trapline \[options\]/,
+    ],
+    [
+      'of trapline tracefs',
+      ['tracefs', '--mount', '/mnt', '-p', '-1'],
+      /^ERROR: -p: -1 is not a whole number from 1\nUsage: trapline tracefs --mount DIR/,
+    ],
+    ['of trapline bpf', ['bpf', 'verify', '--nothing'], /^ERROR: verify has no option --nothing/],
     [
       'syntax, before the process is touched',
       ['-p', '1', 'kprobe:a.js:f {'],

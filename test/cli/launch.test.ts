@@ -115,7 +115,9 @@ describe('-c', () => {
     const { code, err } = await trace('true', 'BEGIN { exit(); }');
     expect({ code, err }).toEqual({
       code: 1,
-      err: 'ERROR: -c: the command ended before it could be traced\n',
+      err:
+        'ERROR: -c: the command ended before it could be traced\n' +
+        'HINT: it started no Node.js process, or one that ended at once: -c traces the first one\n',
     });
   });
 });

@@ -86,13 +86,29 @@ describe('the command line', () => {
     expect(failure('-p', 'x')).toBe('EUSAGE: -p: x is not a whole number from 1');
     expect(failure('-p', '0')).toBe('EUSAGE: -p: 0 is not a whole number from 1');
     expect(failure('--max-pause', '1e3')).toBe('EUSAGE: --max-pause: 1e3 is not a whole number from 0');
+    expect(failure('--max-pause', '-1')).toBe('EUSAGE: --max-pause: -1 is not a whole number from 0');
+    expect(failure('--maxactive', '-2.5')).toBe('EUSAGE: --maxactive: -2.5 is not a whole number from 0');
+    expect(failure('-p', '-1')).toBe('EUSAGE: -p: -1 is not a whole number from 1');
+    expect(failure('-lvp', '-1')).toBe('EUSAGE: -p: -1 is not a whole number from 1');
+    expect(failure('-v', '-1')).toBe('EUSAGE: unknown option -1 (trapline --help lists the options)');
+    expect(parseCommandLine(['script.bt', '--', '--max-pause', '-1']).positionals).toEqual([
+      'script.bt',
+      '--max-pause',
+      '-1',
+    ]);
     expect(failure('--arm', 'jump')).toBe('EUSAGE: --arm: jump is not one of auto, nop, bind, edit, break');
     expect(failure('-f', 'xml')).toBe('EUSAGE: -f: xml is not one of text, json');
     expect(failure('--max-puase', '5')).toBe(
       'EUSAGE: unknown option --max-puase (did you mean --max-pause?)',
     );
     expect(failure('-q')).toBe('EUSAGE: unknown option -q (trapline --help lists the options)');
-    expect(failure('-p')).toMatch(/^EUSAGE: Option '-p, --pid <value>' argument missing/);
+    expect(failure('-p')).toBe('EUSAGE: -p needs a value');
+    expect(failure('-c', '-v')).toBe(
+      'EUSAGE: -c needs a value (one that begins with a dash is given as -c-VALUE)',
+    );
+    expect(failure('--arm', '-p', '1')).toBe(
+      'EUSAGE: --arm needs a value (one that begins with a dash is given as --arm=-VALUE)',
+    );
     expect(failure('--info=yes')).toMatch(/^EUSAGE: Option '--info' does not take an argument/);
   });
 

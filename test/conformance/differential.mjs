@@ -113,6 +113,8 @@ class Kernel {
  * Runs `count` programs from seed `first` on. `kernel`: the oracle of test/support/kernel-bpf.ts, or undefined. A program that all
  * verifiers refuse is counted as refused, one that only some of them refuse as disagreed (kernels differ in that, from one version to the
  * next). `report(name, problems)` gets the latter and every difference.
+ * @param {any} bpf
+ * @param {{ first?: number; count: number; kernel?: any; report: (...told: any[]) => void; progress?: () => void }} options
  */
 export function runDifferential(bpf, { first = 1, count, kernel, report, progress = () => {} }) {
   const counts = { passed: 0, failed: 0, skipped: 0, refused: 0, disagreed: 0 };

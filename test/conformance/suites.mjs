@@ -356,7 +356,14 @@ function runTailCalls(bpf, tests, report, counts) {
   }
 }
 
-/** A folder with vectors.jsonl.gz (or vectors.jsonl). `report(name, problems, skipped)` is called for each test. */
+/**
+ * A folder with vectors.jsonl.gz (or vectors.jsonl). `report(name, problems, skipped)` is called for each test, `only(test)` tells
+ * which are run.
+ * @param {any} bpf
+ * @param {string} folder
+ * @param {(...told: any[]) => void} report
+ * @param {(test: any) => boolean} only
+ */
 export function runTestBpf(bpf, folder, report, only = () => true) {
   const files = readdirSync(folder).filter((name) => /\.jsonl(\.gz)?$/.test(name));
   const counts = { passed: 0, failed: 0, skipped: 0 };

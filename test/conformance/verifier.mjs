@@ -156,6 +156,32 @@ function decode(bpf, row) {
   return insns;
 }
 
+const TAIL_CALL = 12;
+const LD_MODES = [0x20, 0x40];
+
+/**
+ * The record does not have a program's BTF, without which functions may not end early. It had some unless the log says otherwise: then
+ * every function returns a number, and none is global.
+ */
+function functionTypes(bpf, insns, log) {
+  const endsEarly = insns.some(
+    ({ code, src, imm }) =>
+      (code === 0x85 && src === 0 && imm === TAIL_CALL) ||
+      ((code & 7) === 0 && LD_MODES.includes(code & 0xe0)),
+  );
+  if (!endsEarly || /subprogs without BTF/.test(log)) return {};
+  const starts = new Set([0]);
+  for (const [at, { code, src, imm }] of insns.entries()) {
+    if ((code === 0x85 && src === 1) || (code === 0x18 && src === 4)) starts.add(at + 1 + imm);
+  }
+  const b = new bpf.BtfBuilder();
+  const proto = b.funcProto(b.int('int', 4, { signed: true }), []);
+  const funcInfo = [...starts]
+    .sort((one, other) => one - other)
+    .map((insn, n) => ({ insn, typeId: b.func(`f${n}`, proto) }));
+  return { btf: b.build(), funcInfo };
+}
+
 function verify(bpf, row, source, insns, names, targetBtf) {
   const types = Object.entries(bpf.BPF_MAP_TYPE);
   const maps = (source.maps ?? []).map((map) => ({
@@ -191,6 +217,7 @@ function verify(bpf, row, source, insns, names, targetBtf) {
         : { attachType: bpf.ATTACH_TYPES[source.attach_type] }),
       ...(attachTo === undefined ? {} : { attachTo }),
       ...(targetBtf === undefined || !usesBtf ? {} : { targetBtf }),
+      ...functionTypes(bpf, insns, row.log),
       kfuncs,
       sleepable: (row.prog_flags & 16) !== 0 || /\.s\b/.test(source.section) || source.type === 'syscall',
       unprivileged: row.mode === 'unpriv',

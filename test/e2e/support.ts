@@ -81,6 +81,8 @@ export async function startService(options: ServiceOptions = {}): Promise<Servic
     child.once('exit', (code, signal) => {
       gone = new Error(`the target ended with ${code ?? signal}: ${stderr}`);
       for (const { reject } of waiting.values()) reject(gone);
+      // nobody asked for it: whoever waits for something else would not tell
+      if (!child.killed && code !== 0) console.log(gone.message);
       resolve(code ?? signal);
     });
   });

@@ -123,7 +123,7 @@ export class Engine {
     });
   }
 
-  #helpers(): WebAssembly.ModuleImports {
+  #helpers(): Record<string, WebAssembly.ImportValue> {
     return {
       ktime_get_ns: () => this.now,
       ktime_get_boot_ns: () => this.now,
@@ -181,7 +181,7 @@ export class Engine {
     this.#view.setBigUint64(percpuBlock(this.layout, this.#cpu).resultSlot, value, true);
   }
 
-  #kfuncs(): WebAssembly.ModuleImports {
+  #kfuncs(): Record<string, WebAssembly.ImportValue> {
     const { tags } = JS_VALUE;
     return {
       js_path: (low: number, high: number, path: number) =>

@@ -61,10 +61,12 @@ describe.each(nodeBinaries())('on Node $version', ({ path: node }) => {
       'kinds.cjs',
       readFileSync(KINDS, 'utf8').replace('const out = []', 'globalThis.armAll(__filename); const out = []'),
     );
-    for (const ends of ['', 'all']) {
+    for (const ends of ['', 'all', 'body']) {
       const env = { ...all, TRAPLINE_ENDS: ends, COUNTS: '1' };
       const { stdout, stderr } = run(node, ['-r', fixture('arm-all.cjs'), armed], env);
-      expect(stdout).toBe(plain);
+      // what is at the top of a followed call's stack is the gate, but for `body`
+      const shown = (text: string) => (ends === 'body' ? text : text.replace(/^at .*$/m, ''));
+      expect(shown(stdout)).toBe(shown(plain));
       const counts = JSON.parse(stderr) as {
         entries: number;
         ends: number;
@@ -76,8 +78,35 @@ describe.each(nodeBinaries())('on Node $version', ({ path: node }) => {
       expect(counts.suspended).toBeGreaterThan(10);
       expect(counts.live).toBe(0);
       expect(counts.ended).toBe(counts.ends);
-      expect(counts.ends).toBeGreaterThan(ends === 'all' ? counts.entries * 0.9 : counts.entries * 0.5);
+      expect(counts.ends).toBeGreaterThan(ends !== '' ? counts.entries * 0.9 : counts.entries * 0.5);
     }
+  });
+
+  test('TRAPLINE_ENDS=body: a call that is followed has no frame of ours below it', () => {
+    const program = (arm: string) => `${arm}
+      function named(n) { return n > 0 ? inner(n) : new Error('told').stack; }
+      const inner = (n) => [n].map(function (m) { return named(m - 1); })[0];
+      class Held {
+        constructor(n) { this.told = inner(n); }
+        get own() { return named(1); }
+        async later(n) { await null; return inner(n); }
+      }
+      // what loads a module, or turns the event loop, is not the program's
+      const frames = (stack) => stack.split('\\n').filter((line) => !/node:internal|index\\.mjs|data:/.test(line))
+        .map((line) => line.trim().replace(/:\\d+\\)?$/, '').replace(/(plain|armed)\\.cjs/, 'x'));
+      Error.stackTraceLimit = 30;
+      const held = new Held(2);
+      console.log(JSON.stringify([frames(held.told), frames(held.own)]));
+      held.later(1).then((stack) => console.log(JSON.stringify(frames(stack))));`;
+    const plain = spawnSync(node, [write('frames/plain.cjs', program('//'))], { encoding: 'utf8' }).stdout;
+    const armed = write('frames/armed.cjs', program('globalThis.armAll(__filename);'));
+    const env = { TRAPLINE_MIN_LENGTH: '0', TRAPLINE_ENDS: 'body', COUNTS: '1' };
+    const { stdout, stderr } = run(node, ['-r', fixture('arm-all.cjs'), armed], env);
+    expect(plain).toContain('at named (');
+    expect(stdout).toBe(plain);
+    const { ends, ended } = JSON.parse(stderr) as { ends: number; ended: number };
+    expect(ends).toBeGreaterThan(20);
+    expect(ended).toBe(ends);
   });
 
   test('CommonJS, ES modules, cycles, import of CommonJS', () => {

@@ -64,6 +64,9 @@ export interface KernelProgSpec {
   btfFd?: number;
   /** Types of the functions, of the BTF in `btfFd`. */
   funcInfo?: readonly { insn: number; typeId: number }[];
+  /** Records as they are, of any size. */
+  funcRecords?: { bytes: Uint8Array; size: number; count: number };
+  lineRecords?: { bytes: Uint8Array; size: number; count: number };
   attachBtfId?: number;
   logLevel?: number;
   logSize?: number;
@@ -307,6 +310,13 @@ class KernelBpf {
       const records = Uint32Array.from(funcInfo.flatMap(({ insn, typeId }) => [insn, typeId]));
       attr.u32(76, 8).u32(88, funcInfo.length);
       attr.buffer(80, new Uint8Array(records.buffer));
+    }
+    const { funcRecords, lineRecords } = spec;
+    if (funcRecords !== undefined) {
+      attr.u32(76, funcRecords.size).u32(88, funcRecords.count).buffer(80, funcRecords.bytes);
+    }
+    if (lineRecords !== undefined) {
+      attr.u32(92, lineRecords.size).u32(104, lineRecords.count).buffer(96, lineRecords.bytes);
     }
     attr.buffer(8, bytes);
     attr.buffer(16, Buffer.from(`${spec.license ?? 'GPL'}\0`));

@@ -44,20 +44,45 @@ describe.runIf(process.platform === 'linux').each(nodeBinaries())('Node $version
       const child = spawn(process.execPath, ['--input-type=module', '-e', text], { stdio: 'ignore' });
       const [code, signal] = (await once(child, 'exit')) as [number | null, string | null];
       expect({ code, signal }).toEqual(end ? { code: 0, signal: null } : { code: null, signal: 'SIGKILL' });
-      expect(await whenClosed(pid, end ? 500 : 5000)).toBe(!end);
+      expect(await whenClosed(pid, end ? 500 : 15_000)).toBe(!end);
       expect(target.exitCode).toBe(null);
     } finally {
       target.kill('SIGKILL');
     }
   });
 
-  test('a main thread that opens its inspector after the tracer has given up', async () => {
-    const script = `console.log(1); setTimeout(() => require('child_process').execSync('sleep 4'), 300);
-      setInterval(() => {}, 50)`;
-    const target = spawn(node, ['--inspect-port=0', '-e', script], { stdio: ['ignore', 'pipe', 'pipe'] });
+  test('the guard of a tracer that was killed leaves the next tracer alone', async () => {
+    const script = 'setInterval(() => {}, 5); console.log(1)';
+    const target = spawn(node, ['--inspect-port=0', '-e', script], { stdio: ['ignore', 'pipe', 'ignore'] });
     try {
       await once(target.stdout!, 'data');
-      await sleep(600);
+      const main = path.join(root, 'dist/target/guard-main.js');
+      for (let i = 0; i < 3; i++) {
+        // killed before it sent the signal: nothing opens, and the guard waits for it
+        const guard = spawn(process.execPath, [main, String(target.pid)], {
+          stdio: ['pipe', 'ignore', 'ignore'],
+        });
+        guard.stdin.end();
+        const text = `import { attach } from ${JSON.stringify(dist('attach.js'))};
+          const session = await attach(${target.pid}, {});
+          await session.detach();`;
+        const child = spawn(process.execPath, ['--input-type=module', '-e', text], { stdio: 'ignore' });
+        expect(await once(child, 'exit')).toEqual([0, null]);
+        guard.kill();
+      }
+    } finally {
+      target.kill('SIGKILL');
+    }
+  }, 60_000);
+
+  test('a main thread that opens its inspector after the tracer has given up', async () => {
+    // blocked until a line is written
+    const script = `setTimeout(() => { require('fs').writeSync(1, 'blocked');
+        require('child_process').spawnSync('sh', ['-c', 'read line'], { stdio: 'inherit' }); }, 100);
+      setInterval(() => {}, 50)`;
+    const target = spawn(node, ['--inspect-port=0', '-e', script], { stdio: ['pipe', 'pipe', 'pipe'] });
+    try {
+      await once(target.stdout!, 'data');
       let said = '';
       target.stderr!.on('data', (text) => {
         said += text;
@@ -66,12 +91,13 @@ describe.runIf(process.platform === 'linux').each(nodeBinaries())('Node $version
         await attach(${target.pid}, {}).catch((error) => { process.exitCode = error.code === 'ESIGUSR1' ? 7 : 1; });`;
       const child = spawn(process.execPath, ['--input-type=module', '-e', text], { stdio: 'ignore' });
       expect(await once(child, 'exit')).toEqual([7, null]);
-      for (let i = 0; i < 200 && !said.includes('Debugger ending'); i++) await sleep(50);
+      target.stdin!.write('\n');
+      for (let i = 0; i < 400 && !said.includes('Debugger ending'); i++) await sleep(50);
       expect(said).toContain('Debugger listening');
-      expect(await whenClosed(target.pid!, 5000)).toBe(true);
+      expect(await whenClosed(target.pid!, 10_000)).toBe(true);
       expect(target.exitCode).toBe(null);
     } finally {
       target.kill('SIGKILL');
     }
-  }, 20_000);
+  }, 60_000);
 });

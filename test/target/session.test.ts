@@ -216,7 +216,10 @@ describe('refusals', () => {
     const child = await run('sh', ['-c', 'echo up; exec sleep 60']);
     await until('sleep runs', () => !readFileSync(`/proc/${child.pid}/cmdline`, 'utf8').startsWith('sh'));
     const { code, hint } = await refusal(attach(child.pid, recorder()));
-    expect({ code, hint }).toEqual({ code: 'ENOTNODE', hint: 'pgrep -a node lists the Node processes' });
+    expect({ code, hint }).toEqual({
+      code: 'ENOTNODE',
+      hint: "pgrep -af '^([^ ]*/)?node ' lists the Node processes",
+    });
     await sleep(50);
     expect(child.signalCode).toBeNull();
   });

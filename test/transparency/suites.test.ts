@@ -7,7 +7,7 @@ import { nodeBinaries } from '../support/nodes.ts';
 
 // The test suites that three packages ship in their tarballs, unchanged: a container of plugins that looks at how functions
 // are declared, an assertion library, a test framework that looks into the stacks of its own calls. Each is run plain, and
-// under the real command with a probe on every function of the package, its tests' functions included.
+// under the real command with a probe on the entry and one on the end of every function of the package, its tests' functions included.
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 /** Of seconds; a machine may be busy. */
@@ -19,8 +19,8 @@ interface Suite {
   /** The runner writes TAP; node:test has to be asked for it. */
   readonly reporter: readonly string[];
   readonly files: readonly string[];
-  /** Also a probe on the end of every call. */
-  readonly returns: boolean;
+  /** Ends of calls beside the calls: the last copies of two maps may be of different moments where a program ends itself. */
+  readonly ends: 'exact' | 'near';
   /** What has to be there at least: results, probed functions, calls seen. */
   readonly results: number;
   readonly functions: number;
@@ -32,7 +32,7 @@ const SUITES: readonly Suite[] = [
     name: 'avvio',
     reporter: ['--test-reporter=tap'],
     files: avvioFiles(),
-    returns: true,
+    ends: 'exact',
     results: 250,
     functions: 1000,
     calls: 20_000,
@@ -41,8 +41,7 @@ const SUITES: readonly Suite[] = [
     name: 'must',
     reporter: ['--test-reporter=tap'],
     files: [],
-    // It wants its caller at the top of an error's stack, where a followed call has the frame of the site.
-    returns: false,
+    ends: 'exact',
     results: 1200,
     functions: 1500,
     calls: 15_000,
@@ -51,17 +50,17 @@ const SUITES: readonly Suite[] = [
     name: 'tape',
     reporter: [],
     files: tapeFiles(),
-    returns: false,
+    ends: 'near',
     results: 200,
     functions: 400,
     calls: 4000,
   },
 ];
 
-/** All but the file whose tests race timers of 10 ms against each other: on a loaded machine one of them waits for ever. */
+/** All but the files whose tests race timers of 10 ms against each other or against the loading of plugins. */
 function avvioFiles(): string[] {
   const folder = path.join(root, 'node_modules/avvio/test');
-  return readdirSync(folder).filter((name) => name.endsWith('.js') && name !== 'plugin-timeout.test.js');
+  return readdirSync(folder).filter((name) => name.endsWith('.js') && !name.startsWith('plugin-timeout'));
 }
 
 /**
@@ -132,7 +131,7 @@ describe.each([...versions])('%s', (_version, node) => {
     const target = `"node_modules/${suite.name}/*":*`;
     const script = [
       `kprobe:${target} { @calls = count(); @functions[probe] = count(); }`,
-      suite.returns ? `kretprobe:${target} { @ends = count(); }` : '',
+      `kretprobe:${target} { @ends = count(); }`,
     ];
     const cli = path.join(root, 'dist/cli/main.js');
     const sites = { TRAPLINE_MIN_LENGTH: '0', TRAPLINE_ENDS: 'all', TRAPLINE_CACHE: '0' };
@@ -151,10 +150,12 @@ describe.each([...versions])('%s', (_version, node) => {
     expect(results(traced.err)).toEqual(expected);
     expect(traced.err).not.toContain('WARNING');
     const probes = Number(/Attaching (\d+) probes/.exec(traced.err)?.[1]);
-    expect(probes).toBeGreaterThan(suite.functions * (suite.returns ? 2 : 1));
+    expect(probes).toBeGreaterThan(suite.functions * 2);
     const calls = Number(/^@calls: (\d+)$/m.exec(traced.out)?.[1]);
     expect(calls).toBeGreaterThan(suite.calls);
     expect([...traced.out.matchAll(/^@functions\[/gm)].length).toBeGreaterThan(suite.functions / 4);
-    if (suite.returns) expect(Number(/^@ends: (\d+)$/m.exec(traced.out)?.[1])).toBe(calls);
+    const ends = Number(/^@ends: (\d+)$/m.exec(traced.out)?.[1]);
+    if (suite.ends === 'exact') expect(ends).toBe(calls);
+    else expect(Math.abs(ends - calls)).toBeLessThan(calls / 10);
   });
 });

@@ -25,6 +25,7 @@ import {
   isObject,
   textOf,
 } from './intrinsics.ts';
+import { Waiters, type WaiterTools } from './waiters.ts';
 
 export interface ArmingOptions {
   readonly agent: AgentMain;
@@ -54,6 +55,10 @@ interface Bound {
   escaped: number;
   /** The end of the window has been told. */
   told: boolean;
+  /** Since the breakpoint was taken away while calls escaped: the time, and the site's count. */
+  dropped: { readonly ms: number; readonly calls: number } | undefined;
+  /** When the window began. */
+  since: number;
   scopeMs: number;
 }
 
@@ -87,15 +92,19 @@ export class Arming {
   readonly #breaks = new Map<number, Breakpoint>();
   readonly #candidates = new Map<number, Candidate>();
   readonly #properties = new Map<number, Replacement[]>();
+  /** Sites that are compiled in, by function. */
+  readonly #compiledIn = new Map<string, number>();
   readonly #hookName: string;
   readonly #contexts: Contexts;
+  readonly #waiters: Waiters;
   /** Of the main context and of others that were reached. */
   readonly #globals: object[] = [globalThis];
 
   constructor({ agent, require: builtin, notify }: ArmingOptions) {
     this.#agent = agent;
     this.#notify = notify;
-    this.#types = (builtin('util') as { types: WalkTypes }).types;
+    const util = builtin('util') as { types: WalkTypes & WaiterTools; inspect: WaiterTools['inspect'] };
+    this.#types = util.types;
     this.#cache = (builtin('module') as { _cache: Record<string, { exports?: unknown }> })._cache;
     const { performance } = builtin('perf_hooks') as { performance: { now(): number } };
     const now = performance.now;
@@ -103,6 +112,11 @@ export class Arming {
     this.#immediate = (builtin('timers') as { setImmediate: (callback: () => void) => unknown }).setImmediate;
     this.#hookName = `${agent.prefix}h`;
     this.#contexts = new Contexts(agent.prefix);
+    this.#waiters = new Waiters({
+      isPromise: util.types.isPromise,
+      inspect: util.inspect,
+      now: this.#now,
+    });
   }
 
   /** The name of the hook that conditions call; it exists while a breakpoint does. */
@@ -175,6 +189,8 @@ export class Arming {
         hits: 0,
         escaped: 0,
         told: false,
+        dropped: undefined,
+        since: 0,
         scopeMs: 0,
       });
     }
@@ -230,7 +246,10 @@ export class Arming {
     if (bound === undefined || bound.state === 'restored') return;
     bound.hits++;
     const state = bound.state;
-    if (state === 'waiting') this.#bind(bound, get, set, enter, self);
+    if (state === 'waiting') {
+      bound.since = this.#now();
+      this.#bind(bound, get, set, enter, self);
+    }
     const calls = this.#count(site);
     // through the wrapper the counter has moved since the last pass; else nobody has counted this call yet
     // (a generator passes at its first next(), which says of one call only that it was made)
@@ -255,8 +274,39 @@ export class Arming {
       // calls that escape go on being counted here until something better is in place
       this.#notify({ site, state: bound.escaped > 0 ? 'escaping' : 'settled' }, bound.escaped === 0);
     } else if (bound.hits === ESCAPE_HITS) {
+      this.leaveWindow(site);
       this.#notify({ site, state: 'drop' }, true);
     }
+  }
+
+  /** The breakpoint goes, and calls come past the binding: they are not seen from here on. */
+  leaveWindow(site: number): void {
+    const bound = this.#sites.get(site);
+    if (bound === undefined || bound.state !== 'bound' || bound.escaped === 0) return;
+    bound.dropped ??= { ms: this.#now(), calls: this.#count(site) };
+  }
+
+  /** Before counts are read. */
+  tellUnseen(): void {
+    for (const [site, bound] of this.#sites) {
+      if (bound.dropped === undefined) continue;
+      this.#tellUnseen(bound);
+      this.leaveWindow(site);
+    }
+  }
+
+  /**
+   * Calls that escaped since the breakpoint has gone are missed; how many, is estimated from how many did before: for each that
+   * came by the wrapper, or in each millisecond where none did.
+   */
+  #tellUnseen(bound: Bound): void {
+    const { item, hits, escaped, dropped, since } = bound;
+    if (dropped === undefined) return;
+    bound.dropped = undefined;
+    const passed = hits - escaped;
+    const rate = passed > 0 ? escaped / passed : escaped / Math.max(1, dropped.ms - since);
+    const times = passed > 0 ? this.#count(item.site) - dropped.calls : this.#now() - dropped.ms;
+    this.#agent.addMissed(item.site, Math.round(rate * times));
   }
 
   #bind(
@@ -283,6 +333,7 @@ export class Arming {
           bound.undo.push({
             undo: () => {
               if (attempt(get) === bound.wrapper) set(original);
+              return attempt(get) !== bound.wrapper;
             },
           });
           return;
@@ -350,9 +401,11 @@ export class Arming {
   newWindow(site: number): void {
     const bound = this.#sites.get(site);
     if (bound === undefined) return;
+    this.#tellUnseen(bound);
     bound.hits = 1;
     bound.escaped = 0;
     bound.told = false;
+    bound.since = this.#now();
   }
 
   /**
@@ -478,14 +531,28 @@ export class Arming {
     const globals = globalThis as unknown as Record<PropertyKey, unknown>;
     const registry = globals[Symbol.for('trapline.sites')] as SiteRegistry | undefined;
     const script = registry?.scripts.get(url);
-    if (registry === undefined || script === undefined || script.flags[index] !== 0) return false;
+    if (registry === undefined || script === undefined) return false;
+    const place = `${index} ${url}`;
+    const before = this.#compiledIn.get(place);
+    // somebody else's
+    if (before === undefined && script.flags[index] !== 0) return false;
     // the hooks themselves are wanted, not the globals that edited text calls them by
     this.#agent.installHooks([site], []);
     const hook = (letter: string): unknown => globals[`${this.#agent.prefix}${site}${letter}`];
     const hooks = { e: hook('e'), r: hook('r'), t: hook('t'), s: hook('s') };
     this.#agent.removeHooks([site]);
     if (!registry.arm(url, index, hooks, ends)) return false;
-    this.#properties.set(site, [{ undo: () => registry.disarm(url, index) }]);
+    // a site that follows more of the call takes the place of the one before
+    if (before !== undefined) this.#properties.set(before, []);
+    this.#compiledIn.set(place, site);
+    this.#properties.set(site, [
+      {
+        undo: () => {
+          registry.disarm(url, index);
+          return true;
+        },
+      },
+    ]);
     return true;
   }
 
@@ -528,22 +595,49 @@ export class Arming {
     }
   }
 
+  promisePrototype(): object {
+    return this.#waiters.prototype();
+  }
+
+  /** Looks for promises that V8 may have notes on, so many at a time: where to go on, undefined at the end. */
+  lookForWaited(promises: readonly unknown[], from: number): number | undefined {
+    return this.#waiters.look(promises, from);
+  }
+
+  waited(): unknown[] {
+    return this.#waiters.take();
+  }
+
   /** Puts back everything of some sites, newest first; constants are the worker's to restore before. */
-  undo(sites: readonly number[]): number {
+  undo(sites: readonly number[]): UndoReport {
     let count = 0;
+    const kept: number[] = [];
     for (const site of sites) {
       const bound = this.#sites.get(site);
       const replacements = [...(this.#properties.get(site) ?? []), ...(bound?.undo ?? [])];
-      for (const replacement of replacements.reverse()) attempt(() => replacement.undo());
-      if (replacements.length > 0 || bound?.state === 'bound') count++;
-      if (bound !== undefined) bound.state = 'restored';
+      let all = true;
+      for (const replacement of replacements.reverse()) {
+        if (attempt(() => replacement.undo()) !== true) all = false;
+      }
+      if (!all) kept.push(site);
+      else if (replacements.length > 0 || bound?.state === 'bound') count++;
+      if (bound !== undefined) {
+        this.#tellUnseen(bound);
+        bound.state = 'restored';
+      }
       this.#properties.delete(site);
       this.#candidates.delete(site);
       this.#sites.delete(site);
       this.#breaks.delete(site);
     }
-    return count;
+    return { count, kept };
   }
+}
+
+/** Sites with everything back, and those with something that could not be put back. */
+export interface UndoReport {
+  readonly count: number;
+  readonly kept: readonly number[];
 }
 
 interface Breakpoint {

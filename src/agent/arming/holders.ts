@@ -39,7 +39,8 @@ export interface WalkBudget {
 }
 
 export interface Replacement {
-  undo(): void;
+  /** False where the replacement is still there. */
+  undo(): boolean;
 }
 
 export interface WalkResult {
@@ -117,6 +118,7 @@ function visit(
       replaced.push({
         undo: () => {
           if (mapLookup(holder, key) === substitute) mapStore(holder, key, value);
+          return true;
         },
       });
     });
@@ -142,9 +144,8 @@ export function replaceProperty(holder: object, key: PropertyKey, value: unknown
   return {
     undo: () => {
       const current = getOwnPropertyDescriptor(holder, key);
-      if (current !== undefined && 'value' in current && current.value === value) {
-        defineProperty(holder, key, { value: original });
-      }
+      if (current === undefined || !('value' in current) || current.value !== value) return true;
+      return defineProperty(holder, key, { value: original });
     },
   };
 }
@@ -163,7 +164,8 @@ export function replaceAccessor(
   return {
     undo: () => {
       const current = getOwnPropertyDescriptor(holder, key);
-      if (current?.[half] === value) defineProperty(holder, key, { [half]: original as () => unknown });
+      if (current?.[half] !== value) return true;
+      return defineProperty(holder, key, { [half]: original as () => unknown });
     },
   };
 }

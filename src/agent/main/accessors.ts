@@ -9,6 +9,7 @@ import {
   type BuiltinModules,
   dataViewByteLength,
   dataViewByteOffset,
+  defineProperty,
   ErrorPrototype,
   functionToString,
   getOwnPropertyDescriptor,
@@ -105,6 +106,19 @@ const SINGLE_HEADERS = [
   'user-agent',
 ];
 
+/**
+ * An error that has captured no frames: where reading `stack` formats it, nothing of the application is called, and no table of
+ * this text's lines is made.
+ */
+function stacklessError(): Error {
+  const limit = getOwnPropertyDescriptor(Error, 'stackTraceLimit');
+  if (limit === undefined || limit.writable !== true) return new Error('x');
+  defineProperty(Error, 'stackTraceLimit', { ...limit, value: undefined });
+  const error = new Error('x');
+  defineProperty(Error, 'stackTraceLimit', limit);
+  return error;
+}
+
 export function createAccessors(
   types: Types,
   builtin: BuiltinModules,
@@ -160,8 +174,8 @@ export function createAccessors(
   const paramsPrototype = URLSearchParams.prototype;
 
   // Errors. Older V8 shows `stack` as a data property whose read formats it, newer V8 as an accessor.
-  const errorStackGetter = getOwnPropertyDescriptor(new Error('x'), 'stack')?.get;
   const ErrorConstructor = Error;
+  const errorStackGetter = getOwnPropertyDescriptor(stacklessError(), 'stack')?.get;
   /** Node's own Error.prepareStackTrace, told by its text; another function there is the application's. */
   const nodePrepare = (() => {
     const found: unknown = getOwnPropertyDescriptor(ErrorConstructor, 'prepareStackTrace')?.value;

@@ -97,8 +97,12 @@ export function createAgentMain(options: AgentOptions): AgentMain {
       sites.set(specs, programs.get);
       if (!sites.followsPlain()) settle.stop();
     },
+    prepareSites: compiler.prepare,
     enable: (ids) => sites.enable(ids, 1),
     passWrappers: (ids) => sites.enable(ids, 2),
+    addMissed: (id, calls) => {
+      sites.get(id).nmissed += calls;
+    },
     disable(ids) {
       sites.enable(ids, 0);
       if (!sites.followsPlain()) settle.stop();

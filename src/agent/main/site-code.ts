@@ -29,8 +29,10 @@ export interface SiteState {
   ipLo: number;
   ipHi: number;
   name: string;
-  /** 0: no program runs; 1: all do; 2: but not for calls that come by a wrapper. */
+  /** 0: no program runs; 1: all do; 2: the same, while the function's text is edited and its wrapper still in place. */
   on: 0 | 1 | 2;
+  /** 1 from when a wrapper has told a call, while `on` is 2, until the text's hook has seen that call or it has ended. */
+  handed: 0 | 1;
   entry: SiteEventState | undefined;
   ret: SiteEventState | undefined;
   thrown: SiteEventState | undefined;
@@ -208,6 +210,30 @@ export function siteCode(env: SiteEnv, site: SiteState): SiteCode {
     if (site.ret !== undefined) siteFire(site.ret, self, args, undefined, error, true);
   }
 
+  /**
+   * A call by a wrapper while the text is being edited: told here, so that it makes no difference whether the edit is there
+   * already, or is refused; the text's hook leaves this call out. A generator's hook may come much later: it tells the call.
+   */
+  function sitePassed(
+    original: unknown,
+    self: unknown,
+    args: ArrayLike<unknown>,
+    newTarget: unknown,
+  ): unknown {
+    if (site.isGenerator) return apply(original, self, args);
+    site.nhit++;
+    if (site.entry !== undefined) {
+      siteFire(site.entry, newTarget === undefined ? self : undefined, args, undefined, undefined, false);
+    }
+    site.handed = 1;
+    try {
+      if (site.exits !== 0) return siteTraced(original, self, args, newTarget);
+      return newTarget === undefined ? apply(original, self, args) : construct(original, args, newTarget);
+    } finally {
+      site.handed = 0;
+    }
+  }
+
   function wrapMethod(original: unknown): AnyFunction {
     return {
       wrapper(this: unknown, ...args: unknown[]): unknown {
@@ -215,7 +241,7 @@ export function siteCode(env: SiteEnv, site: SiteState): SiteCode {
           site.nhit++;
           if (site.entry !== undefined) siteFire(site.entry, this, args, undefined, undefined, false);
           if (site.exits !== 0) return siteTraced(original, this, args, undefined);
-        }
+        } else if (site.on === 2) return sitePassed(original, this, args, undefined);
         return apply(original, this, args);
       },
     }.wrapper as AnyFunction;
@@ -228,7 +254,7 @@ export function siteCode(env: SiteEnv, site: SiteState): SiteCode {
           site.nhit++;
           if (site.entry !== undefined) siteFire(site.entry, this, args, undefined, undefined, false);
           if (site.exits !== 0) return siteTraced(original, this, args, undefined);
-        }
+        } else if (site.on === 2) return sitePassed(original, this, args, undefined);
         return apply(original, this, args);
       }
       const newTarget = new.target === wrapper ? original : new.target;
@@ -236,7 +262,7 @@ export function siteCode(env: SiteEnv, site: SiteState): SiteCode {
         site.nhit++;
         if (site.entry !== undefined) siteFire(site.entry, undefined, args, undefined, undefined, false);
         if (site.exits !== 0) return siteTraced(original, undefined, args, newTarget);
-      }
+      } else if (site.on === 2) return sitePassed(original, undefined, args, newTarget);
       return construct(original, args, newTarget);
     };
     return wrapper as unknown as AnyFunction;
@@ -250,7 +276,7 @@ export function siteCode(env: SiteEnv, site: SiteState): SiteCode {
           site.nhit++;
           if (site.entry !== undefined) siteFire(site.entry, self, args, undefined, undefined, false);
           if (site.exits !== 0) return siteTraced(target, self, args, undefined);
-        }
+        } else if (site.on === 2) return sitePassed(target, self, args, undefined);
         return apply(target, self, args);
       },
       construct(target: unknown, args: unknown[], newTarget: unknown): object {
@@ -259,7 +285,7 @@ export function siteCode(env: SiteEnv, site: SiteState): SiteCode {
           site.nhit++;
           if (site.entry !== undefined) siteFire(site.entry, undefined, args, undefined, undefined, false);
           if (site.exits !== 0) return siteTraced(target, undefined, args, made) as object;
-        }
+        } else if (site.on === 2) return sitePassed(target, undefined, args, made) as object;
         return construct(target, args, made);
       },
     });
@@ -295,6 +321,10 @@ export function siteCode(env: SiteEnv, site: SiteState): SiteCode {
 
   function siteE(self?: unknown, ...args: unknown[]): number {
     if (site.on === 0) return 0;
+    if (site.handed !== 0) {
+      site.handed = 0;
+      return 0;
+    }
     site.nhit++;
     if (site.entry !== undefined) siteFire(site.entry, self, args, undefined, undefined, false);
     if (site.exits === 0) return 0;

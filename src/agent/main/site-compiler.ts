@@ -1,4 +1,4 @@
-/** Compiles the text of siteCode() anew for each site. */
+/** Makes the functions of siteCode() anew for each site. */
 import { type AnyFunction, apply, type BuiltinModules, functionToString } from './intrinsics.ts';
 import { type SiteCode, type SiteEnv, type SiteState, siteCode } from './site-code.ts';
 
@@ -11,6 +11,8 @@ const OWN_CODE = 512;
 export interface SiteCompiler {
   /** `sloppy` code is for originals in sloppy mode: its functions look the same from outside. */
   compile(site: SiteState, sloppy: boolean): SiteCode;
+  /** V8 compiles the text now: each site makes its functions of that. */
+  prepare(sloppy: boolean): void;
 }
 
 export function createSiteCompiler(env: SiteEnv, builtin: BuiltinModules): SiteCompiler {
@@ -18,13 +20,20 @@ export function createSiteCompiler(env: SiteEnv, builtin: BuiltinModules): SiteC
   const { runInThisContext } = Script.prototype as { runInThisContext: AnyFunction };
   const text = functionToString(siteCode);
   const shared: { [mode: string]: typeof siteCode | undefined } = { __proto__: null as never };
+  const scripts: { [mode: string]: import('node:vm').Script | undefined } = { __proto__: null as never };
   let own = 0;
 
-  function make(sloppy: boolean): typeof siteCode {
-    const script = new Script(`${sloppy ? '' : "'use strict';"}(${text})`, {
+  function script(sloppy: boolean): import('node:vm').Script {
+    const mode = sloppy ? 'sloppy' : 'strict';
+    scripts[mode] ??= new Script(`${sloppy ? '' : "'use strict';"}(${text})`, {
       filename: `${SCRIPT_PREFIX}site`,
     });
-    return apply(runInThisContext, script, []) as typeof siteCode;
+    return scripts[mode];
+  }
+
+  /** Each run makes functions that V8 keeps feedback of their own for. */
+  function make(sloppy: boolean): typeof siteCode {
+    return apply(runInThisContext, script(sloppy), []) as typeof siteCode;
   }
 
   return {
@@ -36,6 +45,9 @@ export function createSiteCompiler(env: SiteEnv, builtin: BuiltinModules): SiteC
       const mode = sloppy ? 'sloppy' : 'strict';
       shared[mode] ??= make(sloppy);
       return shared[mode](env, site);
+    },
+    prepare(sloppy) {
+      script(sloppy);
     },
   };
 }

@@ -56,6 +56,7 @@ export function createSites(values: Values): Sites {
       ipHi: 0,
       name: '',
       on: 0,
+      handed: 0,
       entry: undefined,
       ret: undefined,
       thrown: undefined,

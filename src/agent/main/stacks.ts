@@ -61,7 +61,17 @@ const REALM = `(function () {
 })()`;
 
 /** Functions of site-code.ts that are no wrappers. */
-const SITE_FUNCTIONS = ['siteFire', 'siteTraced', 'siteFailed', 'siteE', 'siteR', 'siteT', 'siteS', 'siteB'];
+const SITE_FUNCTIONS = [
+  'siteFire',
+  'siteTraced',
+  'sitePassed',
+  'siteFailed',
+  'siteE',
+  'siteR',
+  'siteT',
+  'siteS',
+  'siteB',
+];
 
 function isSiteFunction(name: string | null): boolean {
   for (let i = 0; i < SITE_FUNCTIONS.length; i++) if (SITE_FUNCTIONS[i] === name) return true;

@@ -6,6 +6,7 @@
 import type { MemoryLayout, PercpuBlock } from '../../kernel/trace/percpu.ts';
 import {
   ARG_REGS,
+  ARGUMENT_REF,
   HANDLE_SLOT_MASK,
   HANDLE_TAG_HI16,
   PT_REGS,
@@ -87,12 +88,10 @@ export function createValues(memory: WebAssembly.Memory, _layout: MemoryLayout, 
   const IP = word(PT_REGS.ip);
   const BX = word(PT_REGS.bx);
 
-  const slots: unknown[] = [];
-  const references: ReturnType<typeof referenceOf>[] = [];
-  for (let i = 0; i <= HANDLE_SLOT_MASK; i++) {
-    slots[i] = undefined;
-    references[i] = referenceOf(i);
-  }
+  // handles are numbered from 1 up: the list grows to as many as a hit has had
+  const slots: unknown[] = [undefined];
+  const registers: ReturnType<typeof referenceOf>[] = [];
+  for (let i = 0; i < ARGUMENT_REF; i++) registers[i] = referenceOf(i);
   const handles = { used: 0 };
   const hit: Values['hit'] = { args: undefined, self: undefined, value: undefined, error: undefined };
   const failure = { errno: 0 };
@@ -206,7 +205,7 @@ export function createValues(memory: WebAssembly.Memory, _layout: MemoryLayout, 
 
   /** The value behind a register reference, as the application has it. */
   function reference(ref: number, args: ArrayLike<unknown>): unknown {
-    const what = references[ref];
+    const what = ref < ARGUMENT_REF ? registers[ref] : ref - ARGUMENT_REF;
     switch (what) {
       case undefined:
         failure.errno = ESTALE;

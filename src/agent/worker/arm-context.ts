@@ -1,6 +1,6 @@
 /** What the ways to arm have in common: the target's handles, one thing at a time, breakpoints, and what went wrong. */
 
-import type { ArmedNotice } from './requests.ts';
+import type { ArmedNotice, RestoreFailure } from './requests.ts';
 import type { Scripts } from './scripts.ts';
 import { InspectorError, type MainSession } from './session.ts';
 
@@ -25,7 +25,7 @@ export class ArmContext {
   hookName = '';
   /** Everything goes back: what is under way gives up at its next step, and nothing new begins. */
   closed = false;
-  readonly failures: string[] = [];
+  readonly #failures = new Map<string, RestoreFailure>();
   readonly restored = { functions: 0, bytes: 0 };
   #work: Promise<unknown> = Promise.resolve();
 
@@ -83,15 +83,40 @@ export class ArmContext {
     return this.session.post('Debugger.removeBreakpoint', { breakpointId: breakpoint });
   }
 
-  async attempt(what: string, operation: () => Promise<unknown>): Promise<boolean> {
+  /** What is not restored so far: what failed once and succeeded later is not among it. */
+  get failures(): readonly RestoreFailure[] {
+    return [...this.#failures.values()];
+  }
+
+  /**
+   * Puts something of some sites back. `key` tells it from everything else, for a later attempt at the same. At the session's
+   * end its report tells of a failure; before, a warning does.
+   */
+  async attempt(
+    what: string,
+    sites: readonly number[],
+    key: string,
+    operation: () => Promise<unknown>,
+  ): Promise<boolean> {
     try {
       await operation();
+      this.unfail(key);
       return true;
     } catch (error) {
-      this.failures.push(`${what}: ${reasonOf(error)}`);
-      this.events.onWarning(`could not restore the ${what}: ${reasonOf(error)}`);
+      this.fail(key, { what, sites, reason: reasonOf(error) });
       return false;
     }
+  }
+
+  /** What failed before has succeeded. */
+  unfail(key: string): void {
+    this.#failures.delete(key);
+  }
+
+  fail(key: string, failure: RestoreFailure): void {
+    this.#failures.set(key, failure);
+    const { what, reason } = failure;
+    if (!this.closed) this.events.onWarning(`WARNING: ${what} is not restored yet: ${reason}`);
   }
 }
 

@@ -4,7 +4,7 @@
  * arm keeps its part of the log.
  */
 
-import type { HookNotice } from '../arming/arming.ts';
+import type { HookNotice, UndoReport } from '../arming/arming.ts';
 import { ArmContext, type ArmingEvents, reasonOf } from './arm-context.ts';
 import { Bindings } from './bindings.ts';
 import { Breaks } from './breaks.ts';
@@ -13,6 +13,9 @@ import { Properties } from './properties.ts';
 import type { ArmItem, ArmResult, BreakItem, RestoreReport } from './requests.ts';
 import type { Scripts } from './scripts.ts';
 import { type MainSession, NO_STOP } from './session.ts';
+
+/** The tracer may ask for more at once, and enabling the debugger again walks the heap. */
+const REST_MS = 500;
 
 export class WorkerArming {
   readonly #context: ArmContext;
@@ -63,6 +66,7 @@ export class WorkerArming {
         if (item.kind === 'break')
           results.push(await this.#guard(item, [item.site], () => this.#break(item)));
       }
+      this.#rest();
       return results;
     });
   }
@@ -102,6 +106,11 @@ export class WorkerArming {
     acknowledge();
   }
 
+  /** Counters of sites are about to be read. */
+  async beforeStats(): Promise<void> {
+    await this.#context.session.call(this.#context.main, 'tellUnseen');
+  }
+
   closeWindow(sites: readonly number[]): Promise<void> {
     return this.#bindings.closeWindow(sites);
   }
@@ -114,6 +123,7 @@ export class WorkerArming {
   /** Everything, for good: what is asked for from here on is refused. */
   restore(): Promise<RestoreReport> {
     this.#context.closed = true;
+    clearTimeout(this.#resting);
     return this.#context.serial(async () => {
       this.#breaks.close();
       await this.#undo(undefined);
@@ -131,7 +141,7 @@ export class WorkerArming {
     const breaks = await this.#breaks.undo(chosen);
     const sites = [...breaks, ...(await this.#undoBindings(chosen))];
     if (sites.length > 0) {
-      await this.#context.attempt('hooks', () =>
+      await this.#context.attempt('what its calls go through', sites, `hooks ${sites}`, () =>
         this.#context.session.call(this.#context.agent, 'removeHooks', sites),
       );
     }
@@ -144,20 +154,40 @@ export class WorkerArming {
     const { sites, stale } = await this.#bindings.take(chosen);
     sites.push(...this.#properties.take(chosen));
     if (sites.length === 0) return sites;
-    await this.#context.attempt('bindings', async () => {
+    await this.#context.attempt('the replaced binding', sites, `bindings ${sites}`, async () => {
       const { value } = await this.#context.session.stopping('undo', () =>
         this.#context.session.call(this.#context.main, 'undo', sites),
       );
-      this.#context.restored.functions += Number(value);
+      const { count, kept } = value as UndoReport;
+      this.#context.restored.functions += count;
+      for (const site of kept) {
+        const reason = 'what holds it takes no other value any more (it was frozen meanwhile)';
+        this.#context.fail(`binding ${site}`, { what: 'the replaced binding', sites: [site], reason });
+      }
       // optimized code that has the wrapper as a constant: harmless, but not as it was
       if (stale) await this.#bindings.deoptimize();
     });
     return sites;
   }
 
-  /** Nothing needs the debugger any more: it goes. */
+  #resting: NodeJS.Timeout | undefined;
+
+  /**
+   * The debugger goes a while after the last arming, where nothing needs it: each `await` of the process is slower with it, and
+   * V8 notes who waits for which promise (../arming/waiters.ts).
+   */
+  #rest(): void {
+    clearTimeout(this.#resting);
+    if (this.#context.closed) return;
+    this.#resting = setTimeout(() => {
+      void this.#context.step(() => this.#idle()).catch(() => undefined);
+    }, REST_MS);
+    this.#resting.unref();
+  }
+
+  /** Nothing needs the debugger any more: it goes. Edited texts stay without it; to change them again it is enabled anew. */
   async #idle(): Promise<void> {
-    if (this.#bindings.busy || this.#breaks.size > 0 || this.#edits.size > 0) return;
+    if (this.#bindings.busy || this.#breaks.size > 0) return;
     if (this.#context.hookName !== '') await this.#context.session.call(this.#context.main, 'removeHook');
     await this.#context.scripts.disable();
   }

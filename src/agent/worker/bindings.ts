@@ -270,6 +270,7 @@ export class Bindings {
     if (log.phase === 'settled') return;
     log.phase = 'settled';
     await this.#context.removeBreakpoint(log);
+    await this.#context.session.call(this.#context.main, 'leaveWindow', log.item.site);
     if (log.item.verify && !again && log.bound) {
       log.phase = 'pause';
       log.timer = setTimeout(
@@ -348,9 +349,13 @@ export class Bindings {
       if (!chosen(site)) continue;
       clearTimeout(log.timer);
       log.phase = 'settled';
-      await this.#context.attempt(`breakpoint of site ${site}`, () => this.#context.removeBreakpoint(log));
+      await this.#context.attempt('its breakpoint', [site], `breakpoint ${site}`, () =>
+        this.#context.removeBreakpoint(log),
+      );
       if (log.constant && log.bound) {
-        await this.#context.attempt(`constant of site ${site}`, () => this.#constants.set(log.item, true));
+        await this.#context.attempt('its replaced constant', [site], `constant ${site}`, () =>
+          this.#constants.set(log.item, true),
+        );
       }
       sites.push(site);
       stale ||= log.bound && log.item.deoptimize === 'now' && log.item.target.via === 'variable';

@@ -129,8 +129,10 @@ export class Breaks {
     for (const [site, log] of this.#breaks) {
       if (!chosen(site)) continue;
       this.#breaks.delete(site);
-      await this.#context.attempt(`breakpoint of site ${site}`, () => this.#context.removeBreakpoint(log));
-      await this.#context.attempt(`site ${site}`, () =>
+      await this.#context.attempt('its breakpoint', [site], `breakpoint ${site}`, () =>
+        this.#context.removeBreakpoint(log),
+      );
+      await this.#context.attempt('its breakpoint', [site], `site ${site}`, () =>
         this.#context.session.call(this.#context.main, 'undo', [site]),
       );
       this.#context.restored.functions++;

@@ -3,12 +3,15 @@
 import {
   type BpfMap,
   createMemory,
+  initMap,
   initMemory,
   type MemoryLayout,
   openMap,
+  type PlacedMap,
   percpuBlock,
   RingBufferConsumer,
 } from '../../bpf/index.ts';
+import { RING_RECORD } from '../../bpf/maps/map-layout.ts';
 import { PT_REGS, PT_REGS_SIZE } from '../../kernel/trace/pt-regs.ts';
 import type { ProgramImage } from '../protocol.ts';
 import { instantiate } from './programs.ts';
@@ -25,7 +28,7 @@ const BATCH_BYTES = 256 << 10;
 
 export class DataPlane {
   readonly memory: WebAssembly.Memory;
-  readonly layout: MemoryLayout;
+  readonly layout: MemoryLayout & { readonly maps: PlacedMap[] };
   /** The programs, in the order that they came in. */
   readonly modules: WebAssembly.Module[] = [];
   readonly #server: AgentServer;
@@ -38,10 +41,12 @@ export class DataPlane {
   #drainTimer: NodeJS.Timeout | undefined;
   #drainEvery = DRAIN_MIN_MS;
   #lost = 0;
+  /** Bytes of the ring that were moved. */
+  #consumed = 0;
 
   constructor(params: LoadParams, server: AgentServer) {
     this.#server = server;
-    this.layout = params.layout;
+    this.layout = { ...params.layout, maps: [...params.layout.maps] };
     this.memory = createMemory(params.layout);
     initMemory(this.memory, params.layout);
     this.#ringIndex = params.ring;
@@ -64,6 +69,15 @@ export class DataPlane {
       this.#programs.set(index, run);
     }
     return made.map(({ module }) => module);
+  }
+
+  /** Maps in the memory's reserve, behind those that are there. */
+  addMaps(maps: readonly PlacedMap[]): void {
+    for (const placed of maps) {
+      if (placed.index !== this.layout.maps.length) throw new Error(`map ${placed.index} is out of order`);
+      initMap(this.memory, placed);
+      this.layout.maps.push(placed);
+    }
   }
 
   map(index: number): BpfMap {
@@ -130,10 +144,22 @@ export class DataPlane {
       // one frame's worth at a time: a record longer than the rest of the batch leaves for the next one
       const count = this.#ring.drain((view, offset, length) => {
         used = this.#append(view, offset, length, used);
+        this.#consumed += Math.ceil((length + RING_RECORD.size) / 8) * 8;
       }, 512);
       if (used > 0) this.#server.ring(this.#ringIndex, Buffer.from(this.#batch.subarray(0, used)));
       moved += count;
       if (count === 0 || this.#server.congested) return moved;
+    }
+  }
+
+  /** Moves everything that was in the ring when it was called, at the pace of the tracer. */
+  async drainAll(): Promise<void> {
+    const end = this.#consumed + this.#ring.available;
+    for (;;) {
+      this.drain();
+      // Otherwise a process that fills the ring as fast would keep this going.
+      if (!this.#server.congested || this.#consumed >= end) return;
+      await this.#server.relieved();
     }
   }
 

@@ -1,6 +1,7 @@
 /** Replacing the text of scripts while they run. */
 
-import type { ArmContext } from './arm-context.ts';
+import { type ArmContext, reasonOf } from './arm-context.ts';
+import { takeNotes } from './notes.ts';
 import type { EditItem } from './requests.ts';
 import { InspectorError } from './session.ts';
 
@@ -8,6 +9,14 @@ const EDIT_TRIES = 6;
 const EDIT_RETRY_MS = 30;
 /** A text has to go back: it is tried for this long, then its hooks stay behind, inert. */
 const RESTORE_MS = 5000;
+/** Each try stops the main thread; the time between two is at least so many times that. */
+const RESTORE_SHARE = 4;
+/** After so many refusals the notes that V8 has on promises are taken over (notes.ts). */
+const REFUSALS = 2;
+/** And at least so often. */
+const LEAST_TRIES = REFUSALS + 1;
+/** How much longer than an edit that stops the main thread: V8 collects garbage until there is none. */
+const NOTES_SHARE = 3;
 
 const delay = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
@@ -44,7 +53,7 @@ export class Edits {
     return undefined;
   }
 
-  /** Sites that were quiet for a moment run their programs again, unless the tracer has switched them off meanwhile. */
+  /** The handing over is done, or did not happen; the tracer may have switched sites off meanwhile. */
   async #enableAgain(sites: readonly number[]): Promise<void> {
     const wanted = sites.filter((site) => !this.#off.has(site));
     if (wanted.length > 0) await this.#context.session.call(this.#context.agent, 'enable', wanted);
@@ -56,10 +65,10 @@ export class Edits {
     await this.#context.session.call(this.#context.agent, 'installHooks', item.sites, item.texts);
     this.#edits.set(item.scriptId, before === undefined ? item : { ...item, original: before.original });
     // breakpoints go with the old text: of these sites no call counts twice
-    const quiet = item.replaces.filter((site) => this.#replaced.isBound(site));
+    const bound = item.replaces.filter((site) => this.#replaced.isBound(site));
     let ms: number;
     try {
-      ms = await this.#setSource(item.scriptId, item.edited, quiet);
+      ms = await this.#setSource(item.scriptId, item.edited, bound);
     } catch (error) {
       if (before === undefined) this.#edits.delete(item.scriptId);
       else this.#edits.set(item.scriptId, before);
@@ -70,28 +79,37 @@ export class Edits {
       throw error;
     }
     await this.#replaced.undo((site) => item.replaces.includes(site));
-    await this.#enableAgain(quiet);
+    await this.#enableAgain(bound);
     return ms;
   }
 
   /**
-   * `quiet` are sites whose bindings are replaced too until that is undone: from the edit on, in the same batch, their
-   * wrappers count nothing, so that no call counts twice and none is left out.
+   * `bound` are sites whose bindings are replaced too until that is undone. From before the edit on, a call of theirs is told
+   * once, by the wrapper or by the text: V8 may refuse the edit, and calls go on meanwhile.
    */
   async #setSource(
     scriptId: string,
     scriptSource: string,
-    quiet: readonly number[] = [],
-    undoing = false,
+    bound: readonly number[] = [],
+    undoing?: { readonly maxPauseMs: number; readonly patienceMs?: number },
   ): Promise<number> {
     let status = '';
     let longest = 0;
-    const patienceMs = undoing ? RESTORE_MS : EDIT_TRIES * EDIT_RETRY_MS;
+    const patienceMs =
+      undoing === undefined ? EDIT_TRIES * EDIT_RETRY_MS : (undoing.patienceMs ?? RESTORE_MS);
     const since = performance.now();
-    for (let attempt = 0; attempt < EDIT_TRIES || performance.now() - since < patienceMs; attempt++) {
-      if (!undoing) this.#context.goOn();
-      if (attempt > 0) await delay(EDIT_RETRY_MS * Math.min(attempt, EDIT_TRIES));
-      const passed = quiet.filter((site) => !this.#off.has(site));
+    const tries = undoing === undefined ? EDIT_TRIES : LEAST_TRIES;
+    for (let attempt = 0; attempt < tries || performance.now() - since < patienceMs; attempt++) {
+      if (undoing === undefined) this.#context.goOn();
+      if (attempt > 0) {
+        const share = undoing === undefined ? 0 : RESTORE_SHARE * longest;
+        await delay(Math.max(share, EDIT_RETRY_MS * Math.min(attempt, EDIT_TRIES)));
+      }
+      if (attempt === REFUSALS && undoing !== undefined && NOTES_SHARE * longest <= undoing.maxPauseMs) {
+        // the calls that V8 takes for running may have ended long ago
+        await takeNotes(this.#context).catch(() => undefined);
+      }
+      const passed = bound.filter((site) => !this.#off.has(site));
       const { value, ms } = await this.#context.session.stopping('live edit', async () => {
         const off =
           passed.length === 0
@@ -108,7 +126,7 @@ export class Edits {
       };
       status = reply.status ?? 'Ok';
       if (status === 'Ok' && reply.exceptionDetails === undefined) return longest;
-      await this.#enableAgain(quiet);
+      await this.#enableAgain(bound);
       if (status === 'CompileError' || reply.exceptionDetails !== undefined) {
         const { exception, text } = reply.exceptionDetails ?? {};
         throw new InspectorError(
@@ -123,15 +141,36 @@ export class Edits {
   async undo(only: ReadonlySet<number> | undefined): Promise<void> {
     for (const [scriptId, item] of this.#edits) {
       if (only !== undefined && !item.sites.some((site) => only.has(site))) continue;
-      const restored = await this.#context.attempt(`source of script ${scriptId}`, async () => {
-        for (const text of item.back) await this.#setSource(scriptId, text, [], true);
+      await this.#context.scripts.enable();
+      const key = `text ${scriptId}`;
+      try {
+        for (const text of item.back) await this.#setSource(scriptId, text, [], item);
         this.#edits.delete(scriptId);
-        await this.#context.session.call(this.#context.agent, 'removeHooks', item.sites);
-        this.#context.restored.functions += item.sites.length;
+        await this.#removeHooks(item.sites);
         this.#context.restored.bytes += Buffer.byteLength(item.original);
-      });
-      if (!restored && this.#context.closed)
-        await this.#context.session.call(this.#context.main, 'keepHooks', item.sites);
+        this.#context.unfail(key);
+      } catch (error) {
+        const sites = await this.#undoOthers(item).catch(() => item.sites);
+        this.#context.fail(key, { what: 'the edited text', sites, reason: reasonOf(error) });
+        if (this.#context.closed) await this.#context.session.call(this.#context.main, 'keepHooks', sites);
+      }
     }
+  }
+
+  /** All but the functions that may have calls under way; the sites that stay. */
+  async #undoOthers(item: EditItem): Promise<readonly number[]> {
+    const { scriptId, suspending } = item;
+    if (suspending === undefined || !this.#context.closed) return item.sites;
+    await this.#setSource(scriptId, suspending.text, [], {
+      maxPauseMs: 0,
+      patienceMs: EDIT_TRIES * EDIT_RETRY_MS,
+    });
+    await this.#removeHooks(item.sites.filter((site) => !suspending.sites.includes(site)));
+    return suspending.sites;
+  }
+
+  async #removeHooks(sites: readonly number[]): Promise<void> {
+    await this.#context.session.call(this.#context.agent, 'removeHooks', sites);
+    this.#context.restored.functions += sites.length;
   }
 }

@@ -6,6 +6,8 @@ import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
 import type { HookNotice } from '../arming/arming.ts';
 import { holderAlive } from '../holder.ts';
 import type { AgentFile } from '../inject/config.ts';
+import type { CompiledInPiece } from '../inject/half.ts';
+import { reasonOf } from './arm-context.ts';
 import { WorkerArming } from './arming.ts';
 import { WorkerContexts } from './contexts.ts';
 import { DataPlane } from './data.ts';
@@ -15,6 +17,7 @@ import type {
   LoadParams,
   Method,
   Methods,
+  RestoreFailure,
   RestoreReport,
   TargetInfo,
   WorkerConfig,
@@ -141,6 +144,7 @@ class AgentWorker {
       const { value } = await this.#session.stopping('info', () => this.#session.call(this.#state, 'info'));
       const info = value as TargetInfo;
       this.#prepared = info.prepared;
+      await this.#session.stopping('watch workers', () => this.#session.call(this.#state, 'watchWorkers'));
       return info;
     },
     closeInspector: () => this.#closeInspector(),
@@ -150,11 +154,15 @@ class AgentWorker {
     evaluate: ({ expression }) => this.#session.evaluate(expression),
     compiledIn: async () => {
       if (!this.#prepared) return undefined;
-      const scripts = await this.#inPieces<{ url: string; forms: string }>('compiledIn');
-      return scripts.map(({ url, forms }) => ({ url, forms: Array.from(forms, Number) }));
+      const forms = await this.#compiledIn();
+      return [...forms].map(([url, digits]) => ({ url, forms: Array.from(digits, Number) }));
     },
     load: (params) => this.#load(params),
     addPrograms: (params) => this.#addPrograms(params),
+    addMaps: async ({ maps }) => {
+      this.#plane().addMaps(maps);
+      return undefined;
+    },
     setSites: async ({ sites }) => {
       await this.#session.stopping('set sites', () => this.#session.call(this.#agent, 'setSites', sites));
       return undefined;
@@ -204,12 +212,15 @@ class AgentWorker {
       return undefined;
     },
     faults: async () => (await this.#session.call(this.#agent, 'faults')) as [number, number, number][],
-    siteStats: async () => (await this.#session.call(this.#agent, 'siteStats')) as Methods['siteStats'][1],
+    siteStats: async () => {
+      await this.#arming?.beforeStats();
+      return (await this.#session.call(this.#agent, 'siteStats')) as Methods['siteStats'][1];
+    },
     stacks: async ({ after }) =>
       (await this.#session.call(this.#agent, 'stacks', after)) as Methods['stacks'][1],
     flush: async () => {
       const plane = this.#plane();
-      plane.drain();
+      await plane.drainAll();
       plane.reportLost();
       return undefined;
     },
@@ -264,14 +275,22 @@ class AgentWorker {
     const [agent, arming] = compileParts(this.#texts, data.memory, params);
     // the smaller one first: with it comes what Node compiles for its vm module
     sendPart(this.#port, arming);
-    await piece('load arming', 'readPart', 'arming');
+    await piece('load arming', 'readPart');
+    await piece('run arming', 'runPart', 'arming');
     sendPart(this.#port, agent);
-    await piece('load agent', 'readPart', 'agent');
+    await piece('load agent', 'readPart');
+    await piece('run agent', 'runPart', 'agent');
     this.#port.postMessage({ memory: data.memory, layout: params.layout });
     await piece('map memory', 'readMemory');
     await piece('make agent', 'makeAgent');
     await piece('make arming', 'makeArming');
     this.#agent = (await this.#session.callRaw(this.#state, 'getAgent', [], false)).objectId ?? '';
+    for (const sloppy of [false, true]) {
+      await this.#session.stopping('compile sites', () =>
+        this.#session.call(this.#agent, 'prepareSites', sloppy),
+      );
+      await this.#turn();
+    }
     const main = (await this.#session.callRaw(this.#state, 'getArming', [], false)).objectId ?? '';
     await this.#loadPrograms(data.modules, params);
     if (params.usesAsyncId) {
@@ -301,6 +320,22 @@ class AgentWorker {
     const modules = this.#plane().add(params.programs);
     await this.#loadPrograms(modules, params);
     return undefined;
+  }
+
+  /** The forms of each script's functions, as digits. */
+  async #compiledIn(): Promise<ReadonlyMap<string, string>> {
+    const all = new Map<string, string>();
+    let next: CompiledInPiece['next'] = [0, 0];
+    for (;;) {
+      const { value } = await this.#session.stopping('compiled in', () =>
+        this.#session.call(this.#state, 'compiledIn', ...next),
+      );
+      const piece = value as CompiledInPiece | undefined;
+      if (piece === undefined) return all;
+      for (const { url, forms } of piece.scripts) all.set(url, (all.get(url) ?? '') + forms);
+      ({ next } = piece);
+      await this.#turn();
+    }
   }
 
   /** A list of the main thread's, so much at a time: a method that takes where to go on, and answers undefined at the end. */
@@ -342,26 +377,26 @@ class AgentWorker {
     this.#restored ??= (async () => {
       const nothing: RestoreReport = { functionsRestored: 0, bytesRestored: 0, pausesMs: [], failures: [] };
       let report = nothing;
-      const failures: string[] = [];
-      const attempt = async (operation: () => unknown): Promise<void> => {
+      const failures: RestoreFailure[] = [];
+      const attempt = async (what: string, operation: () => unknown): Promise<void> => {
         try {
           await operation();
         } catch (error) {
-          failures.push(String(error));
+          failures.push({ what, sites: [], reason: reasonOf(error) });
         }
       };
       // each step on its own: one that fails keeps none of the others
-      await attempt(async () => {
+      await attempt('what was armed', async () => {
         report = (await this.#arming?.restore()) ?? nothing;
       });
-      await attempt(() => this.#data?.end());
-      await attempt(() => this.#scripts.disable());
-      if (this.#config.closeInspector) await attempt(() => this.#closeInspector());
-      await attempt(async () => {
+      await attempt('shared memory', () => this.#data?.end());
+      await attempt('the debugger', () => this.#scripts.disable());
+      if (this.#config.closeInspector) await attempt("the inspector's port", () => this.#closeInspector());
+      await attempt("the inspector's port", async () => {
         const closing = Number(await this.#session.call(this.#state, 'closingMs'));
         if (closing > 0) this.#session.note('close inspector', closing);
       });
-      await attempt(() => this.#session.call(this.#state, 'dispose'));
+      await attempt('the agent', () => this.#session.call(this.#state, 'dispose'));
       return {
         ...report,
         pausesMs: [...this.#session.pauses],

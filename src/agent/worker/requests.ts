@@ -1,7 +1,7 @@
 /** Requests of the tracer to the agent's worker: method → [params, result]. Frames as in ../protocol.ts. */
 
 import type { ScriptInfo } from '../../arch/v8/types.ts';
-import type { MemoryLayout } from '../../bpf/index.ts';
+import type { MemoryLayout, PlacedMap } from '../../bpf/index.ts';
 import type { PropertyPath } from '../../kernel/trace/js-kfuncs.ts';
 import type { ProgramImage, SiteSpec, SiteStats } from '../protocol.ts';
 
@@ -110,6 +110,13 @@ export interface EditItem {
   readonly edited: string;
   /** Texts to set one after the other to come from `edited` to `original`, so that V8 follows each step. */
   readonly back: readonly string[];
+  /**
+   * V8 refuses to change async functions and generators with a call under way: the text in which only these stay edited, and
+   * their sites. Undefined where it would be the whole edit or nothing.
+   */
+  readonly suspending: { readonly text: string; readonly sites: readonly number[] } | undefined;
+  /** No single stop of the main thread may be longer, in ms, to have it put back either. */
+  readonly maxPauseMs: number;
   /** Old and new text of each function edited, for toString(). */
   readonly texts: readonly { readonly edited: string; readonly original: string }[];
 }
@@ -180,7 +187,16 @@ export interface RestoreReport {
   readonly functionsRestored: number;
   readonly bytesRestored: number;
   readonly pausesMs: readonly number[];
-  readonly failures: readonly string[];
+  readonly failures: readonly RestoreFailure[];
+}
+
+/** Something that stays as the session made it. */
+export interface RestoreFailure {
+  /** `the edited text`, `the replaced binding`, … */
+  readonly what: string;
+  /** Sites that it belongs to; empty where it belongs to the whole session. */
+  readonly sites: readonly number[];
+  readonly reason: string;
 }
 
 export interface Methods {
@@ -198,6 +214,8 @@ export interface Methods {
   load: [LoadParams, undefined];
   /** More programs behind those of `load`, on its maps; `paths` is the whole table. */
   addPrograms: [{ programs: readonly ProgramImage[]; paths: readonly PropertyPath[] }, undefined];
+  /** More maps behind those of `load`, in the reserve of its layout. */
+  addMaps: [{ maps: readonly PlacedMap[] }, undefined];
   setSites: [{ sites: readonly SiteSpec[] }, undefined];
   enable: [{ sites: readonly number[] }, undefined];
   disable: [{ sites: readonly number[] }, undefined];

@@ -41,6 +41,8 @@ export class Scripts {
   async disable(): Promise<void> {
     if (this.#enabled === undefined) return;
     this.#enabled = undefined;
+    // the debugger tells of all of them when it is enabled again
+    this.#scripts.clear();
     await this.#session.post('Debugger.disable');
   }
 

@@ -86,6 +86,21 @@ export class AgentServer {
     return (this.#socket?.writableLength ?? 0) > BACKPRESSURE_BYTES;
   }
 
+  /** The tracer has read what was sent, or has gone. */
+  relieved(): Promise<void> {
+    const socket = this.#socket;
+    return new Promise((resolve) => {
+      if (socket === undefined || socket.destroyed || socket.writableLength === 0) return resolve();
+      const done = (): void => {
+        socket.off('drain', done);
+        socket.off('close', done);
+        resolve();
+      };
+      socket.on('drain', done);
+      socket.on('close', done);
+    });
+  }
+
   /** Bytes not yet handed to the kernel. */
   drained(): Promise<void> {
     const socket = this.#socket;

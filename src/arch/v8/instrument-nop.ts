@@ -11,12 +11,15 @@
  * | body | `let v;const i=GATE!==void 0?GATE.b(id,this,a):void 0;try{…return v=X…}catch(x){…}finally{…}` | everything |
  *
  * `self` needs a name that leads to the function and cannot be shadowed or uninitialised; whether it still does is checked
- * when it is used. `body` is for async functions (calling one again would settle its promise later), and for the rest only on
- * request: its rethrow moves the line that Node prints for an uncaught error.
+ * when it is used, and a call that is followed has the gate's frame below it. `body` is for async functions (calling one again
+ * would settle its promise later), and for the rest only on request: its rethrow moves the line that Node prints for an
+ * uncaught error, also while nothing is armed.
  */
 
 import { type FunctionPlan, type FunctionSite, rewrite, textStart } from './instrument-rewrite.ts';
-import { type BodyFacts, bodyFacts, bound } from './instrument-scan.ts';
+import { bodyFacts, bound } from './instrument-scan.ts';
+import { outlineFacts } from './outline.ts';
+import type { SiteFacts } from './outline-facts.ts';
 import { scanProgram } from './symbols.ts';
 import { type IdentifierNode, type Node, parseScript } from './symbols-parse.ts';
 import type { FunctionSymbol } from './types.ts';
@@ -33,9 +36,14 @@ export interface NopOptions {
   readonly gate: string;
   /** Synchronous functions with less text than this get no site: a site would cost them more than they do. */
   readonly minLength: number;
-  /** The `body` form where there is no `self`, too. */
-  readonly allEnds: boolean;
+  readonly ends: NopEnds;
 }
+
+/**
+ * Which functions tell their ends. `named`: those that have `self`, and async ones; `all`: by `body` where there is no `self`, too;
+ * `body`: the same, by `body` wherever that is possible: no call has a frame of the gate below it then.
+ */
+export type NopEnds = 'named' | 'all' | 'body';
 
 /** How `self` finds the function from ROOT. */
 export interface SelfPath {
@@ -72,8 +80,8 @@ export function stripNops(text: string): string {
 /** Puts a site into every function that can have one. Throws ParseFailure; undefined where there is nothing to do. */
 export function compileNops(source: string, isModule: boolean, options: NopOptions): NopScript | undefined {
   if (source.includes(NOP_OPEN) || source.includes(options.gate)) return undefined;
-  const { program, isModule: parsedAsModule } = parseScript(source, isModule);
-  if (parsedAsModule !== isModule) return undefined;
+  const program = programOf(source, isModule, options.ends !== 'named');
+  if (program === undefined) return undefined;
   const { symbols } = scanProgram(program, NO_SCRIPT, source, 0n);
   if (symbols.length === 0) return undefined;
   const byBody = new Map(symbols.map((symbol) => [symbol.bodyStart, symbol]));
@@ -85,11 +93,15 @@ export function compileNops(source: string, isModule: boolean, options: NopOptio
     const { node } = site;
     const isAsync = node.async && !node.generator;
     if (!isAsync && node.end - node.start < options.minLength) return undefined;
-    const facts = bodyFacts(node);
+    const facts = (node['facts'] as SiteFacts | undefined) ?? bodyFacts(node);
     const values = passedValues(site, facts);
     if (values === undefined) return undefined;
     const { gate } = options;
-    const self = isAsync || node.generator ? undefined : selfPath(source, site, symbol, facts);
+    const hasBody = !node.generator && (isAsync || options.ends !== 'named') && facts.varClash === undefined;
+    const self =
+      isAsync || node.generator || (hasBody && options.ends === 'body')
+        ? undefined
+        : selfPath(source, site, symbol, facts);
     if (self !== undefined) {
       forms[symbol.index] = NOP_FORMS.self;
       selves[symbol.index] = self.path;
@@ -98,8 +110,7 @@ export function compileNops(source: string, isModule: boolean, options: NopOptio
       const call = `${gate}(${symbol.index},${self.root},${target},${values})`;
       return { entry: `if(${gate}!==void 0&&${call})return ${gate}.v;` };
     }
-    const ends = isAsync || (options.allEnds && !node.generator);
-    if (ends && facts.varClash === undefined) {
+    if (hasBody) {
       forms[symbol.index] = NOP_FORMS.body;
       return bodyPlan(gate, symbol.index, values, site);
     }
@@ -108,6 +119,14 @@ export function compileNops(source: string, isModule: boolean, options: NopOptio
   };
   const { source: text } = rewrite(source, program, isModule, planFor, undefined, [NOP_OPEN, NOP_CLOSE]);
   return { source: text, forms, selves };
+}
+
+/** The outline will do, but for ends of functions that are not async: those need every return. Throws ParseFailure. */
+function programOf(source: string, isModule: boolean, allEnds: boolean): Node | undefined {
+  const outline = allEnds ? undefined : outlineFacts(source, isModule);
+  if (outline !== undefined) return outline;
+  const parsed = parseScript(source, isModule);
+  return parsed.isModule === isModule ? parsed.program : undefined;
 }
 
 const NO_SCRIPT = {
@@ -138,7 +157,7 @@ function bodyPlan(gate: string, id: number, values: string, site: FunctionSite):
 }
 
 /** `this` and the arguments; undefined where the parameters' names do not hold them. */
-function passedValues(site: FunctionSite, facts: BodyFacts): string | undefined {
+function passedValues(site: FunctionSite, facts: SiteFacts): string | undefined {
   const { node } = site;
   const arrow = node.type === 'ArrowFunctionExpression';
   // An arrow function that names `this` would make the function around it keep it
@@ -179,7 +198,7 @@ function selfPath(
   source: string,
   site: FunctionSite,
   symbol: FunctionSymbol,
-  facts: BodyFacts,
+  facts: SiteFacts,
 ): { root: string; path: SelfPath } | undefined {
   const { node, owner, inClass } = site;
   if (site.isConstructor || !node.params.every(canRepeat)) return undefined;

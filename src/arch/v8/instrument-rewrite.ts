@@ -219,11 +219,11 @@ class Rewriter {
     else this.#around(operand, scope.body.wait, scope);
   }
 
-  #around(expression: Node, [before, after]: readonly [string, string], scope: Scope): void {
-    const list = expression.type === 'SequenceExpression';
-    this.edits.insert(expression.start, list ? `${before}(` : before);
+  #around(expression: Node, around: readonly [string, string], scope: Scope): void {
+    const [open, close] = enclose(expression, around);
+    this.edits.insert(expression.start, open);
     this.visit(expression, scope);
-    this.edits.insert(expression.end, list ? `)${after}` : after);
+    this.edits.insert(expression.end, close);
   }
 
   #class(node: Node, scope: Scope): void {
@@ -308,10 +308,10 @@ class Rewriter {
     const entry = (plan?.entry ?? '') + line;
     if (plan?.body !== undefined) {
       const arrow = this.#arrowEnd(node);
-      const list = body.type === 'SequenceExpression';
-      this.edits.insert(arrow, `{${entry}try{return ${plan.body.ret[0]}${list ? '(' : ''}`);
+      const [open, close] = enclose(body, plan.body.ret);
+      this.edits.insert(arrow, `{${entry}try{return ${open}`);
       this.visit(body, scope);
-      this.edits.insert(node.end, `${list ? ')' : ''}${plan.body.ret[1]}}${plan.body.handlers}}`);
+      this.edits.insert(node.end, `${close}}${plan.body.handlers}}`);
     } else if (isCall(entry)) {
       const list = body.type === 'SequenceExpression';
       this.edits.insert(body.start, `${entry.slice(0, -1)}<0?0:${list ? '(' : ''}`);
@@ -342,6 +342,32 @@ class Rewriter {
     if (this.#source[next] === ',') this.edits.insert(next + 1, `...${expression}`);
     else this.edits.insert(last.end, `,...${expression}`);
   }
+}
+
+/**
+ * What stands around an expression that becomes an argument of ours, or is assigned to a name of ours (`before` ends in `=`). That
+ * name must not become a function's: the language names an anonymous function after what it is assigned to, and V8 calls it so
+ * in stacks even behind a comma or in a condition. Not where it is an argument of a call, or destructured.
+ */
+function enclose(expression: Node, [before, after]: readonly [string, string]): readonly [string, string] {
+  const list = expression.type === 'SequenceExpression' ? ['(', ')'] : ['', ''];
+  const name = /([$\w]+)=$/.exec(before)?.[1];
+  if (name === undefined || isCallOrNew(expression) || !holdsFunction(expression)) {
+    return [`${before}${list[0]}`, `${list[1]}${after}`];
+  }
+  return [`${before.slice(0, -name.length - 1)}[${name}]=[${list[0]}`, `${list[1]}],${name}${after}`];
+}
+
+const isCallOrNew = ({ type }: Node): boolean => type === 'CallExpression' || type === 'NewExpression';
+
+/** Whether a function or class stands in it, at any depth. */
+function holdsFunction(node: Node): boolean {
+  if (/^(?:Arrow)?Function|^Class/.test(node.type)) return true;
+  let found = false;
+  forEachChild(node, (child) => {
+    found ||= holdsFunction(child);
+  });
+  return found;
 }
 
 /** Whether an entry is one expression, so that it can stand in front of another. */

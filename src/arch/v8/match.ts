@@ -33,7 +33,6 @@ export interface MatchOptions {
 interface SourceFile {
   readonly path: string;
   readonly shown: string;
-  readonly inModules: boolean;
   readonly symbols: FunctionSymbol[];
 }
 
@@ -76,6 +75,20 @@ export function fileFilter(target: string): (path: string) => boolean {
   return (path) => regexp.test(path);
 }
 
+/** Whether a target is a function's name only: those of packages and of Node are meant only where there are no others. */
+export function isAnyFile(target: string): boolean {
+  return parseTarget(target).file === undefined;
+}
+
+/** Whether a file is the application's own. */
+export function isOwnFile(path: string): boolean {
+  return !isInModules(path) && !path.startsWith('node:');
+}
+
+function isInModules(path: string): boolean {
+  return /(^|[/\\])node_modules[/\\]/.test(path);
+}
+
 /** Whether a target names its file, and functions in it: neither any file, nor a line. */
 export function namesFile(target: string): boolean {
   const parsed = parseTarget(target);
@@ -92,8 +105,7 @@ export class SymbolIndex {
     for (const symbol of symbols) {
       let file = files.get(symbol.file);
       if (file === undefined) {
-        const inModules = /(^|[/\\])node_modules[/\\]/.test(symbol.file);
-        file = { path: symbol.file, shown: shownPath(symbol.file, options.cwd), inModules, symbols: [] };
+        file = { path: symbol.file, shown: shownPath(symbol.file, options.cwd), symbols: [] };
         files.set(symbol.file, file);
       }
       file.symbols.push(symbol);
@@ -151,7 +163,7 @@ export class SymbolIndex {
       found = found.filter((file) => regexp.test(file.path) || regexp.test(file.shown));
       if (isGlob(pattern) || pattern.includes('node_modules')) return found;
     }
-    const own = found.filter((file) => !file.inModules && !file.path.startsWith('node:'));
+    const own = found.filter((file) => isOwnFile(file.path));
     return own.length > 0 ? own : found;
   }
 

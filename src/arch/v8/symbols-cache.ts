@@ -24,7 +24,7 @@ import type { ScriptInfo } from './types.ts';
 /** Changes whenever what is found in a text does. */
 const FORMAT = 3;
 /** Shorter texts are parsed about as fast as a file is read. */
-const MIN_LENGTH = 4096;
+const MIN_LENGTH = 16_384;
 /** Bytes that the folder may take; the oldest files go first, when a process begins to write. */
 const MAX_BYTES = 128 << 20;
 

@@ -166,6 +166,8 @@ const CHILDREN: { [type: string]: readonly string[] } = {
   FunctionExpression: ['params', 'body'],
   Identifier: [],
   IfStatement: ['test', 'consequent', 'alternate'],
+  // of outlines only
+  Group: ['expressions'],
   ImportDeclaration: [],
   ImportExpression: ['source', 'options'],
   LabeledStatement: ['body'],

@@ -17,8 +17,8 @@ export type PoolBatch = readonly PoolText[];
 export type PoolReply = readonly PackedSymbols[];
 
 /** UTF-16 units from which on threads are worth starting, what each is to have at least, and what it gets at once. */
-const WORTH = 3 << 20;
-const SHARE = 2 << 20;
+const WORTH = 24 << 20;
+const SHARE = 12 << 20;
 const BATCH = 1 << 18;
 const MOST_THREADS = 4;
 

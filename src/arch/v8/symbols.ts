@@ -11,6 +11,7 @@ import {
   propertyBinding,
   propertyKey,
 } from './names.ts';
+import { outline } from './outline.ts';
 import { LineTable } from './symbols-lines.ts';
 import {
   childFields,
@@ -49,7 +50,8 @@ export function functionSymbols(script: ScriptInfo, source: string, baseAddress:
  * function's offset.
  */
 export function scanFunctions(script: ScriptInfo, source: string, baseAddress: bigint): ScriptSymbols {
-  let program: Node;
+  let program = outline(source, script.isModule);
+  if (program !== undefined) return scanProgram(program, script, source, baseAddress);
   try {
     program = parseScript(source, script.isModule).program;
   } catch (error) {

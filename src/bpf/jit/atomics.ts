@@ -3,6 +3,7 @@
 import type { Insn } from '../isa.ts';
 import * as isa from '../isa.ts';
 import type { FunctionEmitter } from './lower.ts';
+import { LOADS, STORES } from './memory.ts';
 import { ATOMIC, I32, I64, OP } from './wasm.ts';
 
 /** [8 bytes, 4 bytes zero-extended] and what the operation is without atomicity. */
@@ -11,19 +12,6 @@ const READ_MODIFY_WRITE: Record<number, { wide: number; narrow: number; plain: n
   [isa.BPF_OR]: { wide: ATOMIC.i64Or, narrow: ATOMIC.i64Or32, plain: OP.i64Or },
   [isa.BPF_AND]: { wide: ATOMIC.i64And, narrow: ATOMIC.i64And32, plain: OP.i64And },
   [isa.BPF_XOR]: { wide: ATOMIC.i64Xor, narrow: ATOMIC.i64Xor32, plain: OP.i64Xor },
-};
-
-const LOADS: Record<number, number> = {
-  [isa.BPF_B]: OP.i64Load8U,
-  [isa.BPF_H]: OP.i64Load16U,
-  [isa.BPF_W]: OP.i64Load32U,
-  [isa.BPF_DW]: OP.i64Load,
-};
-const STORES: Record<number, number> = {
-  [isa.BPF_B]: OP.i64Store8,
-  [isa.BPF_H]: OP.i64Store16,
-  [isa.BPF_W]: OP.i64Store32,
-  [isa.BPF_DW]: OP.i64Store,
 };
 
 /**

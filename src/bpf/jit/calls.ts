@@ -11,13 +11,18 @@ import type { Insn } from '../isa.ts';
 import * as isa from '../isa.ts';
 import type { MemoryLayout, PlacedMap } from '../layout.ts';
 import { percpuBlock } from '../layout.ts';
+import { emitArrayAddress, emitArrayLookup, isArray } from './array.ts';
+import { loopFunction, strncmpFunction } from './helper-functions.ts';
 import type { FunctionEmitter } from './lower.ts';
-import { emitArrayAddress, emitArrayLookup, isArray, isInlined, MapFunctions } from './maps.ts';
+import { emitAddCpu } from './map-context.ts';
+import { isInlined, MapFunctions } from './maps.ts';
+import { ModuleFunctions } from './module-functions.ts';
+import { ringCommit, ringOutput, ringQuery, ringReserve } from './ring.ts';
 import type { RegState } from './values.ts';
-import { Code, F64, type Func, I32, I64, OP, type ValType, type WasmModule } from './wasm.ts';
+import { ATOMIC, type Code, F64, type Func, I32, I64, OP, type ValType, type WasmModule } from './wasm.ts';
 
-/** Most iterations of bpf_loop (BPF_MAX_LOOPS). */
-const MAX_LOOP_ITERATIONS = isa.BPF_MAX_LOOPS;
+/** Tail calls that a run may make (MAX_TAIL_CALL_CNT). */
+export const MAX_TAIL_CALL_CNT = 33;
 
 /** Imports whose types differ from the helper's declaration, because that is faster. */
 const IMPORT_TYPES: Record<string, ValType> = {
@@ -28,9 +33,9 @@ const IMPORT_TYPES: Record<string, ValType> = {
   tail_call: I32,
 };
 /** Helpers that share the import of another one. */
-const SAME_IMPORT: Record<string, string> = { ktime_get_boot_ns: 'ktime_get_ns' };
+export const SAME_IMPORT: Readonly<Record<string, string>> = { ktime_get_boot_ns: 'ktime_get_ns' };
 /** Helpers that are emitted here. */
-const BUILT_IN = new Set([
+export const BUILT_IN: ReadonlySet<string> = new Set([
   'map_lookup_elem',
   'map_update_elem',
   'map_delete_elem',
@@ -75,7 +80,9 @@ export class VerifiedCalls {
   readonly #maps: MapFunctions;
   readonly #targets: CallTargets;
   readonly #pushCpu: (code: Code) => void;
-  readonly #built = new Map<string, Func>();
+  /** The table of programs by id, if tail calls may go through one. */
+  readonly #programs: number | undefined;
+  readonly #functions: ModuleFunctions;
 
   /** Declares the imports: has to come before any function of the module. */
   constructor(
@@ -85,12 +92,15 @@ export class VerifiedCalls {
     kfuncs: readonly KfuncDecl[],
     targets: CallTargets,
     pushCpu: (code: Code) => void,
+    programs?: number,
   ) {
     this.#module = module;
+    this.#functions = new ModuleFunctions(module);
     this.#layout = layout;
     this.#kfuncs = new Map(kfuncs.map((kfunc) => [kfunc.id, kfunc]));
     this.#targets = targets;
     this.#pushCpu = pushCpu;
+    this.#programs = programs;
     const hasChunks = layout.maps.some(({ geometry }) => geometry.chunkShift !== undefined);
     const grow = hasChunks ? module.importFunc('helper', 'map_grow_dyn', [I32, I32], [I32]) : undefined;
     for (const kfunc of kfuncs) {
@@ -98,7 +108,7 @@ export class VerifiedCalls {
     }
     for (const name of helpersUsed) this.#importHelper(name);
     const update = this.#imports.get('helper.map_update_elem_dyn');
-    this.#maps = new MapFunctions(module, layout, pushCpu, { grow, update });
+    this.#maps = new MapFunctions(this.#functions, layout, pushCpu, { grow, update });
   }
 
   #importKfunc(kfunc: KfuncDecl): void {
@@ -138,6 +148,18 @@ export class VerifiedCalls {
     if (insn.imm !== isa.BPF_FUNC_map_lookup_elem) return false;
     const map = state[1];
     return map?.kind === 'map' && isArray(this.#layout.maps[map.index]!);
+  }
+
+  /** Whether the call that was emitted last is a lookup in an array, at an index that it has. */
+  findsElement(fn: FunctionEmitter, pc: number): boolean {
+    const insn = fn.insns[pc]!;
+    const map = fn.value(1);
+    return (
+      map?.kind === 'map' &&
+      insn.code === (isa.BPF_JMP | isa.BPF_CALL) &&
+      this.readsIndex(insn, [undefined, map]) &&
+      fn.largest32() < this.#layout.maps[map.index]!.spec.maxEntries
+    );
   }
 
   emitCall(fn: FunctionEmitter, pc: number): void {
@@ -201,12 +223,8 @@ export class VerifiedCalls {
   }
 
   #loadResultSlot(code: Code): void {
-    const { resultSlot } = percpuBlock(this.#layout, 0);
-    if (this.#layout.ncpu === 1) code.i32(resultSlot).mem(OP.i64Load, 0);
-    else {
-      this.#pushCpu(code);
-      code.i32(this.#layout.percpuStride).op(OP.i32Mul).mem(OP.i64Load, resultSlot);
-    }
+    this.#percpu(code, percpuBlock(this.#layout, 0).resultSlot);
+    code.mem(OP.i64Load, 0);
   }
 
   #helper(fn: FunctionEmitter, proto: HelperProto): void {
@@ -218,7 +236,7 @@ export class VerifiedCalls {
           if (isArray(map)) {
             const index = fn.scratch(I32);
             fn.load32(2).set(index);
-            this.#arrayLookup(fn, map, index);
+            this.#arrayLookup(fn, map, index, fn.largest32() < map.spec.maxEntries);
           } else {
             fn.get32(2).call(maps.lookup(map).index).op(OP.i64ExtendI32U);
           }
@@ -245,13 +263,13 @@ export class VerifiedCalls {
       case 'ringbuf_reserve':
         this.#forMap(fn, proto, (map) => {
           fn.get(2);
-          fn.get(3).call(maps.ringReserve(map).index).op(OP.i64ExtendI32U);
+          fn.get(3).call(ringReserve(maps.context, map).index).op(OP.i64ExtendI32U);
         });
         break;
       case 'ringbuf_submit':
       case 'ringbuf_discard':
         fn.get32(1);
-        fn.get(2).call(maps.ringCommit(proto.name === 'ringbuf_discard').index);
+        fn.get(2).call(ringCommit(maps.context, proto.name === 'ringbuf_discard').index);
         return;
       case 'ringbuf_output': {
         const known = fn.value(3);
@@ -259,13 +277,13 @@ export class VerifiedCalls {
         this.#forMap(fn, proto, (map) => {
           fn.get32(2);
           fn.get(3);
-          fn.get(4).call(maps.ringOutput(map, size).index);
+          fn.get(4).call(ringOutput(maps.context, map, size).index);
         });
         break;
       }
       case 'ringbuf_query':
         this.#forMap(fn, proto, (map) => {
-          fn.get(2).call(maps.ringQuery(map).index);
+          fn.get(2).call(ringQuery(maps.context, map).index);
         });
         break;
       case 'get_smp_processor_id':
@@ -278,7 +296,7 @@ export class VerifiedCalls {
         fn.get(3);
         fn.get(4);
         code.get(fn.frame).i32(isa.MAX_BPF_STACK).op(OP.i32Add);
-        code.call(this.#loop().index);
+        code.call(loopFunction(this.#functions).index);
         break;
       case 'for_each_map_elem':
         this.#forMap(fn, proto, (map) => {
@@ -292,7 +310,7 @@ export class VerifiedCalls {
       case 'strncmp':
         fn.get32(1);
         fn.get32(2);
-        fn.get32(3).call(this.#strncmp().index).op(OP.i64ExtendI32S);
+        fn.get32(3).call(strncmpFunction(this.#functions).index).op(OP.i64ExtendI32S);
         break;
       case 'ktime_get_ns':
       case 'ktime_get_boot_ns':
@@ -300,11 +318,7 @@ export class VerifiedCalls {
         code.i32(this.#layout.clockBase).mem(OP.i64Load, 0).op(OP.i64Add);
         break;
       case 'tail_call':
-        this.#import(fn, proto);
-        code.if();
-        this.#loadResultSlot(code);
-        fn.emitReturn();
-        code.end();
+        this.#tailCall(fn, proto);
         return;
       case 'get_prandom_u32':
         code.call(this.#imports.get('helper.get_prandom_u32')!.index).op(OP.i64ExtendI32U);
@@ -316,15 +330,58 @@ export class VerifiedCalls {
     fn.set(0);
   }
 
+  /**
+   * In the program itself another one is called in place of the rest, as long as it is in the table of programs: the frame is not needed any
+   * more. All else is left to the import, which also puts programs into the table.
+   */
+  #tailCall(fn: FunctionEmitter, proto: HelperProto): void {
+    const { code } = fn;
+    const known = fn.value(2);
+    const map = known?.kind === 'map' ? this.#layout.maps[known.index] : undefined;
+    const next = code.block();
+    if (this.#programs !== undefined && map !== undefined && fn.kind === 'run') {
+      const id = fn.scratch(I32);
+      const count = fn.scratch(I32, 1);
+      fn.get32(3).tee(id).i32(map.spec.maxEntries).op(OP.i32GeU).brIf(next);
+      code.get(id).i32(map.geometry.stride).op(OP.i32Mul);
+      code
+        .i32(map.address + map.geometry.data)
+        .op(OP.i32Add)
+        .atomic(ATOMIC.i32Load, 4, 0);
+      code.tee(id).op(OP.i32Eqz).brIf(next);
+      const slow = code.block();
+      code.get(id).tableSize(this.#programs).op(OP.i32GeU).brIf(slow);
+      code.get(id).tableIsNull(this.#programs).brIf(slow);
+      this.#percpu(code, percpuBlock(this.#layout, 0).tailCalls);
+      code.mem(OP.i32Load, 0).tee(count).i32(MAX_TAIL_CALL_CNT).op(OP.i32GeU).brIf(next);
+      this.#percpu(code, percpuBlock(this.#layout, 0).tailCalls);
+      code.get(count).i32(1).op(OP.i32Add).mem(OP.i32Store, 0);
+      fn.get32(1).get(id);
+      code.callIndirect(this.#module.type([I32], [I32]), { tail: true, table: this.#programs });
+      code.end();
+    }
+    this.#import(fn, proto);
+    code.if();
+    this.#loadResultSlot(code);
+    fn.emitReturn();
+    code.end();
+    code.end();
+  }
+
+  /** Pushes the address of a field of this CPU's block, of which CPU 0's is given. */
+  #percpu(code: Code, address: number): void {
+    if (this.#layout.ncpu === 1) {
+      code.i32(address);
+      return;
+    }
+    this.#pushCpu(code);
+    code.i32(this.#layout.percpuStride).op(OP.i32Mul).i32(address).op(OP.i32Add);
+  }
+
   /** The frame below is where a helper's callbacks begin: left in the result slot, before the call. */
   #passFrame(fn: FunctionEmitter): void {
     const { code, frame } = fn;
-    const { resultSlot } = percpuBlock(this.#layout, 0);
-    if (this.#layout.ncpu === 1) code.i32(resultSlot);
-    else {
-      this.#pushCpu(code);
-      code.i32(this.#layout.percpuStride).op(OP.i32Mul).i32(resultSlot).op(OP.i32Add);
-    }
+    this.#percpu(code, percpuBlock(this.#layout, 0).resultSlot);
     code.get(frame).i32(isa.MAX_BPF_STACK).op(OP.i32Add).mem(OP.i32Store, 0);
   }
 
@@ -379,8 +436,14 @@ export class VerifiedCalls {
     if (proto.wasm.result === 'i32') fn.code.op(OP.i64ExtendI32U);
   }
 
-  #arrayLookup(fn: FunctionEmitter, map: PlacedMap, index: number): void {
+  #arrayLookup(fn: FunctionEmitter, map: PlacedMap, index: number, isInside: boolean): void {
     const { code } = fn;
+    if (isInside) {
+      emitArrayAddress(code, map, index);
+      emitAddCpu(this.#maps.context, code, map);
+      code.op(OP.i64ExtendI32U);
+      return;
+    }
     if (!map.geometry.percpu || this.#layout.ncpu === 1) {
       emitArrayLookup(code, map, index);
       code.op(OP.i64ExtendI32U);
@@ -389,74 +452,9 @@ export class VerifiedCalls {
     code.get(index).i32(map.spec.maxEntries).op(OP.i32LtU);
     code.if(I64);
     emitArrayAddress(code, map, index);
-    this.#maps.addCpu(code, map);
+    emitAddCpu(this.#maps.context, code, map);
     code.op(OP.i64ExtendI32U);
     code.else().i64(0).end();
-  }
-
-  #once(
-    name: string,
-    params: readonly ValType[],
-    results: readonly ValType[],
-    emit: (code: Code) => void,
-  ): Func {
-    const known = this.#built.get(name);
-    if (known !== undefined) return known;
-    const func = this.#module.declare(params, results);
-    this.#built.set(name, func);
-    const code = new Code(params.length);
-    emit(code);
-    this.#module.define(func, code);
-    return func;
-  }
-
-  /** bpf_loop: (nr: i64, callback: i32, ctx: i64, flags: i64, frame: i32) → i64, the number of iterations done. */
-  #loop(): Func {
-    return this.#once('loop', [I64, I32, I64, I64, I32], [I64], (code) => {
-      const done = code.local(I64);
-      code.get(3).op(OP.i64Eqz, OP.i32Eqz);
-      code.if();
-      code.i64(-ERRNO.EINVAL).op(OP.return);
-      code.end();
-      // u32 nr_loops
-      code.get(0).i64(0xffffffff).op(OP.i64And).tee(0).i64(MAX_LOOP_ITERATIONS).op(OP.i64GtU);
-      code.if();
-      code.i64(-ERRNO.E2BIG).op(OP.return);
-      code.end();
-      const end = code.block();
-      const loop = code.loop();
-      code.get(done).get(0).op(OP.i64GeU).brIf(end);
-      code.get(done).get(2).i64(0).i64(0).i64(0).get(4).get(1);
-      code.callIndirect(this.#module.type([I64, I64, I64, I64, I64, I32], [I64]));
-      code.get(done).i64(1).op(OP.i64Add).set(done);
-      code.op(OP.i64Eqz).brIf(loop);
-      code.end();
-      code.end();
-      code.get(done);
-    });
-  }
-
-  /** (a: i32, size: i32, b: i32) → i32, as strncmp(): below, equal or above 0. */
-  #strncmp(): Func {
-    return this.#once('strncmp', [I32, I32, I32], [I32], (code) => {
-      const i64Load8 = (address: number): Code => code.get(address).mem(OP.i64Load8U, 0).op(OP.i32WrapI64);
-      const left = code.local(I32);
-      const end = code.block();
-      const loop = code.loop();
-      code.get(1).op(OP.i32Eqz).brIf(end);
-      i64Load8(0).tee(left);
-      i64Load8(2).op(OP.i32Ne);
-      code.if();
-      code.get(left);
-      i64Load8(2).op(OP.i32Sub, OP.return);
-      code.end();
-      code.get(left).op(OP.i32Eqz).brIf(end);
-      for (const pointer of [0, 2]) code.get(pointer).i32(1).op(OP.i32Add).set(pointer);
-      code.get(1).i32(1).op(OP.i32Sub).set(1).br(loop);
-      code.end();
-      code.end();
-      code.i32(0);
-    });
   }
 }
 

@@ -1,15 +1,22 @@
 /**
  * Stores to the stack that are read again in the same function: spilled registers, and keys of array lookups. V8 does not forward stores to
- * loads in linear memory, and the way through memory is long where an address depends on it. The store itself stays.
+ * loads in linear memory, and the way through memory is long where an address depends on it. Whether the store itself is needed
+ * dead-stores.ts finds out.
  */
 import type { Insn } from '../isa.ts';
 import * as isa from '../isa.ts';
 import type { Cfg } from './cfg.ts';
-import { type RegState, step } from './values.ts';
+import { largest, type RegState, step } from './values.ts';
 
 /** What a load finds: the value in a local that the store left it in, or an immediate. */
 export type Forwarded =
-  | { readonly kind: 'saved'; readonly index: number; readonly size: number }
+  | {
+      readonly kind: 'saved';
+      readonly index: number;
+      readonly size: number;
+      /** The largest number that it may be, if that is known. */
+      readonly max: number | undefined;
+    }
   | { readonly kind: 'imm'; readonly value: number; readonly size: number };
 
 export interface Forwards {
@@ -23,6 +30,7 @@ interface Stored {
   readonly at: number;
   readonly size: number;
   readonly pc: number;
+  readonly max: number | undefined;
 }
 
 /** Values that a function keeps: functions with very many locals compile slowly. */
@@ -116,14 +124,15 @@ class StoresPass {
         case isa.BPF_ST:
         case isa.BPF_STX: {
           const base = state[dst];
-          if (base === undefined || base.kind === 'const') stored = [];
+          if (base === undefined || base.kind === 'const' || base.kind === 'bounded') stored = [];
           else if (base.kind === 'frame') {
             const at = base.off + off;
             const size = isa.sizeBytes(code);
             stored = stored.filter((one) => one.at + one.size <= at || at + size <= one.at);
             // In the frame, so that there are never many.
             if (isa.BPF_MODE(code) === isa.BPF_MEM && at >= -isa.MAX_BPF_STACK && at < 0) {
-              stored.push({ at, size, pc });
+              const value = isa.BPF_CLASS(code) === isa.BPF_STX ? state[src] : undefined;
+              stored.push({ at, size, pc, max: largest(value) });
             }
           }
           break;
@@ -135,11 +144,12 @@ class StoresPass {
         case isa.BPF_JMP32: {
           if (pc === block.terminator) break;
           const key = state[2];
-          if (collect && key?.kind === 'frame' && this.#readsIndex(insn, state)) {
-            this.#use(stored, pc, key.off, INDEX_SIZE);
+          if (key?.kind === 'frame' && this.#readsIndex(insn, state)) {
+            if (collect) this.#use(stored, pc, key.off, INDEX_SIZE);
+          } else {
+            // Whatever is called may write to the stack.
+            stored = [];
           }
-          // Whatever is called may write to the stack.
-          stored = [];
           break;
         }
       }
@@ -163,6 +173,7 @@ class StoresPass {
       index = this.saves.size;
       this.saves.set(found.pc, index);
     }
-    this.uses.set(pc, { kind: 'saved', index, size });
+    const fits = found.max !== undefined && found.max < 2 ** (8 * size);
+    this.uses.set(pc, { kind: 'saved', index, size, max: fits ? found.max : undefined });
   }
 }

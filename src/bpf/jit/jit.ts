@@ -2,7 +2,7 @@
  * Verified program → one WebAssembly module.
  *
  *     imports   env.memory (shared), env.cpu (immutable i32 global), helper.*, kfunc.*   only those that are called
- *     exports   run(ctx: i32) → i32, the low half of r0;  run64(r1: i64, r2: i64) → i64
+ *     exports   run(ctx: i32) → i32, the low half of r0;  run64(r1: i64, r2: i64) → i64;  start, see JitOptions
  *
  * `README.md` has the types of the imports.
  */
@@ -21,14 +21,30 @@ export interface JitModule {
   readonly imports: readonly WasmImport[];
 }
 
+export interface JitOptions {
+  /** Which entry points to make: each has the whole program. Default both. */
+  readonly entries?: readonly ('run' | 'run64')[];
+  /**
+   * `run` makes tail calls itself, to programs in the table `env.programs`, where their `run` is by their id. Then there is the export
+   * `start(ctx: i32) → i32`, which is `run` with no tail call made yet.
+   */
+  readonly programs?: boolean;
+}
+
 /** Compiles a verified program for a memory layout. Pure; throws BpfError EINVAL only for what the verifier has to refuse. */
-export function jitProgram(verified: VerifiedProgram, layout: MemoryLayout): JitModule {
+export function jitProgram(
+  verified: VerifiedProgram,
+  layout: MemoryLayout,
+  { entries = ['run', 'run64'], programs = false }: JitOptions = {},
+): JitModule {
   const module = new WasmModule();
   module.importMemory({ min: layout.pages, max: layout.maxPages ?? layout.pages, shared: true });
   const cpu = module.importGlobal('env', 'cpu', I32);
   const pushCpu = (code: Code): void => {
     code.global(cpu);
   };
+  const callsOn = programs && verified.helpersUsed.includes('tail_call');
+  const table = callsOn ? module.importTable('env', 'programs') : undefined;
   const functions = new ProgramFunctions(module);
   const calls = new VerifiedCalls(
     module,
@@ -37,12 +53,13 @@ export function jitProgram(verified: VerifiedProgram, layout: MemoryLayout): Jit
     verified.kfuncsUsed,
     functions,
     pushCpu,
+    table,
   );
   const packets = new PacketLoads(module);
   const context: LowerContext = {
     insns: verified.insns,
     reachable: verified.reachable,
-    unalignedAtomics: false,
+    isVerified: true,
     probes: probedLoads(verified),
     mapAddress(index, off) {
       const map = layout.maps[index]!;
@@ -50,10 +67,11 @@ export function jitProgram(verified: VerifiedProgram, layout: MemoryLayout): Jit
     },
     functionPointer: (entry) => functions.functionPointer(entry),
     readsIndex: (insn, state) => calls.readsIndex(insn, state),
+    findsElement: (fn, pc) => calls.findsElement(fn, pc),
     emitCall: (fn, pc) => calls.emitCall(fn, pc),
     emitPacketLoad: (fn, insn) => packets.emit(fn, insn),
   };
-  const { stack } = percpuBlock(layout, 0);
+  const { stack, tailCalls } = percpuBlock(layout, 0);
   const prologue = (code: Code, frame: number): void => {
     if (layout.ncpu === 1) code.i32(stack).set(frame);
     else {
@@ -62,6 +80,12 @@ export function jitProgram(verified: VerifiedProgram, layout: MemoryLayout): Jit
   };
   if (verified.kfuncsUsed.some(({ name }) => name === 'bpf_throw')) {
     functions.emitCatching(context, prologue, verified.exceptionCallback);
-  } else functions.emit(context, prologue);
+  } else functions.emit(context, prologue, entries);
+  if (callsOn) {
+    functions.emitStart((code) => {
+      if (layout.ncpu === 1) code.i32(tailCalls);
+      else code.global(cpu).i32(layout.percpuStride).op(OP.i32Mul).i32(tailCalls).op(OP.i32Add);
+    });
+  }
   return { wasm: module.encode(), imports: module.imports };
 }

@@ -6,12 +6,23 @@ import { BpfError } from '../errors.ts';
 import type { Insn } from '../isa.ts';
 import * as isa from '../isa.ts';
 import { AddressForms } from './addresses.ts';
+import { emitAlu32, emitAlu64, emitComparison, extension } from './arithmetic.ts';
 import { emitAtomic } from './atomics.ts';
 import { buildCfg, type Cfg } from './cfg.ts';
+import { findDeadStores } from './dead-stores.ts';
 import { type Forwarded, type Forwards, findForwards } from './forwarding.ts';
 import { planUnrolling, type UnrollPlan } from './loops.ts';
+import { LOADS, STORES } from './memory.ts';
 import { type BlockEmitter, emitStructured } from './structure.ts';
-import { analyse, findRotations, type RegState, type Rotations, step, type Value } from './values.ts';
+import {
+  analyse,
+  ELEMENT,
+  findRotations,
+  type RegState,
+  type Rotations,
+  step,
+  type Value,
+} from './values.ts';
 import { Code, I32, I64, OP, type ValType } from './wasm.ts';
 
 /** What a function body needs from the program around it. */
@@ -19,8 +30,8 @@ export interface LowerContext {
   readonly insns: readonly Insn[];
   /** By instruction: false where no execution comes by, if a verifier knows. */
   readonly reachable?: readonly boolean[] | undefined;
-  /** True where atomics may hit addresses that are not aligned (a program that no verifier has seen). */
-  readonly unalignedAtomics: boolean;
+  /** Otherwise atomics may hit addresses that are not aligned, and loads any memory. */
+  readonly isVerified: boolean;
   /** Loads that give 0 where the address is bad (BPF_PROBE_MEM): pointers that no verifier has followed to their end. */
   readonly probes?: ReadonlySet<number> | undefined;
   /** Address of a map (`off` undefined), or of byte `off` of its values. */
@@ -29,6 +40,8 @@ export interface LowerContext {
   functionPointer(entry: number): number;
   /** Whether a call reads an array's index through r2. */
   readsIndex?(insn: Insn, state: RegState): boolean;
+  /** Whether the call at `pc` is a lookup that always finds an element. */
+  findsElement?(fn: FunctionEmitter, pc: number): boolean;
   /** Emits the call at `pc`: takes r1 to r5, leaves the result in r0. */
   emitCall(fn: FunctionEmitter, pc: number): void;
   /** Emits a BPF_LD | BPF_ABS or BPF_IND. */
@@ -59,60 +72,11 @@ const NULL_PAGE = 1024;
 /** Addresses that the copies of a loop body keep in locals. */
 const MAX_BASES = 8;
 
-const LOADS: Record<number, number> = {
-  [isa.BPF_B]: OP.i64Load8U,
-  [isa.BPF_H]: OP.i64Load16U,
-  [isa.BPF_W]: OP.i64Load32U,
-  [isa.BPF_DW]: OP.i64Load,
-};
 const SIGNED_LOADS: Record<number, number> = {
   [isa.BPF_B]: OP.i64Load8S,
   [isa.BPF_H]: OP.i64Load16S,
   [isa.BPF_W]: OP.i64Load32S,
 };
-const STORES: Record<number, number> = {
-  [isa.BPF_B]: OP.i64Store8,
-  [isa.BPF_H]: OP.i64Store16,
-  [isa.BPF_W]: OP.i64Store32,
-  [isa.BPF_DW]: OP.i64Store,
-};
-const COMPARE64: Record<number, number> = {
-  [isa.BPF_JEQ]: OP.i64Eq,
-  [isa.BPF_JNE]: OP.i64Ne,
-  [isa.BPF_JGT]: OP.i64GtU,
-  [isa.BPF_JGE]: OP.i64GeU,
-  [isa.BPF_JLT]: OP.i64LtU,
-  [isa.BPF_JLE]: OP.i64LeU,
-  [isa.BPF_JSGT]: OP.i64GtS,
-  [isa.BPF_JSGE]: OP.i64GeS,
-  [isa.BPF_JSLT]: OP.i64LtS,
-  [isa.BPF_JSLE]: OP.i64LeS,
-};
-const COMPARE32: Record<number, number> = {
-  [isa.BPF_JEQ]: OP.i32Eq,
-  [isa.BPF_JNE]: OP.i32Ne,
-  [isa.BPF_JGT]: OP.i32GtU,
-  [isa.BPF_JGE]: OP.i32GeU,
-  [isa.BPF_JLT]: OP.i32LtU,
-  [isa.BPF_JLE]: OP.i32LeU,
-  [isa.BPF_JSGT]: OP.i32GtS,
-  [isa.BPF_JSGE]: OP.i32GeS,
-  [isa.BPF_JSLT]: OP.i32LtS,
-  [isa.BPF_JSLE]: OP.i32LeS,
-};
-/** Operations that Wasm has alike, for 64 and 32 bits. */
-const SIMPLE: Record<number, readonly [number, number]> = {
-  [isa.BPF_ADD]: [OP.i64Add, OP.i32Add],
-  [isa.BPF_SUB]: [OP.i64Sub, OP.i32Sub],
-  [isa.BPF_MUL]: [OP.i64Mul, OP.i32Mul],
-  [isa.BPF_OR]: [OP.i64Or, OP.i32Or],
-  [isa.BPF_AND]: [OP.i64And, OP.i32And],
-  [isa.BPF_XOR]: [OP.i64Xor, OP.i32Xor],
-  [isa.BPF_LSH]: [OP.i64Shl, OP.i32Shl],
-  [isa.BPF_RSH]: [OP.i64ShrU, OP.i32ShrU],
-  [isa.BPF_ARSH]: [OP.i64ShrS, OP.i32ShrS],
-};
-
 /** Calls, calls through a register, and the kernel's internal tail call: the context refuses what it does not have. */
 const CALLS = new Set([
   isa.BPF_JMP | isa.BPF_CALL,
@@ -138,6 +102,7 @@ export class FunctionEmitter implements BlockEmitter {
   readonly #bases: number[] = [];
   readonly #forwards: Forwards | undefined;
   readonly #stored: number[] = [];
+  readonly #dead: ReadonlySet<number>;
   #pc = 0;
   #budget: number | undefined;
   readonly #scratch32: number[] = [];
@@ -156,6 +121,10 @@ export class FunctionEmitter implements BlockEmitter {
       this.#entries,
       (insn, state) => context.readsIndex?.(insn, state) === true,
     );
+    this.#dead =
+      this.#forwards === undefined || !context.isVerified
+        ? new Set()
+        : findDeadStores(context.insns, this.#cfg, this.#entries, this.#forwards);
     const { params } = ENTRY_TYPES[kind];
     this.code = new Code(params.length);
     const regs: number[] = [];
@@ -269,6 +238,13 @@ export class FunctionEmitter implements BlockEmitter {
     return this.code.get(this.#stored[forwarded.index]!).op(OP.i32WrapI64);
   }
 
+  /** The largest u32 that load32() may push here. */
+  largest32(): number {
+    const forwarded = this.#forwards?.uses.get(this.#pc);
+    if (forwarded === undefined) return 0xffffffff;
+    return forwarded.kind === 'imm' ? forwarded.value >>> 0 : (forwarded.max ?? 0xffffffff);
+  }
+
   /** Pushes what a load of `size` bytes finds, as i64. */
   #loaded(forwarded: Forwarded): void {
     const bits = 8 * forwarded.size;
@@ -333,7 +309,9 @@ export class FunctionEmitter implements BlockEmitter {
         this.#forms?.step(insn);
         pc++;
       } else this.#insn(pc);
+      const finds = this.#context.findsElement?.(this, pc) === true;
       step(state, insns, pc);
+      if (finds) state[0] = ELEMENT;
       this.#forms?.step(insns[pc]!);
       this.#save(rotations, saved, pc);
       if (isa.isLdImm64(insn)) pc++;
@@ -351,33 +329,24 @@ export class FunctionEmitter implements BlockEmitter {
     const { terminator } = this.#cfg.blocks[index]!;
     const insn = this.insns[terminator]!;
     const { code } = this;
-    const cls = isa.BPF_CLASS(insn.code);
-    const op = isa.BPF_OP(insn.code);
-    if (op === isa.BPF_JCOND) {
+    if (isa.BPF_OP(insn.code) === isa.BPF_JCOND) {
       // may_goto: jumps once the budget is spent, else takes one from it.
       const budget = this.#budget!;
       code.get(budget).op(OP.i32Eqz);
       code.get(budget).get(budget).i32(0).op(OP.i32Ne, OP.i32Sub).set(budget);
       return;
     }
-    const isReg = isa.BPF_SRC(insn.code) === isa.BPF_X;
-    if (cls === isa.BPF_JMP32) {
-      this.get32(insn.dst);
-      if (isReg) this.get32(insn.src);
-      else code.i32(insn.imm);
-      if (op === isa.BPF_JSET) code.op(OP.i32And);
-      else code.op(COMPARE32[op] ?? this.#unknown(terminator));
-      return;
-    }
-    this.get(insn.dst);
-    if (!isReg && insn.imm === 0 && op === isa.BPF_JEQ) {
-      code.op(OP.i64Eqz);
-      return;
-    }
-    if (isReg) this.get(insn.src);
-    else code.i64(insn.imm);
-    if (op === isa.BPF_JSET) code.op(OP.i64And).i64(0).op(OP.i64Ne);
-    else code.op(COMPARE64[op] ?? this.#unknown(terminator));
+    const decided = this.#comparesElement(insn);
+    if (decided !== undefined) code.i32(decided ? 1 : 0);
+    else if (!emitComparison(this, insn)) this.#unknown(terminator);
+  }
+
+  /** Whether a jump is taken that asks if an element was found, where it always is. */
+  #comparesElement({ code, dst, imm }: Insn): boolean | undefined {
+    if (isa.BPF_SRC(code) !== isa.BPF_K || imm !== 0 || this.#state[dst]?.kind !== 'element')
+      return undefined;
+    const op = isa.BPF_OP(code);
+    return op === isa.BPF_JEQ ? false : op === isa.BPF_JNE ? true : undefined;
   }
 
   #unknown(pc: number): never {
@@ -391,10 +360,10 @@ export class FunctionEmitter implements BlockEmitter {
     const { code, dst, src, off, imm } = insn;
     switch (isa.BPF_CLASS(code)) {
       case isa.BPF_ALU64:
-        this.#alu64(pc);
+        if (!emitAlu64(this, insn)) this.#unknown(pc);
         return;
       case isa.BPF_ALU:
-        this.#alu32(pc);
+        if (!emitAlu32(this, insn)) this.#unknown(pc);
         return;
       case isa.BPF_LDX: {
         const mode = isa.BPF_MODE(code);
@@ -415,12 +384,16 @@ export class FunctionEmitter implements BlockEmitter {
         const isStx = isa.BPF_CLASS(code) === isa.BPF_STX;
         const mode = isa.BPF_MODE(code);
         if (isStx && mode === isa.BPF_ATOMIC) {
-          if (!emitAtomic(this, insn, this.#context.unalignedAtomics)) this.#unknown(pc);
+          if (!emitAtomic(this, insn, !this.#context.isVerified)) this.#unknown(pc);
           return;
         }
         if (mode !== isa.BPF_MEM) this.#unknown(pc);
-        const offset = this.address(dst, off);
         const saved = this.#forwards?.saves.get(pc);
+        if (this.#dead.has(pc)) {
+          if (saved !== undefined) this.get(src).set(this.#stored[saved]!);
+          return;
+        }
+        const offset = this.address(dst, off);
         if (isStx) this.get(src);
         else this.code.i64(imm);
         if (saved !== undefined) this.code.tee(this.#stored[saved]!);
@@ -480,210 +453,4 @@ export class FunctionEmitter implements BlockEmitter {
     }
     this.set(insn.dst);
   }
-
-  #alu64(pc: number): void {
-    const insn = this.insns[pc]!;
-    const { dst, src, imm, off } = insn;
-    const op = isa.BPF_OP(insn.code);
-    const isReg = isa.BPF_SRC(insn.code) === isa.BPF_X;
-    const { code } = this;
-    const simple = SIMPLE[op];
-    if (simple !== undefined) {
-      this.get(dst);
-      if (isReg) this.get(src);
-      else code.i64(imm);
-      code.op(simple[0]);
-    } else if (op === isa.BPF_MOV) {
-      if (!isReg) code.i64(imm);
-      else {
-        this.get(src);
-        if (off === 8) code.op(OP.i64Extend8S);
-        else if (off === 16) code.op(OP.i64Extend16S);
-        else if (off === 32) code.op(OP.i64Extend32S);
-        // Arenas lie in the same memory: an address is its low half, wherever it is for.
-        else if (off === isa.BPF_ADDR_SPACE_CAST) code.i64(0xffffffff).op(OP.i64And);
-        else if (off !== 0) this.#unknown(pc);
-      }
-    } else if (op === isa.BPF_NEG) {
-      code.i64(0);
-      this.get(dst);
-      code.op(OP.i64Sub);
-    } else if (op === isa.BPF_DIV || op === isa.BPF_MOD) this.#divide64(insn, op === isa.BPF_MOD);
-    else if (op === isa.BPF_END) this.#swap(pc, imm);
-    else this.#unknown(pc);
-    this.set(dst);
-  }
-
-  /** Division by zero gives 0, remainder by zero the dividend; INT64_MIN / -1 is INT64_MIN, its remainder 0. */
-  #divide64({ code: opcode, dst, src, imm, off }: Insn, isMod: boolean): void {
-    const { code } = this;
-    const signed = off === 1;
-    const divide = isMod ? (signed ? OP.i64RemS : OP.i64RemU) : signed ? OP.i64DivS : OP.i64DivU;
-    const known = this.#state[src];
-    const isReg = isa.BPF_SRC(opcode) === isa.BPF_X;
-    if (!isReg || known?.kind === 'const') {
-      const divisor = isReg && known?.kind === 'const' ? BigInt.asIntN(64, known.value) : BigInt(imm);
-      if (divisor === 0n) {
-        if (isMod) this.get(dst);
-        else code.i64(0);
-      } else if (divisor === -1n && signed) {
-        code.i64(0);
-        if (!isMod) {
-          this.get(dst);
-          code.op(OP.i64Sub);
-        }
-      } else {
-        this.get(dst);
-        code.i64(divisor).op(divide);
-      }
-      return;
-    }
-    this.get(src).op(OP.i64Eqz);
-    code.if(I64);
-    if (isMod) this.get(dst);
-    else code.i64(0);
-    code.else();
-    if (signed && !isMod) {
-      this.get(src).i64(-1).op(OP.i64Eq);
-      code.if(I64);
-      code.i64(0);
-      this.get(dst).op(OP.i64Sub);
-      code.else();
-      this.get(dst);
-      this.get(src).op(divide);
-      code.end();
-    } else {
-      this.get(dst);
-      this.get(src).op(divide);
-    }
-    code.end();
-  }
-
-  #alu32(pc: number): void {
-    const insn = this.insns[pc]!;
-    const { dst, src, imm, off } = insn;
-    const op = isa.BPF_OP(insn.code);
-    const isReg = isa.BPF_SRC(insn.code) === isa.BPF_X;
-    const { code } = this;
-    const simple = SIMPLE[op];
-    if (simple !== undefined) {
-      this.get32(dst);
-      if (isReg) this.get32(src);
-      else code.i32(imm);
-      code.op(simple[1]);
-    } else if (op === isa.BPF_MOV) {
-      if (!isReg) {
-        code.i64(imm >>> 0);
-        this.set(dst);
-        return;
-      }
-      this.get32(src);
-      if (off === 8) code.op(OP.i32Extend8S);
-      else if (off === 16) code.op(OP.i32Extend16S);
-      else if (off !== 0) this.#unknown(pc);
-    } else if (op === isa.BPF_NEG) {
-      code.i32(0);
-      this.get32(dst);
-      code.op(OP.i32Sub);
-    } else if (op === isa.BPF_DIV || op === isa.BPF_MOD) this.#divide32(insn, op === isa.BPF_MOD);
-    else if (op === isa.BPF_END) {
-      if (isReg) this.#swap(pc, imm);
-      else this.#truncate(pc, imm);
-      this.set(dst);
-      return;
-    } else this.#unknown(pc);
-    code.op(OP.i64ExtendI32U);
-    this.set(dst);
-  }
-
-  #divide32({ code: opcode, dst, src, imm, off }: Insn, isMod: boolean): void {
-    const { code } = this;
-    const signed = off === 1;
-    const divide = isMod ? (signed ? OP.i32RemS : OP.i32RemU) : signed ? OP.i32DivS : OP.i32DivU;
-    if (isa.BPF_SRC(opcode) === isa.BPF_K) {
-      if (imm === 0) {
-        if (isMod) this.get32(dst);
-        else code.i32(0);
-      } else if (imm === -1 && signed) {
-        code.i32(0);
-        if (!isMod) {
-          this.get32(dst);
-          code.op(OP.i32Sub);
-        }
-      } else {
-        this.get32(dst);
-        code.i32(imm).op(divide);
-      }
-      return;
-    }
-    this.get32(src).op(OP.i32Eqz);
-    code.if(I32);
-    if (isMod) this.get32(dst);
-    else code.i32(0);
-    code.else();
-    if (signed && !isMod) {
-      this.get32(src).i32(-1).op(OP.i32Eq);
-      code.if(I32);
-      code.i32(0);
-      this.get32(dst).op(OP.i32Sub);
-      code.else();
-      this.get32(dst);
-      this.get32(src).op(divide);
-      code.end();
-    } else {
-      this.get32(dst);
-      this.get32(src).op(divide);
-    }
-    code.end();
-  }
-
-  /** Host order (little endian) to little endian: keeps the low bits. Pushes an i64. */
-  #truncate(pc: number, bits: number): void {
-    const { dst } = this.insns[pc]!;
-    if (bits === 16) this.get(dst).i64(0xffff).op(OP.i64And);
-    else if (bits === 32) this.get(dst).i64(0xffffffff).op(OP.i64And);
-    else if (bits === 64) this.get(dst);
-    else this.#unknown(pc);
-  }
-
-  /** Pushes the low `bits` with their bytes reversed, as an i64. */
-  #swap(pc: number, bits: number): void {
-    const { code } = this;
-    const { dst } = this.insns[pc]!;
-    const local = this.regs[dst]!;
-    if (bits === 16) {
-      code.get(local).op(OP.i32WrapI64).i32(8).op(OP.i32ShrU).i32(0xff).op(OP.i32And);
-      code.get(local).op(OP.i32WrapI64).i32(0xff).op(OP.i32And).i32(8).op(OP.i32Shl);
-      code.op(OP.i32Or, OP.i64ExtendI32U);
-    } else if (bits === 32) {
-      code.get(local).op(OP.i32WrapI64).i32(8).op(OP.i32Rotl).i32(0x00ff00ff).op(OP.i32And);
-      code.get(local).op(OP.i32WrapI64).i32(24).op(OP.i32Rotl).i32(0xff00ff00).op(OP.i32And);
-      code.op(OP.i32Or, OP.i64ExtendI32U);
-    } else if (bits === 64) {
-      for (const [shift, mask] of [
-        [8, 0x00ff_00ff_00ff_00ffn],
-        [16, 0x0000_ffff_0000_ffffn],
-      ] as const) {
-        code.get(local).i64(mask).op(OP.i64And).i64(shift).op(OP.i64Shl);
-        code.get(local).i64(shift).op(OP.i64ShrU).i64(mask).op(OP.i64And);
-        code.op(OP.i64Or).set(local);
-      }
-      code.get(local).i64(32).op(OP.i64Rotl);
-    } else this.#unknown(pc);
-  }
-}
-
-/**
- * A left shift and a right shift by the same constant are an extension: the Wasm opcode of a sign extension, the mask of
- * a zero extension, or undefined.
- */
-function extension(first: Insn, second: Insn): number | bigint | undefined {
-  if (first.code !== (isa.BPF_ALU64 | isa.BPF_LSH | isa.BPF_K)) return undefined;
-  if (second.dst !== first.dst || second.imm !== first.imm || first.imm <= 0 || first.imm > 63)
-    return undefined;
-  if (second.code === (isa.BPF_ALU64 | isa.BPF_RSH | isa.BPF_K)) return (1n << BigInt(64 - first.imm)) - 1n;
-  if (second.code !== (isa.BPF_ALU64 | isa.BPF_ARSH | isa.BPF_K)) return undefined;
-  if (first.imm === 32) return OP.i64Extend32S;
-  if (first.imm === 48) return OP.i64Extend16S;
-  return first.imm === 56 ? OP.i64Extend8S : undefined;
 }

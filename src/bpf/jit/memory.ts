@@ -1,5 +1,20 @@
-/** Loads, copies and fills of a size that is known, unrolled where they are short. */
+/** Loads and stores by size; copies and fills of a size that is known, unrolled where they are short. */
+import * as isa from '../isa.ts';
 import { type Code, OP } from './wasm.ts';
+
+/** Opcodes by BPF_SIZE; loads extend with zeros. */
+export const LOADS: Readonly<Record<number, number>> = {
+  [isa.BPF_B]: OP.i64Load8U,
+  [isa.BPF_H]: OP.i64Load16U,
+  [isa.BPF_W]: OP.i64Load32U,
+  [isa.BPF_DW]: OP.i64Load,
+};
+export const STORES: Readonly<Record<number, number>> = {
+  [isa.BPF_B]: OP.i64Store8,
+  [isa.BPF_H]: OP.i64Store16,
+  [isa.BPF_W]: OP.i64Store32,
+  [isa.BPF_DW]: OP.i64Store,
+};
 
 /** Copies of more bytes call memory.copy, which costs a call into the engine. */
 const MAX_UNROLLED = 128;

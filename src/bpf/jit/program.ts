@@ -1,5 +1,5 @@
 /** The functions of one program in one module: entry points, BPF functions as they are called, and the function table. */
-import { ENTRY_TYPES, type EntryKind, FunctionEmitter, type LowerContext } from './lower.ts';
+import { ENTRY_TYPES, FunctionEmitter, type LowerContext } from './lower.ts';
 import { Code, type Func, I32, I64, OP, type WasmModule } from './wasm.ts';
 
 /** Larger programs share one body between both entry points. */
@@ -11,6 +11,7 @@ export class ProgramFunctions {
   readonly #pointers: number[] = [];
   readonly #queue: number[] = [];
   #thrown: number | undefined;
+  #run: Func | undefined;
 
   constructor(module: WasmModule) {
     this.#module = module;
@@ -67,15 +68,20 @@ export class ProgramFunctions {
     this.#emitSubprogs(context, prologue);
   }
 
-  /** Emits and exports `run` and `run64`, then every function that they need. `prologue` sets the frame of entry functions. */
-  emit(context: LowerContext, prologue: (code: Code, frame: number) => void): void {
-    const entries: readonly EntryKind[] =
-      context.insns.length > MAX_DUPLICATED ? ['run64'] : ['run', 'run64'];
+  /** Emits and exports `run`, `run64` or both, then every function that they need. `prologue` sets the frame of entry functions. */
+  emit(
+    context: LowerContext,
+    prologue: (code: Code, frame: number) => void,
+    wanted: readonly ('run' | 'run64')[],
+  ): void {
+    const isShared = wanted.length > 1 && context.insns.length > MAX_DUPLICATED;
+    const entries: readonly ('run' | 'run64')[] = isShared ? ['run64'] : wanted;
     for (const kind of entries) {
       const func = this.#module.declare(ENTRY_TYPES[kind].params, ENTRY_TYPES[kind].results);
       this.#module.define(func, new FunctionEmitter(context, 0, kind).emit(prologue));
       this.#module.export(kind, func);
-      if (kind === 'run64' && entries.length === 1) this.#wrap(func);
+      if (kind === 'run') this.#run = func;
+      if (isShared) this.#wrap(func);
     }
     this.#emitSubprogs(context, prologue);
   }
@@ -96,5 +102,18 @@ export class ProgramFunctions {
     code.get(0).op(OP.i64ExtendI32U).i64(0).call(run64.index).op(OP.i32WrapI64);
     this.#module.define(func, code);
     this.#module.export('run', func);
+    this.#run = func;
+  }
+
+  /** Emits and exports `start`: `run`, with the u32 at the address that `pushCount` pushes set to 0 before. */
+  emitStart(pushCount: (code: Code) => void): void {
+    const { params, results } = ENTRY_TYPES.run;
+    const func = this.#module.declare(params, results);
+    const code = new Code(1);
+    pushCount(code);
+    code.i32(0).mem(OP.i32Store, 0);
+    code.get(0).call(this.#run!.index);
+    this.#module.define(func, code);
+    this.#module.export('start', func);
   }
 }

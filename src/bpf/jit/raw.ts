@@ -93,7 +93,7 @@ class RawModule {
   #context(insns: readonly Insn[]): LowerContext {
     return {
       insns,
-      unalignedAtomics: true,
+      isVerified: false,
       mapAddress() {
         throw new BpfError('EINVAL', 'programs in raw mode have no maps');
       },

@@ -14,22 +14,41 @@ export type Value =
   /** Byte `off` of a map's memory of values. */
   | { readonly kind: 'mapValue'; readonly index: number; readonly off: number }
   /** r10 + off */
-  | { readonly kind: 'frame'; readonly off: number };
+  | { readonly kind: 'frame'; readonly off: number }
+  /** A number from 0 to `max`, a u32. */
+  | { readonly kind: 'bounded'; readonly max: number }
+  /** The address of a map's element, not 0. */
+  | { readonly kind: 'element' };
+
+export const ELEMENT: Value = { kind: 'element' };
+
+const bounded = (max: number): Value => ({ kind: 'bounded', max });
+
+/** The largest number that a register may hold, if that is a u32. */
+export function largest(value: Value | undefined): number | undefined {
+  if (value?.kind === 'bounded') return value.max;
+  return value?.kind === 'const' && value.value <= 0xffffffffn ? Number(value.value) : undefined;
+}
 
 /** One entry a register; undefined is "anything". */
 export type RegState = (Value | undefined)[];
 
-function same(a: Value | undefined, b: Value | undefined): boolean {
+export function sameValue(a: Value | undefined, b: Value | undefined): boolean {
   if (a === b) return true;
   if (a === undefined || b === undefined || a.kind !== b.kind) return false;
   if (a.kind === 'const') return a.value === (b as typeof a).value;
   if (a.kind === 'map') return a.index === (b as typeof a).index;
   if (a.kind === 'frame') return a.off === (b as typeof a).off;
+  if (a.kind === 'bounded') return a.max === (b as typeof a).max;
+  if (a.kind === 'element') return true;
   return a.index === (b as typeof a).index && a.off === (b as typeof a).off;
 }
 
 function addImm(value: Value | undefined, imm: number): Value | undefined {
-  if (value === undefined || value.kind === 'map') return undefined;
+  if (value === undefined || value.kind === 'map' || value.kind === 'element') return undefined;
+  if (value.kind === 'bounded') {
+    return imm >= 0 && value.max + imm <= 0xffffffff ? bounded(value.max + imm) : undefined;
+  }
   if (value.kind === 'const') return { kind: 'const', value: BigInt.asUintN(64, value.value + BigInt(imm)) };
   return { ...value, off: value.off + imm };
 }
@@ -39,6 +58,21 @@ function isCall(insn: Insn): boolean {
     (isa.BPF_CLASS(insn.code) === isa.BPF_JMP && isa.BPF_OP(insn.code) === isa.BPF_CALL) ||
     insn.code === isa.BPF_TAIL_CALL
   );
+}
+
+/** What an operation with an immediate limits its result to. */
+function limited(
+  before: Value | undefined,
+  op: number,
+  wide: boolean,
+  { imm, off }: Insn,
+): Value | undefined {
+  const max = largest(before) ?? (wide ? 2 ** 64 : 0xffffffff);
+  let limit: number | undefined;
+  if (op === isa.BPF_AND) limit = imm < 0 && wide ? max : Math.min(max, imm >>> 0);
+  else if (op === isa.BPF_RSH) limit = Math.floor(max / 2 ** (imm & (wide ? 63 : 31)));
+  else if (op === isa.BPF_MOD && off === 0 && imm > 0) limit = imm - 1;
+  return limit !== undefined && limit <= 0xffffffff ? bounded(limit) : undefined;
 }
 
 /** Applies one instruction to a state, in place. */
@@ -54,15 +88,18 @@ export function step(state: RegState, insns: readonly Insn[], pc: number): void 
       if (!isReg) result = { kind: 'const', value: BigInt.asUintN(wide ? 64 : 32, BigInt(insn.imm)) };
       else {
         const source = state[insn.src];
-        if (wide) result = source;
+        if (wide || source?.kind === 'bounded') result = source;
         else if (source?.kind === 'const') result = { kind: 'const', value: source.value & 0xffffffffn };
       }
     } else if (wide && !isReg && (op === isa.BPF_ADD || op === isa.BPF_SUB)) {
       result = addImm(state[insn.dst], op === isa.BPF_ADD ? insn.imm : -insn.imm);
-    }
+    } else if (!isReg) result = limited(state[insn.dst], op, wide, insn);
     state[insn.dst] = result;
-  } else if (cls === isa.BPF_LDX) state[insn.dst] = undefined;
-  else if (cls === isa.BPF_LD) {
+  } else if (cls === isa.BPF_LDX) {
+    const bytes = isa.sizeBytes(insn.code);
+    const isShort = isa.BPF_MODE(insn.code) === isa.BPF_MEM && bytes < 8;
+    state[insn.dst] = isShort ? bounded(2 ** (8 * bytes) - 1) : undefined;
+  } else if (cls === isa.BPF_LD) {
     if (!isa.isLdImm64(insn)) {
       for (let reg = 0; reg <= 5; reg++) state[reg] = undefined;
       return;
@@ -113,7 +150,7 @@ export function analyse(insns: readonly Insn[], cfg: Cfg): RegState[] {
 function meet(into: RegState, other: RegState): boolean {
   let changed = false;
   for (let reg = 0; reg < into.length; reg++) {
-    if (into[reg] !== undefined && !same(into[reg], other[reg])) {
+    if (into[reg] !== undefined && !sameValue(into[reg], other[reg])) {
       into[reg] = undefined;
       changed = true;
     }

@@ -3,160 +3,20 @@
  * is the caller's part (and is checked by WebAssembly.validate in the tests).
  */
 
-export const I32 = 0x7f;
-export const I64 = 0x7e;
-export const F64 = 0x7c;
-export type ValType = typeof I32 | typeof I64 | typeof F64;
-/** Block type without results. */
-export const VOID = 0x40;
+import { I32, OP, type ValType, VOID } from './opcodes.ts';
 
-/** Opcodes, by their names in the specification. */
-export const OP = {
-  unreachable: 0x00,
-  block: 0x02,
-  loop: 0x03,
-  if: 0x04,
-  else: 0x05,
-  try: 0x06,
-  catch: 0x07,
-  throw: 0x08,
-  end: 0x0b,
-  br: 0x0c,
-  brIf: 0x0d,
-  brTable: 0x0e,
-  return: 0x0f,
-  call: 0x10,
-  callIndirect: 0x11,
-  returnCall: 0x12,
-  returnCallIndirect: 0x13,
-  drop: 0x1a,
-  select: 0x1b,
-  localGet: 0x20,
-  localSet: 0x21,
-  localTee: 0x22,
-  globalGet: 0x23,
-  globalSet: 0x24,
-  i32Load: 0x28,
-  i64Load: 0x29,
-  i64Load8S: 0x30,
-  i64Load8U: 0x31,
-  i64Load16S: 0x32,
-  i64Load16U: 0x33,
-  i64Load32S: 0x34,
-  i64Load32U: 0x35,
-  i32Store: 0x36,
-  i64Store: 0x37,
-  i64Store8: 0x3c,
-  i64Store16: 0x3d,
-  i64Store32: 0x3e,
-  i32Const: 0x41,
-  i64Const: 0x42,
-  i32Eqz: 0x45,
-  i32Eq: 0x46,
-  i32Ne: 0x47,
-  i32LtS: 0x48,
-  i32LtU: 0x49,
-  i32GtS: 0x4a,
-  i32GtU: 0x4b,
-  i32LeS: 0x4c,
-  i32LeU: 0x4d,
-  i32GeS: 0x4e,
-  i32GeU: 0x4f,
-  i64Eqz: 0x50,
-  i64Eq: 0x51,
-  i64Ne: 0x52,
-  i64LtS: 0x53,
-  i64LtU: 0x54,
-  i64GtS: 0x55,
-  i64GtU: 0x56,
-  i64LeS: 0x57,
-  i64LeU: 0x58,
-  i64GeS: 0x59,
-  i64GeU: 0x5a,
-  i32Add: 0x6a,
-  i32Sub: 0x6b,
-  i32Mul: 0x6c,
-  i32DivS: 0x6d,
-  i32DivU: 0x6e,
-  i32RemS: 0x6f,
-  i32RemU: 0x70,
-  i32And: 0x71,
-  i32Or: 0x72,
-  i32Xor: 0x73,
-  i32Shl: 0x74,
-  i32ShrS: 0x75,
-  i32ShrU: 0x76,
-  i32Rotl: 0x77,
-  i64Clz: 0x79,
-  i64Add: 0x7c,
-  i64Sub: 0x7d,
-  i64Mul: 0x7e,
-  i64DivS: 0x7f,
-  i64DivU: 0x80,
-  i64RemS: 0x81,
-  i64RemU: 0x82,
-  i64And: 0x83,
-  i64Or: 0x84,
-  i64Xor: 0x85,
-  i64Shl: 0x86,
-  i64ShrS: 0x87,
-  i64ShrU: 0x88,
-  i64Rotl: 0x89,
-  i32WrapI64: 0xa7,
-  i64ExtendI32S: 0xac,
-  i64ExtendI32U: 0xad,
-  i32Extend8S: 0xc0,
-  i32Extend16S: 0xc1,
-  i64Extend8S: 0xc2,
-  i64Extend16S: 0xc3,
-  i64Extend32S: 0xc4,
-} as const;
+export { ATOMIC, F64, I32, I64, OP, type ValType } from './opcodes.ts';
 
-/** Second bytes of the 0xfe (atomic) prefix. */
-export const ATOMIC = {
-  notify: 0x00,
-  fence: 0x03,
-  i32Load: 0x10,
-  i64Load: 0x11,
-  i32Store: 0x17,
-  i64Store: 0x18,
-  i32Add: 0x1e,
-  i64Add: 0x1f,
-  i64Add32: 0x24,
-  i32Sub: 0x25,
-  i64Sub: 0x26,
-  i32And: 0x2c,
-  i64And: 0x2d,
-  i64And32: 0x32,
-  i32Or: 0x33,
-  i64Or: 0x34,
-  i64Or32: 0x39,
-  i32Xor: 0x3a,
-  i64Xor: 0x3b,
-  i64Xor32: 0x40,
-  i32Xchg: 0x41,
-  i64Xchg: 0x42,
-  i64Xchg32: 0x47,
-  i32Cmpxchg: 0x48,
-  i64Cmpxchg: 0x49,
-  i64Cmpxchg32: 0x4e,
-} as const;
-
-/** Bytes that grow. */
+/** Bytes that grow: numbers until the end, because most functions are small and a typed array is dear to make. */
 class Bytes {
-  #buffer = new Uint8Array(256);
-  length = 0;
+  readonly data: number[] = [];
 
-  #room(n: number): void {
-    if (this.length + n <= this.#buffer.length) return;
-    const bigger = new Uint8Array(Math.max(this.#buffer.length * 2, this.length + n));
-    bigger.set(this.#buffer.subarray(0, this.length));
-    this.#buffer = bigger;
+  get length(): number {
+    return this.data.length;
   }
 
   byte(value: number): void {
-    if (this.length === this.#buffer.length) this.#room(1);
-    this.#buffer[this.length++] = value;
+    this.data.push(value);
   }
 
   u32(value: number): void {
@@ -190,20 +50,16 @@ class Bytes {
     this.byte(Number(rest & 0x7fn));
   }
 
-  bytes(data: Uint8Array): void {
-    this.#room(data.length);
-    this.#buffer.set(data, this.length);
-    this.length += data.length;
+  bytes(data: readonly number[]): void {
+    for (let i = 0; i < data.length; i++) this.data.push(data[i]!);
   }
 
   name(text: string): void {
-    const data = new TextEncoder().encode(text);
+    const data = Array.from(text, (char) => char.charCodeAt(0));
+    // Names are those of helpers and entry points.
+    if (data.some((code) => code > 0x7f)) throw new Error(`the name ${text} is not ASCII`);
     this.u32(data.length);
     this.bytes(data);
-  }
-
-  view(): Uint8Array {
-    return this.#buffer.subarray(0, this.length);
   }
 }
 
@@ -283,10 +139,21 @@ export class Code {
     this.#out.u32(func);
     return this;
   }
-  callIndirect(type: number, tail = false): this {
+  callIndirect(type: number, { tail = false, table = 0 } = {}): this {
     this.#out.byte(tail ? OP.returnCallIndirect : OP.callIndirect);
     this.#out.u32(type);
-    this.#out.u32(0);
+    this.#out.u32(table);
+    return this;
+  }
+  /** Pushes how many entries a table has. */
+  tableSize(table: number): this {
+    return this.op(0xfc, 16, table);
+  }
+  /** Pops an index, pushes whether the table has nothing there. */
+  tableIsNull(table: number): this {
+    this.#out.byte(OP.tableGet);
+    this.#out.u32(table);
+    this.#out.byte(OP.refIsNull);
     return this;
   }
   /** A load or store; the alignment hint is 0, which every engine on x64 and arm64 treats alike. */
@@ -364,7 +231,7 @@ export class Code {
   }
 
   /** The finished body: locals, instructions, end. */
-  finish(): Uint8Array {
+  finish(): readonly number[] {
     if (this.#depth !== 0) throw new Error(`${this.#depth} blocks are still open`);
     const body = new Bytes();
     const runs: { type: ValType; count: number }[] = [];
@@ -378,9 +245,9 @@ export class Code {
       body.u32(count);
       body.byte(type);
     }
-    body.bytes(this.#out.view());
+    body.bytes(this.#out.data);
     body.byte(OP.end);
-    return body.view();
+    return body.data;
   }
 
   #open(opcode: number, type: number): Label {
@@ -422,6 +289,7 @@ export class WasmModule {
   readonly #tags: number[] = [];
   #importedFuncs = 0;
   #importedGlobals = 0;
+  #importedTables = 0;
 
   /** Index of a function type. */
   type(params: readonly ValType[], results: readonly ValType[]): number {
@@ -463,6 +331,26 @@ export class WasmModule {
     return { index: this.#importedFuncs++, type };
   }
 
+  /** A table of functions, of any size; its index. */
+  importTable(module: string, name: string): number {
+    this.#imports.push({
+      module,
+      name,
+      kind: 1,
+      payload: (out) => {
+        out.byte(0x70);
+        out.byte(0);
+        out.u32(0);
+      },
+    });
+    return this.#importedTables++;
+  }
+
+  /** Index of the module's own table. */
+  get ownTable(): number {
+    return this.#importedTables;
+  }
+
   /** A mutable global of the module. Declare imported ones first. */
   addGlobal(type: ValType, value: bigint | number): number {
     this.#globals.push({ type, mutable: true, value });
@@ -500,7 +388,7 @@ export class WasmModule {
 
   encode(): Uint8Array {
     const out = new Bytes();
-    out.bytes(Uint8Array.of(0, 0x61, 0x73, 0x6d, 1, 0, 0, 0));
+    out.bytes([0, 0x61, 0x73, 0x6d, 1, 0, 0, 0]);
     const section = (id: number, count: number, write: (body: Bytes) => void): void => {
       if (count === 0) return;
       const body = new Bytes();
@@ -508,7 +396,7 @@ export class WasmModule {
       write(body);
       out.byte(id);
       out.u32(body.length);
-      out.bytes(body.view());
+      out.bytes(body.data);
     };
     section(1, this.#types.length, (body) => {
       for (const key of this.#types) {
@@ -564,7 +452,7 @@ export class WasmModule {
       if (table !== undefined) {
         body.name('table');
         body.byte(1);
-        body.u32(0);
+        body.u32(this.ownTable);
       }
       for (const { name, func } of this.#exports) {
         body.name(name);
@@ -576,10 +464,15 @@ export class WasmModule {
       const filled = [...table.entries()].filter((entry) => entry[1] !== undefined);
       section(9, filled.length, (body) => {
         for (const [index, func] of filled) {
-          body.byte(0);
+          if (this.ownTable === 0) body.byte(0);
+          else {
+            body.byte(2);
+            body.u32(this.ownTable);
+          }
           body.byte(OP.i32Const);
           body.s32(index);
           body.byte(OP.end);
+          if (this.ownTable !== 0) body.byte(0);
           body.u32(1);
           body.u32(func!.index);
         }
@@ -593,6 +486,6 @@ export class WasmModule {
         body.bytes(bytes);
       }
     });
-    return out.view().slice();
+    return Uint8Array.from(out.data);
   }
 }

@@ -10,7 +10,14 @@ import {
   type HelperOptions,
   HelperRuntime,
 } from '../helpers/impl/index.ts';
-import { MEMORY_HEADER, type MemoryLayout, type PercpuBlock, type PlacedMap, percpuEnd } from '../layout.ts';
+import {
+  MEMORY_HEADER,
+  type MemoryLayout,
+  type PercpuBlock,
+  type PlacedMap,
+  percpuBlock,
+  percpuEnd,
+} from '../layout.ts';
 import { Heap } from '../maps/heap.ts';
 import { openPlacedMap } from '../maps/map.ts';
 import { geometryOf, MAP_HEADER, MAP_MAGIC } from '../maps/map-layout.ts';
@@ -95,7 +102,6 @@ export class AttachedMachine implements ImportHost {
   readonly cpu: number;
   readonly layout: MemoryLayout;
   readonly heap: Heap;
-  readonly tailCalls: Uint32Array;
   readonly runtime: HelperRuntime;
   readonly #options: AttachOptions;
   readonly #maps = new Map<number, LoadedMap>();
@@ -109,7 +115,6 @@ export class AttachedMachine implements ImportHost {
     this.memory = memory;
     this.ncpu = ncpu;
     this.cpu = options.cpu;
-    this.tailCalls = new Uint32Array(ncpu);
     this.layout = { ...machineLayout(ncpu, maxPages), pages: 0, byteLength: 0, maps: [] };
     this.heap = new Heap(memory, maxPages, options.cpu);
     this.#options = options;
@@ -148,8 +153,8 @@ export class AttachedMachine implements ImportHost {
   run(program: number, ctx: number): bigint {
     const found = this.program(program);
     if (found === undefined) throw new BpfError('ENOENT', `there is no program ${program}`);
-    this.tailCalls[this.cpu] = 0;
-    return BigInt.asUintN(64, found.instance()(BigInt(ctx), 0n));
+    viewMemory(this.memory).i32[percpuBlock(this.layout, this.cpu).tailCalls >>> 2] = 0;
+    return BigInt.asUintN(64, found.instance64()(BigInt(ctx), 0n));
   }
 
   imports(
@@ -192,7 +197,7 @@ export class AttachedProgram {
     return this.#shared.hasFunctions ? savingFrames(this.#machine.memory, block, action) : action();
   }
 
-  instance(): Run64 {
+  instance64(): Run64 {
     if (this.#run === undefined) {
       const { memory, cpu } = this.#machine;
       const { id, name, type } = this.#shared;

@@ -2,7 +2,7 @@
 
 import type { Callback, CallingProgram } from '../helpers/impl/context.ts';
 import type { HelperContext, HelperRuntime } from '../helpers/impl/index.ts';
-import type { Interpreter } from '../interpreter.ts';
+import type { Interpreter } from '../interpreter/interpreter.ts';
 import { type MemoryLayout, percpuBlock } from '../layout.ts';
 import type { Heap } from '../maps/heap.ts';
 import { viewMemory } from '../maps/memory-view.ts';

@@ -1,5 +1,6 @@
 /** What the machine gives to every program: operations on maps by address, tail calls, the clock, random numbers. */
 import { ERRNO } from '../errors.ts';
+import { MAX_TAIL_CALL_CNT } from '../jit/calls.ts';
 import { type MemoryLayout, type PercpuBlock, percpuBlock } from '../layout.ts';
 import { ProgArray } from '../maps/fd-array.ts';
 import { HashMap } from '../maps/hashtab.ts';
@@ -13,10 +14,14 @@ import type { LoadedMap } from './types.ts';
 export interface ImportHost {
   readonly memory: WebAssembly.Memory;
   readonly layout: MemoryLayout;
-  /** Tail calls made by the program that runs on each CPU now. */
-  readonly tailCalls: Uint32Array;
   mapAt(address: number): LoadedMap | undefined;
-  program(id: number): { instance(cpu: number): (ctx: bigint, second: bigint) => bigint } | undefined;
+  program(id: number): TailCallTarget | undefined;
+}
+
+/** What a tail call needs of the other program: its results as a u32 and in full. */
+export interface TailCallTarget {
+  tailCall32?(cpu: number): (ctx: number) => number;
+  instance64(cpu: number): (ctx: bigint, second: bigint) => bigint;
 }
 
 /** The program that imports. */
@@ -37,7 +42,6 @@ export type HelperFunctions = Record<string, (...args: any[]) => number | bigint
 
 const MAX_UPDATE_FLAGS = 7n;
 const RB_WAKEUP_FLAGS = 3n;
-const MAX_TAIL_CALL_CNT = 33;
 
 const u64 = (value: bigint): bigint => BigInt.asUintN(64, value);
 
@@ -59,6 +63,20 @@ export function helperImports(
     return map instanceof RingBuffer ? map : undefined;
   };
   const block = percpuBlock(machine.layout, cpu);
+  const tailCall = (map: number, index: bigint, run: (target: TailCallTarget) => bigint): number => {
+    const array = at(map);
+    const wanted = Number(BigInt.asUintN(32, index));
+    if (!(array instanceof ProgArray) || wanted >= array.spec.maxEntries) return 0;
+    const { i32 } = viewMemory(machine.memory);
+    const count = block.tailCalls >>> 2;
+    if (i32[count]! >= MAX_TAIL_CALL_CNT) return 0;
+    const target = machine.program(array.held(wanted));
+    if (target === undefined) return 0;
+    i32[count]!++;
+    const result = caller.withFrames(block, () => run(target));
+    viewMemory(machine.memory).data.setBigUint64(block.resultSlot, u64(result), true);
+    return 1;
+  };
   return {
     ktime_get_ns: clock,
     get_prandom_u32: random,
@@ -82,18 +100,15 @@ export function helperImports(
       return storage instanceof CgroupStorage ? storage.get(cpu) : 0;
     },
     /** 1 where the other program ran: its r0 is in the result slot. */
-    tail_call(ctx: number, map: number, index: bigint) {
-      const array = at(map);
-      const wanted = Number(BigInt.asUintN(32, index));
-      if (!(array instanceof ProgArray) || wanted >= array.spec.maxEntries) return 0;
-      if (machine.tailCalls[cpu]! >= MAX_TAIL_CALL_CNT) return 0;
-      const target = machine.program(array.held(wanted));
-      if (target === undefined) return 0;
-      machine.tailCalls[cpu]!++;
-      const result = caller.withFrames(block, () => target.instance(cpu)(BigInt(ctx >>> 0), 0n));
-      viewMemory(machine.memory).data.setBigUint64(block.resultSlot, u64(result), true);
-      return 1;
-    },
+    tail_call: (ctx: number, map: number, index: bigint) =>
+      tailCall(map, index, (target) => target.instance64(cpu)(BigInt(ctx >>> 0), 0n)),
+    /** The same for programs of which only the low half of r0 counts. */
+    tail_call32: (ctx: number, map: number, index: bigint) =>
+      tailCall(map, index, (target) =>
+        target.tailCall32 === undefined
+          ? target.instance64(cpu)(BigInt(ctx >>> 0), 0n)
+          : BigInt(target.tailCall32(cpu)(ctx) >>> 0),
+      ),
   };
 }
 

@@ -6,7 +6,7 @@ import { BpfError, errnoName } from '../errors.ts';
 import { freeFields, HelperRuntime } from '../helpers/impl/index.ts';
 import { MEMORY_HEADER, MEMORY_MAGIC, type MemoryLayout, percpuEnd, WASM_PAGE } from '../layout.ts';
 import { Heap } from '../maps/heap.ts';
-import { initMap, openPlacedMap } from '../maps/map.ts';
+import { clearMap, initMap, openPlacedMap } from '../maps/map.ts';
 import { mapGeometry, roundUp } from '../maps/map-layout.ts';
 import type { MapRecord, MapSpec } from '../maps/map-spec.ts';
 import { viewMemory } from '../maps/memory-view.ts';
@@ -33,7 +33,8 @@ export class MachineState implements Machine {
   readonly options: MachineOptions;
   readonly runtime: HelperRuntime;
   /** Tail calls made by the program that runs on each CPU now. */
-  readonly tailCalls: Uint32Array;
+  /** By CPU: `run` of programs by their id, for tail calls. */
+  readonly #programTables: (WebAssembly.Table | undefined)[] = [];
   /** BPF_ENABLE_STATS: how many ask for run times and counts. */
   statsUsers = 0;
   freeFields: ((value: number, record: MapRecord) => void) | undefined;
@@ -51,7 +52,6 @@ export class MachineState implements Machine {
     }
     this.options = options;
     this.ncpu = ncpu;
-    this.tailCalls = new Uint32Array(ncpu);
     try {
       this.memory = new WebAssembly.Memory({ initial, maximum: maxPages, shared: true });
     } catch (cause) {
@@ -97,7 +97,9 @@ export class MachineState implements Machine {
   createMap(spec: MapSpec): LoadedMap {
     const geometry = mapGeometry(spec, this.ncpu, { heap: true });
     const size = geometry.byteLength + CACHE_LINE;
-    const block = this.heap.alloc(size);
+    const block = this.heap.alloc(size, (at) =>
+      clearMap(this.memory, spec, geometry, roundUp(at, CACHE_LINE)),
+    );
     if (block === 0) {
       throw new BpfError('ENOMEM', `map ${spec.name}: no room for ${geometry.byteLength} bytes`, {
         hint: 'lower its max entries',
@@ -162,8 +164,17 @@ export class MachineState implements Machine {
     for (const map of program.maps) this.objects.hold(map);
     this.objects.add('prog', program.id, program, () => {
       for (const map of program.maps) this.objects.drop(map);
+      for (const table of this.#programTables) {
+        if (table !== undefined && program.id < table.length) table.set(program.id, null);
+      }
     });
     return program;
+  }
+
+  /** The table that programs on a CPU make tail calls through. */
+  programTable(cpu: number): WebAssembly.Table {
+    this.#programTables[cpu] ??= new WebAssembly.Table({ element: 'anyfunc', initial: 0 });
+    return this.#programTables[cpu];
   }
 
   release(object: LoadedMap | LoadedProgram): void {

@@ -1,11 +1,11 @@
 /** A program in a machine: verified, compiled for its maps, with an instance a CPU. */
 import { BpfError } from '../errors.ts';
 import { bindHelpers, bindKfuncs, REFUSED_HELPERS } from '../helpers/impl/index.ts';
-import type { Interpreter } from '../interpreter.ts';
-import { programInterpreter } from '../interpreter-program.ts';
+import type { Interpreter } from '../interpreter/interpreter.ts';
+import { programInterpreter } from '../interpreter/program.ts';
 import { type JitModule, jitProgram } from '../jit/jit.ts';
 import { repeatModule } from '../jit/repeat.ts';
-import type { MemoryLayout, PercpuBlock } from '../layout.ts';
+import { type MemoryLayout, type PercpuBlock, percpuBlock } from '../layout.ts';
 import { viewMemory } from '../maps/memory-view.ts';
 import type { VerifiedProgram } from '../verifier/types.ts';
 import { verifyProgram } from '../verifier/verifier.ts';
@@ -28,10 +28,21 @@ interface ProgramFunctions {
   readonly kfunc: HelperFunctions;
 }
 
+const NO_FUNCTIONS: ProgramFunctions = { helper: {}, kfunc: {} };
+
 export type Run64 = (ctx: bigint, second: bigint) => bigint;
 type Run = (ctx: number) => number;
 /** Runs a program `times` times (a u32, not 0) and gives the last result. */
 export type Repeat = (ctx: number, times: number) => number;
+
+/** `start` begins a run; `run` goes on with one, by a tail call. */
+interface Instance {
+  readonly start: Run;
+  readonly run: Run;
+}
+
+/** Programs with higher ids are called through JavaScript: the table stays small. */
+const MAX_TABLE = 1 << 16;
 
 let repeatLoop: WebAssembly.Module | undefined;
 
@@ -66,8 +77,9 @@ export class Program implements LoadedProgram {
   readonly #module: WebAssembly.Module | undefined;
   readonly #callsOn: boolean;
   readonly #input: LoadInput;
-  readonly #instances = new Map<number, Run64>();
-  readonly #runs = new Map<number, Run>();
+  readonly #instances = new Map<number, Instance>();
+  readonly #instances64 = new Map<number, Run64>();
+  #jit64: { readonly jit: JitModule; readonly module: WebAssembly.Module } | undefined;
   readonly #contexts = new Map<number, ProgramContext>();
 
   constructor(machine: MachineState, input: LoadInput) {
@@ -91,7 +103,7 @@ export class Program implements LoadedProgram {
       });
     }
     if (this.engine === 'jit') {
-      this.#jit = jitProgram(this.verified, this.#layout);
+      this.#jit = jitProgram(this.verified, this.#layout, { entries: ['run'], programs: true });
       this.#module = new WebAssembly.Module(this.#jit.wasm);
       this.instance(0);
     }
@@ -120,14 +132,32 @@ export class Program implements LoadedProgram {
     return this.#jit?.wasm;
   }
 
-  /** The program on a CPU, as a function of r1 and r2: for whoever runs it, not for tail calls. */
-  entry(cpu: number): Run64 {
-    const run = this.#callsOn ? this.#countTailCalls(cpu) : this.instance(cpu);
+  /** The program on a CPU as a function of its context, which gives the low half of r0: for whoever runs it, not for tail calls. */
+  entry(cpu: number): Run {
+    return this.#counted(this.instance(cpu).start);
+  }
+
+  /** The same with the whole r0. */
+  entry64(cpu: number): (ctx: number) => bigint {
+    const run = this.instance64(cpu);
+    return this.#counted((ctx) => {
+      if (this.#callsOn) this.#resetTailCalls(cpu);
+      return run(BigInt(ctx), 0n);
+    });
+  }
+
+  #resetTailCalls(cpu: number): void {
+    const { i32 } = viewMemory(this.machine.memory);
+    i32[percpuBlock(this.#layout, cpu).tailCalls >>> 2] = 0;
+  }
+
+  /** BPF_ENABLE_STATS */
+  #counted<T>(run: (ctx: number) => T): (ctx: number) => T {
     if (this.machine.statsUsers === 0) return run;
-    return (first, second) => {
+    return (ctx) => {
       const start = performance.now();
       try {
-        return run(first, second);
+        return run(ctx);
       } finally {
         this.runTimeNs += BigInt(Math.round((performance.now() - start) * 1e6));
         this.runCnt++;
@@ -135,13 +165,15 @@ export class Program implements LoadedProgram {
     };
   }
 
-  #countTailCalls(cpu: number): Run64 {
-    const run = this.instance(cpu);
-    const { tailCalls } = this.machine;
-    return (first, second) => {
-      tailCalls[cpu] = 0;
-      return run(first, second);
-    };
+  /** `run` of this program, from now on also in the CPU's table. */
+  tailCall32(cpu: number): Run {
+    const { run } = this.instance(cpu);
+    if (this.#module !== undefined && this.id < MAX_TABLE) {
+      const table = this.machine.programTable(cpu);
+      if (this.id >= table.length) table.grow(Math.max(this.id + 1 - table.length, table.length));
+      table.set(this.id, run);
+    }
+    return run;
   }
 
   /**
@@ -160,26 +192,65 @@ export class Program implements LoadedProgram {
   share(): SharedProgram | undefined {
     if (this.#jit === undefined) return undefined;
     const { id, name, type, hasFunctions } = this;
-    return { id, name, type, wasm: this.#jit.wasm, imports: this.#jit.imports, hasFunctions };
+    const { wasm, imports } = jitProgram(this.verified, this.#layout);
+    return { id, name, type, wasm, imports, hasFunctions };
   }
 
-  instance(cpu: number): Run64 {
-    const known = this.#instances.get(cpu);
-    if (known !== undefined) return known;
+  instance(cpu: number): Instance {
+    let instance = this.#instances.get(cpu);
+    if (instance !== undefined) return instance;
+    this.#checkCpu(cpu);
+    if (this.#jit === undefined) {
+      const run64 = this.instance64(cpu);
+      const run = (ctx: number): number => Number(BigInt.asIntN(32, run64(BigInt(ctx >>> 0), 0n)));
+      const start = (ctx: number): number => {
+        if (this.#callsOn) this.#resetTailCalls(cpu);
+        return run(ctx);
+      };
+      instance = { start, run };
+    } else {
+      const isAlone = this.#jit.imports.every(({ module }) => module === 'env');
+      const { helper, kfunc } = isAlone ? NO_FUNCTIONS : this.#functions(cpu);
+      const exports = this.#instantiate(cpu, this.#jit, this.#module!, {
+        helper:
+          this.#imports?.helper?.['tail_call'] === undefined
+            ? { ...helper, tail_call: helper.tail_call32! }
+            : helper,
+        kfunc,
+      });
+      instance = { start: (exports.start ?? exports.run) as Run, run: exports.run as Run };
+    }
+    this.#instances.set(cpu, instance);
+    return instance;
+  }
+
+  /** The program as a function of r1 and r2 with the whole r0, which nothing but a debugger asks for: a module of its own. */
+  instance64(cpu: number): Run64 {
+    let run = this.#instances64.get(cpu);
+    if (run !== undefined) return run;
     const functions = this.#functions(cpu);
-    const run =
-      this.#module === undefined
-        ? this.#interpreter(cpu, functions)
-        : this.#instance(cpu, functions.helper, functions.kfunc);
-    this.#instances.set(cpu, run);
+    if (this.#jit === undefined) run = this.#interpreter(cpu, functions);
+    else {
+      if (this.#jit64 === undefined) {
+        const jit = jitProgram(this.verified, this.#layout, { entries: ['run64'] });
+        this.#jit64 = { jit, module: new WebAssembly.Module(jit.wasm) };
+      }
+      const { jit, module } = this.#jit64;
+      run = this.#instantiate(cpu, jit, module, functions).run64 as Run64;
+    }
+    this.#instances64.set(cpu, run);
     return run;
+  }
+
+  #checkCpu(cpu: number): void {
+    if (!Number.isInteger(cpu) || cpu < 0 || cpu >= this.machine.ncpu) {
+      throw new BpfError('EINVAL', `CPU ${cpu} is not one of ${this.machine.ncpu}`);
+    }
   }
 
   /** What the program can call. */
   #functions(cpu: number, given?: ProgramContext): ProgramFunctions {
-    if (!Number.isInteger(cpu) || cpu < 0 || cpu >= this.machine.ncpu) {
-      throw new BpfError('EINVAL', `CPU ${cpu} is not one of ${this.machine.ncpu}`);
-    }
+    this.#checkCpu(cpu);
     const context = given ?? this.#context(cpu);
     const { helpersUsed, kfuncsUsed } = this.verified;
     const helper: HelperFunctions = {
@@ -213,21 +284,29 @@ export class Program implements LoadedProgram {
     return new ProgramContext(machine, cpu, { id, name, type, btf, targetBtf, attachType, attachTo });
   }
 
-  #instance(cpu: number, helper: HelperFunctions, kfunc: HelperFunctions): Run64 {
-    for (const { module, name } of this.#jit!.imports) {
+  #instantiate(
+    cpu: number,
+    { imports }: JitModule,
+    module: WebAssembly.Module,
+    { helper, kfunc }: ProgramFunctions,
+  ): Readonly<Record<string, unknown>> {
+    for (const { module, name } of imports) {
       const missing = module === 'helper' ? !(name in helper) : module === 'kfunc' && !(name in kfunc);
       if (missing)
         throw new BpfError('EINVAL', `program ${this.name}: ${module} ${name} is not in this machine`);
     }
-    const { exports } = new WebAssembly.Instance(this.#module!, {
-      env: { memory: this.machine.memory, cpu: new WebAssembly.Global({ value: 'i32' }, cpu) },
+    const { exports } = new WebAssembly.Instance(module, {
+      env: {
+        memory: this.machine.memory,
+        cpu: new WebAssembly.Global({ value: 'i32' }, cpu),
+        ...(this.#callsOn ? { programs: this.machine.programTable(cpu) } : {}),
+      },
       helper: helper as Record<string, WebAssembly.ImportValue>,
       kfunc: kfunc as Record<string, WebAssembly.ImportValue>,
     });
-    this.#runs.set(cpu, exports.run as Run);
     const context = this.#contexts.get(cpu);
     if (context !== undefined) context.table = exports.table as WebAssembly.Table | undefined;
-    return exports.run64 as Run64;
+    return exports;
   }
 
   /**
@@ -235,10 +314,8 @@ export class Program implements LoadedProgram {
    * interpreter.
    */
   repeater(cpu: number): Repeat | undefined {
-    if (this.#callsOn || this.machine.statsUsers > 0) return undefined;
-    this.instance(cpu);
-    const run = this.#runs.get(cpu);
-    if (run === undefined) return undefined;
+    if (this.#jit === undefined || this.machine.statsUsers > 0) return undefined;
+    const run = this.instance(cpu).start;
     repeatLoop ??= new WebAssembly.Module(repeatModule());
     return new WebAssembly.Instance(repeatLoop, { env: { run } }).exports.repeat as Repeat;
   }
@@ -283,7 +360,7 @@ export class Program implements LoadedProgram {
   }
 
   run(ctx: number, { cpu = 0 }: RunOptions = {}): bigint {
-    return BigInt.asUintN(64, this.entry(cpu)(BigInt(ctx), 0n));
+    return BigInt.asUintN(64, this.entry64(cpu)(ctx));
   }
 
   testRun(options: TestRunOptions = {}): TestRunResult {

@@ -31,16 +31,19 @@ export function repeatRun(
     const retval = loop(ctx, repeat) >>> 0;
     return { retval, duration: Math.round(((performance.now() - start) * 1e6) / repeat) };
   }
-  const run = options.execute ?? program.entry(options.cpu ?? 0);
-  const argument = BigInt(ctx);
-  let result = 0n;
+  const { execute } = options;
+  const run =
+    execute === undefined
+      ? program.entry(options.cpu ?? 0)
+      : (at: number) => Number(BigInt.asUintN(32, execute(BigInt(at))));
+  let result = 0;
   const start = performance.now();
   for (let i = 0; i < repeat; i++) {
     prepare?.();
-    result = run(argument, 0n);
+    result = run(ctx);
   }
   const elapsed = (performance.now() - start) * 1e6;
-  return { retval: Number(BigInt.asUintN(32, result)), duration: Math.round(elapsed / repeat) };
+  return { retval: result >>> 0, duration: Math.round(elapsed / repeat) };
 }
 
 /** A block of memory for the time of a call. */

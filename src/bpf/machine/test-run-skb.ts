@@ -1,6 +1,7 @@
 /** Test runs of programs with a `struct __sk_buff`, and of flow dissectors (bpf_prog_test_run_skb, _flow_dissector). */
 import { percpuBlock } from '../layout.ts';
 import { viewMemory } from '../maps/memory-view.ts';
+import { ETH_P_IP, ETH_P_IPV6 } from '../net.ts';
 import { SK_BUFF, SK_BUFF_PRIVATE, writeSkBuff } from '../sk-buff.ts';
 import type { Program } from './program.ts';
 import {
@@ -20,8 +21,6 @@ const SKB_HEADROOM = 64;
 const LOOPBACK_IFINDEX = 1;
 const GSO_LEGACY_MAX_SIZE = 65536;
 const GSO_MAX_SEGS = 65535;
-const ETH_P_IP = 0x0800;
-const ETH_P_IPV6 = 0x86dd;
 const IPV4_HLEN = 20;
 const IPV6_HLEN = 40;
 const ETH_P_802_3_MIN = 0x600;

@@ -15,7 +15,7 @@ const U16_MAX = 65535;
 const MAX_RAW_TP_ARGS = 12;
 
 /** Program types that see a packet through `struct __sk_buff`. */
-const SKB_TYPES = new Set([
+export const SKB_TYPES: ReadonlySet<string> = new Set([
   'socket_filter',
   'sched_cls',
   'sched_act',

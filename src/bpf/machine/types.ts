@@ -1,8 +1,8 @@
 /** The shapes of the machine's interface: see `machine.ts`. */
 
 import type { HelperOptions, HelperRuntime } from '../helpers/impl/index.ts';
-import type { Interpreter } from '../interpreter.ts';
-import type { ProgramImports } from '../interpreter-program.ts';
+import type { Interpreter } from '../interpreter/interpreter.ts';
+import type { ProgramImports } from '../interpreter/program.ts';
 import type { MemoryLayout } from '../layout.ts';
 import type { MapRecord, MapSpec } from '../maps/map-spec.ts';
 import type { BpfMap } from '../maps/map-types.ts';

@@ -55,8 +55,11 @@ export class Heap {
     return sizeClass(Math.max(1, Math.ceil(size / UNIT))).units * UNIT;
   }
 
-  /** Address of `size` zero bytes, a multiple of 16, or 0 where the memory's maximum is reached. */
-  alloc(size: number): number {
+  /**
+   * Address of `size` zero bytes, a multiple of 16, or 0 where the memory's maximum is reached. `clear`: called for a block that was
+   * used before, instead of filling it with zeros.
+   */
+  alloc(size: number, clear?: (address: number) => void): number {
     if (!(size <= 2 ** 32)) return 0;
     const { index, units } = sizeClass(Math.max(1, Math.ceil(size / UNIT)));
     if (index >= CLASSES) return 0;
@@ -79,7 +82,9 @@ export class Heap {
     unlock(i32, lockIndex);
     if (block === 0) return 0;
     const address = block * UNIT;
-    if (!isFresh) {
+    if (isFresh) return address;
+    if (clear !== undefined) clear(address);
+    else {
       ({ i32 } = viewMemory(this.memory));
       new Uint8Array(i32.buffer, address, units * UNIT).fill(0);
     }

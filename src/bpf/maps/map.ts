@@ -6,7 +6,15 @@ import { ArrayOfMaps, EmptyArray, HashOfMaps, ProgArray, RedirectMap } from './f
 import { HashMap, initHash } from './hashtab.ts';
 import { CgroupStorage, TaskStorage } from './local-storage.ts';
 import { LpmTrie } from './lpm-trie.ts';
-import { BPF_MAP_TYPE, MAP_HEADER, MAP_MAGIC, type MapType } from './map-layout.ts';
+import {
+  BPF_MAP_TYPE,
+  HASH_ELEM,
+  MAP_HEADER,
+  MAP_MAGIC,
+  type MapGeometry,
+  type MapSpec,
+  type MapType,
+} from './map-layout.ts';
 import type { BpfMap, MapEnvironment } from './map-types.ts';
 import { viewMemory } from './memory-view.ts';
 import { PerfEventArray } from './perf-event-array.ts';
@@ -35,6 +43,31 @@ const HAS_SEED: ReadonlySet<MapType> = new Set([
   'devmap_hash',
   'bloom_filter',
 ]);
+
+/** Types of which elements that were never used are known by their hash alone. */
+const SPARSE: ReadonlySet<MapType> = new Set(['hash', 'lru_hash', 'hash_of_maps', 'devmap_hash']);
+
+/**
+ * Makes used memory what a map at `address` needs of it: zero, except for the elements of a hash, which may be most of a large memory and
+ * are written whole when they are first taken.
+ */
+export function clearMap(
+  memory: WebAssembly.Memory,
+  spec: MapSpec,
+  { byteLength, data, stride, chunkShift }: MapGeometry,
+  address: number,
+): void {
+  const { u8, i32 } = viewMemory(memory);
+  if (!SPARSE.has(spec.type) || spec.record !== undefined || chunkShift !== undefined) {
+    u8.fill(0, address, address + byteLength);
+    return;
+  }
+  const elements = address + data;
+  u8.fill(0, address, elements);
+  for (let slot = 0; slot < spec.maxEntries; slot++) {
+    i32[(elements + slot * stride + HASH_ELEM.hash) >>> 2] = 0;
+  }
+}
 
 /** Writes a map's header into zero memory, its magic last. */
 export function initMap(memory: WebAssembly.Memory, placed: PlacedMap): void {

@@ -1,7 +1,7 @@
 /** What load() can be told. */
 import type { Btf } from '../btf/index.ts';
 import type { KfuncDecl } from '../helpers/kfunc.ts';
-import type { ProgramImports } from '../interpreter-program.ts';
+import type { ProgramImports } from '../interpreter/program.ts';
 import type { LoadedMap, Machine } from '../machine/index.ts';
 import type { MapSpec } from '../maps/map-spec.ts';
 import type { ProgType } from '../prog-types/index.ts';

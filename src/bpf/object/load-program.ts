@@ -84,7 +84,11 @@ export function loadProgram(
     if (!(error instanceof BpfError)) throw error;
     if (!(error instanceof VerifierError)) {
       const at = callOfHelper(relocated.insns, error.message);
-      throw new ProgramLoadError(program.name, at, error.message, lineOf(program, at), error);
+      // The machine names the program too.
+      const prefix = `program ${program.name}: `;
+      const { message } = error;
+      const summary = message.startsWith(prefix) ? message.slice(prefix.length) : message;
+      throw new ProgramLoadError(program.name, at, summary, lineOf(program, at), error);
     }
     const summary = explain(error, relocated, program, spec);
     throw new ProgramLoadError(program.name, error.insn, summary, lineOf(program, error.insn), error);

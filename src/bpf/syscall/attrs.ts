@@ -67,7 +67,13 @@ export interface ProgLoadAttr {
   expectedAttachType?: string | number;
   /** Descriptors that BPF_PSEUDO_MAP_IDX refers to. */
   fdArray?: readonly number[];
+  /** BTF of btf_load, which func_info and line_info refer to. */
   progBtfFd?: number;
+  /** Records of struct bpf_func_info and bpf_line_info, little endian, and their sizes (default 8 and 16). */
+  funcInfo?: Uint8Array;
+  funcInfoRecSize?: number;
+  lineInfo?: Uint8Array;
+  lineInfoRecSize?: number;
 }
 
 export interface ProgTestRunAttr {
@@ -286,6 +292,10 @@ export const ATTR_FIELDS: { readonly [C in BpfCommand]: readonly (keyof BpfAttrs
     'expectedAttachType',
     'fdArray',
     'progBtfFd',
+    'funcInfo',
+    'funcInfoRecSize',
+    'lineInfo',
+    'lineInfoRecSize',
   ],
   prog_test_run: [
     'progFd',

@@ -63,6 +63,8 @@ const BYTES: ReadonlySet<string> = new Set([
   'dataOut',
   'ctxOut',
   'btf',
+  'funcInfo',
+  'lineInfo',
 ]);
 const TEXTS: ReadonlySet<string> = new Set(['mapName', 'license', 'log', 'progName', 'pathname', 'name']);
 const ENUMS: ReadonlySet<string> = new Set(['mapType', 'progType', 'expectedAttachType', 'attachType']);

@@ -1,5 +1,5 @@
 /** Commands on objects of any kind: pins, ids, descriptors, information, BTF, links, statistics (kernel/bpf/syscall.c). */
-import { type Btf, BtfError, parseBtf } from '../btf/index.ts';
+import { type Btf, BtfError, parseBtf, validateBtf } from '../btf/index.ts';
 import { ERRNO } from '../errors.ts';
 import { Link } from '../machine/link.ts';
 import type { MachineState } from '../machine/machine.ts';
@@ -146,10 +146,11 @@ export function btfLoad(machine: MachineState, attr: BtfLoadAttr): number {
   let btf: Btf;
   try {
     btf = parseBtf(bytes);
+    validateBtf(btf);
   } catch (error) {
     if (!(error instanceof BtfError)) throw error;
     attr.log = error.message;
-    return -ERRNO.EINVAL;
+    return -error.errno;
   }
   const id = machine.objects.newId('btf');
   const loaded: LoadedBtf = { id, btf, bytes };

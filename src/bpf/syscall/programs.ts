@@ -8,6 +8,7 @@ import type { LoadInput } from '../machine/types.ts';
 import type { BpfMap } from '../maps/map-types.ts';
 import { ATTACH_TYPES, type AttachType, contextOf, PROG_TYPES, type ProgType } from '../prog-types/index.ts';
 import type { ProgLoadAttr, ProgTestRunAttr } from './attrs.ts';
+import { debugInfo, Refused } from './debug-info.ts';
 import { errnoOf } from './errno.ts';
 import { openNew } from './objects.ts';
 
@@ -21,16 +22,6 @@ const PROG_FLAGS = 0xff;
 function nameOf<T extends string>(values: readonly string[], given: string | number): T | undefined {
   const name = typeof given === 'number' ? values[given] : given;
   return name !== undefined && values.includes(name) ? (name as T) : undefined;
-}
-
-class Refused {
-  readonly errno: number;
-  readonly message: string;
-
-  constructor(errno: number, message: string) {
-    this.errno = errno;
-    this.message = message;
-  }
 }
 
 /** Instructions with map indexes instead of descriptors, and the maps. */
@@ -82,7 +73,13 @@ export function progLoad(machine: MachineState, attr: ProgLoadAttr): number {
     attr.log = `${resolved.message}\n`;
     return -resolved.errno;
   }
+  const info = debugInfo(machine, attr);
+  if (info instanceof Refused) {
+    attr.log = `${info.message}\n`;
+    return -info.errno;
+  }
   const input = {
+    ...info,
     name: progName,
     type,
     ...(attachType === undefined ? {} : { attachType }),

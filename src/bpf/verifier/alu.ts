@@ -208,14 +208,17 @@ function constant(op: number, a: bigint, b: bigint): bigint | undefined {
   }
 }
 
-/** The range of a shift that the verifier can follow: a known amount below the operand's width. */
+/** The amount of a shift that the verifier can follow: known and below the operand's width. */
 function knownShift(src: Reg, is32: boolean): number | undefined {
   const bits = is32 ? 32n : 64n;
   const amount = is32 ? tnumSubreg(src.varOff) : src.varOff;
-  return amount.mask === 0n && amount.value < bits ? Number(amount.value) : undefined;
+  return amount.mask === 0n && src.umax < bits ? Number(amount.value) : undefined;
 }
 
-/** `dst = dst op src`; `is32` zero-extends. Operations that are not followed give an unknown scalar. */
+/**
+ * `dst = dst op src` (adjust_scalar_min_max_vals); `is32` zero-extends. Operations that are not followed give a scalar of which nothing is
+ * known, the upper half of a 32-bit one's included.
+ */
 export function scalarOp(dst: Reg, src: Reg, op: number, is32: boolean): void {
   if (dst.varOff.mask === 0n && src.varOff.mask === 0n) {
     const value = constant(op, dst.varOff.value, src.varOff.value);
@@ -256,13 +259,14 @@ export function scalarOp(dst: Reg, src: Reg, op: number, is32: boolean): void {
       const shift = knownShift(src, is32);
       if (shift === undefined) {
         unknown(dst);
-        break;
+        return;
       }
       (op === isa.BPF_LSH ? shiftLeft : op === isa.BPF_RSH ? shiftRight : shiftRightSigned)(dst, shift, is32);
       break;
     }
     default:
       unknown(dst);
+      return;
   }
   if (combine !== undefined) dst.varOff = combine(dst.varOff, src.varOff);
   if (is32) dst.zext32();

@@ -194,6 +194,12 @@ export const isTrusted = (reg: Reg): boolean =>
   ((reg.flags & (F_TRUSTED | F_ALLOC)) !== 0 && (reg.flags & (F_UNTRUSTED | F_RCU)) === 0);
 export const isRcu = (reg: Reg): boolean => (reg.flags & F_RCU) !== 0;
 
+/** Structures of the kernel are read by privileged programs only. */
+export function demandPerfmon(env: Env, name: string): void {
+  if (env.allowPtrLeaks) return;
+  reject('EPERM', `'struct ${name}' access is allowed only to CAP_PERFMON and CAP_SYS_ADMIN`);
+}
+
 /** Gives the pointer that was loaded; undefined for a number. */
 export function checkBtfAccess(
   env: Env,
@@ -205,9 +211,7 @@ export function checkBtfAccess(
 ): Reg | undefined {
   const name = structName(reg);
   if (reg.btf === undefined) return reject('EACCES', `R${regno} invalid mem access '${reg.typeName}'`);
-  if (!env.allowPtrLeaks) {
-    reject('EPERM', `'struct ${name}' access is allowed only to CAP_PERFMON and CAP_SYS_ADMIN`);
-  }
+  demandPerfmon(env, name);
   const { license = 'GPL' } = env.input;
   if (!reg.btf.isLocal && !/GPL/.test(license))
     reject('EINVAL', `Cannot access kernel 'struct ${name}' from non-GPL compatible program`);

@@ -26,7 +26,7 @@ export function destroyDynptrs(env: Env, frame: Frame, spi: number): void {
   if (object.kind === 'ringbuf') reject('EINVAL', 'cannot overwrite referenced dynptr');
   for (const one of [first, first - 1]) {
     frame.stack[one] = SLOT_INVALID;
-    frame.writtenSlots |= 1n << BigInt(one);
+    frame.writtenSlots.add(one);
   }
   invalidateSlices(env, object.id);
 }

@@ -100,14 +100,14 @@ function markDynptr(
   for (const isFirst of [true, false]) {
     const at = isFirst ? spi : spi - 1;
     frame.stack[at] = dynptrSlot({ is: 'dynptr', kind, isFirst, id, refObjId });
-    frame.writtenSlots |= 1n << BigInt(at);
+    frame.writtenSlots.add(at);
   }
 }
 
 function invalidate(frame: Frame, spi: number): void {
   for (const at of [spi, spi - 1]) {
     frame.stack[at] = SLOT_INVALID;
-    frame.writtenSlots |= 1n << BigInt(at);
+    frame.writtenSlots.add(at);
   }
 }
 

@@ -26,6 +26,18 @@ export interface Subprog {
   stackDepth: number;
 }
 
+/** Declarations by id: programs of one machine are given the same list. */
+const kfuncMaps = new WeakMap<readonly KfuncDecl[], ReadonlyMap<number, KfuncDecl>>();
+
+function byId(kfuncs: readonly KfuncDecl[]): ReadonlyMap<number, KfuncDecl> {
+  let map = kfuncMaps.get(kfuncs);
+  if (map === undefined || map.size !== kfuncs.length) {
+    map = new Map(kfuncs.map((decl) => [decl.id, decl]));
+    kfuncMaps.set(kfuncs, map);
+  }
+  return map;
+}
+
 export class Env {
   readonly input: ProgramInput;
   readonly insns: readonly Insn[];
@@ -92,7 +104,7 @@ export class Env {
     this.input = input;
     this.insns = input.insns;
     this.maps = input.maps.slice();
-    this.kfuncs = new Map((input.kfuncs ?? []).map((decl) => [decl.id, decl]));
+    this.kfuncs = byId(input.kfuncs ?? []);
     this.allowUninitStack = input.unprivileged !== true && (input.allowUninitStack ?? false);
     this.strictAlignment = input.strictAlignment ?? false;
     this.maxInsns = input.maxInsns ?? COMPLEXITY_LIMIT_INSNS;
@@ -234,13 +246,12 @@ export function markRegRead(state: VerifierState, frameno: number, regno: number
 
 /** The same for a stack slot. */
 export function markSlotRead(state: VerifierState, frameno: number, spi: number): void {
-  const bit = 1n << BigInt(spi);
   let current = state;
   for (let parent = state.parent; parent !== undefined; parent = current.parent) {
-    if ((current.frames[frameno]!.writtenSlots & bit) !== 0n) return;
+    if (current.frames[frameno]!.writtenSlots.has(spi)) return;
     const frame = parent.frames[frameno];
-    if (frame === undefined || (frame.readSlots & bit) !== 0n) return;
-    frame.readSlots |= bit;
+    if (frame === undefined || frame.readSlots.has(spi)) return;
+    frame.readSlots.add(spi);
     current = parent;
   }
 }

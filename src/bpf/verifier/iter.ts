@@ -66,7 +66,7 @@ export function checkIterArg(
         refObjId: i === 0 ? refObjId : 0,
         trust,
       });
-      frame.writtenSlots |= 1n << BigInt(spi - i);
+      frame.writtenSlots.add(spi - i);
     }
     return { frame: reg.frame, spi };
   }
@@ -84,7 +84,7 @@ export function checkIterArg(
     releaseReference(env, refObjId);
     for (let i = 0; i < slots; i++) {
       frame.stack[spi - i] = SLOT_INVALID;
-      frame.writtenSlots |= 1n << BigInt(spi - i);
+      frame.writtenSlots.add(spi - i);
     }
   }
   return { frame: reg.frame, spi };

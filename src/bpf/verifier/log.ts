@@ -135,7 +135,7 @@ export function stateString(env: Env, frame: Frame, options: StateStringOptions 
   }
   for (const [spi, slot] of frame.stack.entries()) {
     if (slot.types.every((type) => type === STACK_INVALID) || ((slots >> BigInt(spi)) & 1n) === 0n) continue;
-    const written = marks && ((frame.writtenSlots >> BigInt(spi)) & 1n) !== 0n ? '_w' : '';
+    const written = marks && frame.writtenSlots.has(spi) ? '_w' : '';
     if (slot.object !== undefined) {
       const text = objectString(slot.object);
       if (text !== undefined) texts.push(`fp${-(spi + 1) * 8}${written}=${text}`);

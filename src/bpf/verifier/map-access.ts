@@ -1,7 +1,7 @@
 /** Regions of known size, map values with their special fields, and map pointers (check_mem_region_access, check_map_access). */
 import { MAP_FLAG, type MapSpec, type RecordField } from '../maps/map-spec.ts';
 import { type Access, MAX_VAR_OFF_BIG } from './access.ts';
-import { checkBtfAccess } from './btf-access.ts';
+import { checkBtfAccess, demandPerfmon } from './btf-access.ts';
 import type { Env } from './env.ts';
 import { reject } from './error.ts';
 import {
@@ -236,9 +236,7 @@ export function checkMapPointerAccess(
   write: boolean,
 ): Reg | undefined {
   const name = mapStruct(env.maps[reg.map]!);
-  if (!env.allowPtrLeaks) {
-    reject('EPERM', `'struct ${name}' access is allowed only to CAP_PERFMON and CAP_SYS_ADMIN`);
-  }
+  demandPerfmon(env, name);
   if (off < 0) reject('EACCES', `R${regno} is ${name} invalid negative access: off=${off}`);
   if (write) reject('EACCES', `only read from ${name} is supported`);
   const id = env.targetBtf?.btf.byName(name, 'STRUCT');

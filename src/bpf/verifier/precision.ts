@@ -7,6 +7,7 @@
 import * as isa from '../isa.ts';
 import { calledFunction, callsBack, kfuncCallsBack } from './cfg.ts';
 import type { Env } from './env.ts';
+import { SlotSet } from './slot-set.ts';
 import { type HistoryNode, isSpill, type VerifierState } from './state.ts';
 
 const ARGS = 0b111110;
@@ -15,19 +16,19 @@ const ARGS = 0b111110;
 class Backtrack {
   frame: number;
   readonly regs: number[] = [];
-  readonly slots: bigint[] = [];
+  readonly slots: SlotSet[] = [];
 
   constructor(frame: number) {
     this.frame = frame;
     for (let i = 0; i <= frame; i++) {
       this.regs.push(0);
-      this.slots.push(0n);
+      this.slots.push(new SlotSet());
     }
   }
 
   get isEmpty(): boolean {
     for (let i = 0; i <= this.frame; i++) {
-      if (this.regs[i] !== 0 || this.slots[i] !== 0n) return false;
+      if (this.regs[i] !== 0 || !this.slots[i]!.isEmpty) return false;
     }
     return true;
   }
@@ -46,21 +47,21 @@ class Backtrack {
   }
 
   hasSlot(frame: number, spi: number): boolean {
-    return frame <= this.frame && (this.slots[frame]! & (1n << BigInt(spi))) !== 0n;
+    return frame <= this.frame && this.slots[frame]!.has(spi);
   }
 
   addSlot(frame: number, spi: number): void {
-    if (frame <= this.frame) this.slots[frame]! |= 1n << BigInt(spi);
+    if (frame <= this.frame) this.slots[frame]!.add(spi);
   }
 
   removeSlot(frame: number, spi: number): void {
-    this.slots[frame]! &= ~(1n << BigInt(spi));
+    this.slots[frame]!.remove(spi);
   }
 
   enter(): void {
     this.frame++;
     this.regs[this.frame] = 0;
-    this.slots[this.frame] = 0n;
+    this.slots[this.frame] = new SlotSet();
   }
 
   /** Leaves a function backwards, to its call. */
@@ -192,7 +193,7 @@ function stepBackCall(env: Env, bt: Backtrack, insn: isa.Insn, at: number, next:
   if (insn.src === isa.BPF_PSEUDO_CALL && !isGlobal) {
     // Backwards out of the function: its arguments are the caller's registers.
     const mask = bt.regs[bt.frame]!;
-    if ((mask & ~ARGS) !== 0 || bt.slots[bt.frame] !== 0n || bt.frame === 0) return false;
+    if ((mask & ~ARGS) !== 0 || !bt.slots[bt.frame]!.isEmpty || bt.frame === 0) return false;
     bt.leave();
     bt.regs[bt.frame]! |= mask & ARGS;
     return true;
@@ -201,7 +202,7 @@ function stepBackCall(env: Env, bt: Backtrack, insn: isa.Insn, at: number, next:
   if ((callsBack(insn) || kfuncCallsBack(env, insn)) && next !== at + 1) {
     // Out of a callback, whose arguments come from the helper.
     const mask = bt.regs[bt.frame]!;
-    if ((mask & ~ARGS) !== 0 || bt.slots[bt.frame] !== 0n || bt.frame === 0) return false;
+    if ((mask & ~ARGS) !== 0 || !bt.slots[bt.frame]!.isEmpty || bt.frame === 0) return false;
     bt.leave();
     return true;
   }
@@ -218,7 +219,7 @@ function markAllPrecise(state: VerifierState): void {
       }
       for (let spi = 0; spi < frame.stack.length; spi++) {
         if (isSpill(frame.stack[spi]!) && frame.stack[spi]!.spilled.type === 'scalar') {
-          frame.preciseSlots |= 1n << BigInt(spi);
+          frame.preciseSlots.add(spi);
         }
       }
     }
@@ -235,13 +236,13 @@ function markState(state: VerifierState, bt: Backtrack): void {
       if (frame.regs[i]!.type !== 'scalar' || (frame.preciseRegs & bit) !== 0) bt.regs[at]! &= ~bit;
       else frame.preciseRegs |= bit;
     }
-    for (let spi = 0; bt.slots[at]! >> BigInt(spi) !== 0n; spi++) {
-      const bit = 1n << BigInt(spi);
-      if ((bt.slots[at]! & bit) === 0n) continue;
+    const slots = bt.slots[at]!;
+    for (let spi = 0, end = slots.length; spi < end; spi++) {
+      if (!slots.has(spi)) continue;
       const slot = frame.stack[spi];
       const isScalar = slot !== undefined && isSpill(slot) && slot.spilled.type === 'scalar';
-      if (!isScalar || (frame.preciseSlots & bit) !== 0n) bt.slots[at]! &= ~bit;
-      else frame.preciseSlots |= bit;
+      if (!isScalar || frame.preciseSlots.has(spi)) slots.remove(spi);
+      else frame.preciseSlots.add(spi);
     }
   }
 }
@@ -284,7 +285,7 @@ export function propagatePrecision(env: Env, old: VerifierState): void {
   for (let at = old.curframe; at >= 0; at--) {
     const frame = old.frames[at]!;
     bt.regs[at] = frame.preciseRegs & frame.readRegs;
-    bt.slots[at] = frame.preciseSlots & frame.readSlots;
+    bt.slots[at] = frame.preciseSlots.and(frame.readSlots);
   }
   walk(env, bt, env.state.history, env.insn);
 }

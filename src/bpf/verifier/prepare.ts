@@ -1,4 +1,4 @@
-/** Before the first path: what a program's type and BTF demand (check_attach_btf_id, check_btf_func of kernel/bpf/verifier.c). */
+/** Before the first path: what a program's type and BTF demand (check_attach_btf_id, add_subprog_and_kfunc of kernel/bpf/verifier.c). */
 import { kernelProto } from '../helpers/kernel-protos.ts';
 import * as isa from '../isa.ts';
 import { calledFunction } from './cfg.ts';
@@ -30,20 +30,10 @@ export function prepareGlobals(env: Env): void {
   const { btf, funcInfo } = env.input;
   markPacketMovers(env);
   if (btf === undefined || funcInfo === undefined) return;
-  if (funcInfo.length !== env.subprogs.length)
-    reject('EINVAL', "number of funcs in func_info doesn't match number of subprogs");
-  for (const [n, { insn, typeId }] of funcInfo.entries()) {
-    if (insn !== env.subprogs[n]!.start) {
-      reject(
-        'EINVAL',
-        n === 0
-          ? `nonzero insn_off ${insn} for the first func info record`
-          : "func_info BTF section doesn't match subprog layout in BPF program",
-      );
-    }
-    const func = btf.has(typeId) ? btf.type(typeId) : undefined;
-    if (func?.kind !== 'FUNC') reject('EINVAL', `invalid type id ${typeId} in func info`);
-    if (n > 0 && func.linkage === 'global') env.globals.set(n, globalFunction(env, btf, typeId));
+  for (const [n, { typeId }] of funcInfo.entries()) {
+    const func = btf.type(typeId);
+    if (n > 0 && func.kind === 'FUNC' && func.linkage === 'global')
+      env.globals.set(n, globalFunction(env, btf, typeId));
   }
   const callback = exceptionCallback(env.input);
   if (callback === undefined) return;

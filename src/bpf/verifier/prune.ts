@@ -31,23 +31,26 @@ type Level = 'not_exact' | 'exact' | 'range_within';
 
 /** check_ids: ids may differ between the states as long as the same ones belong together. */
 class IdMap {
-  private readonly toNew = new Map<number, number>();
-  private readonly toOld = new Map<number, number>();
+  private readonly olds: number[] = [];
+  private readonly news: number[] = [];
   private next = -1;
 
   check(old: number, now: number): boolean {
     if ((old === 0) !== (now === 0)) return false;
     if (old === 0) return true;
-    const known = this.toNew.get(old);
-    if (known !== undefined) return known === now;
-    if (this.toOld.has(now)) return false;
-    this.toNew.set(old, now);
-    this.toOld.set(now, old);
+    const { olds, news } = this;
+    for (let i = 0; i < olds.length; i++) {
+      if (olds[i] === old) return news[i] === now;
+      if (news[i] === now) return false;
+    }
+    olds.push(old);
+    news.push(now);
     return true;
   }
 
   /** Scalars without an id are unique: each gets one of its own. */
   checkScalar(old: number, now: number): boolean {
+    if (old === 0 && now === 0) return true;
     return this.check(old === 0 ? this.next-- : old, now === 0 ? this.next-- : now);
   }
 }
@@ -106,6 +109,8 @@ function regSafe(
   isPrecise: boolean,
   exploreAll: boolean,
 ): boolean {
+  // Registers are not changed: the same object is the same, but for ids, of which other registers may know something else.
+  if (old === now && (old.id | old.refObjId | old.dynptrId) === 0) return true;
   if (level === 'exact') return sameExactly(old, now, ids);
   const lax = level === 'not_exact';
   if (lax && !isRead) return true;
@@ -233,9 +238,8 @@ function frameSafe(env: Env, old: Frame, now: Frame, ids: IdMap, level: Level): 
       return false;
   }
   for (let spi = 0; spi < old.stack.length; spi++) {
-    const bit = 1n << BigInt(spi);
-    if (level === 'not_exact' && (old.readSlots & bit) === 0n) continue;
-    const isPrecise = (old.preciseSlots & bit) !== 0n;
+    if (level === 'not_exact' && !old.readSlots.has(spi)) continue;
+    const isPrecise = old.preciseSlots.has(spi);
     if (!slotSafe(env, old.stack[spi]!, now.stack[spi], ids, level, isPrecise)) return false;
   }
   return true;
@@ -271,8 +275,9 @@ function propagateLiveness(old: VerifierState, now: VerifierState): void {
     for (let i = 0; i < 10; i++) {
       if ((frame.readRegs & (1 << i)) !== 0) markRegRead(now, at, i);
     }
-    for (let spi = 0; frame.readSlots >> BigInt(spi) !== 0n; spi++) {
-      if (((frame.readSlots >> BigInt(spi)) & 1n) !== 0n) markSlotRead(now, at, spi);
+    const { readSlots } = frame;
+    for (let spi = 0, end = readSlots.length; spi < end; spi++) {
+      if (readSlots.has(spi)) markSlotRead(now, at, spi);
     }
   }
 }
@@ -332,7 +337,7 @@ export function widenScalars(old: VerifierState, now: VerifierState): void {
       const a = before.stack[spi]!;
       const b = frame.stack[spi]!;
       if (!isSpill(a) || !isSpill(b) || a.spilled.type !== 'scalar' || b.spilled.type !== 'scalar') continue;
-      if ((before.preciseSlots & (1n << BigInt(spi))) !== 0n) continue;
+      if (before.preciseSlots.has(spi)) continue;
       if (!sameExactly(a.spilled, b.spilled, ids)) frame.stack[spi] = { types: b.types, spilled: UNKNOWN };
     }
   }
@@ -446,16 +451,16 @@ function addCheckpoint(env: Env): void {
   checkpoint.loopEntry = undefined;
   for (const frame of checkpoint.frames) {
     frame.readRegs = 0;
-    frame.readSlots = 0n;
+    frame.readSlots.clear();
     frame.preciseRegs = 0;
-    frame.preciseSlots = 0n;
+    frame.preciseSlots.clear();
   }
   state.parent = checkpoint;
   state.history = undefined;
   state.dfsDepth = checkpoint.dfsDepth + 1;
   for (const frame of state.frames) {
     frame.writtenRegs = 0;
-    frame.writtenSlots = 0n;
+    frame.writtenSlots.clear();
   }
   const list = env.explored.get(insn);
   if (list === undefined) env.explored.set(insn, [checkpoint]);

@@ -4,6 +4,7 @@
  */
 import type { Btf } from '../btf/btf.ts';
 import {
+  bitLength,
   s64,
   TNUM_UNKNOWN,
   TNUM_ZERO,
@@ -76,83 +77,148 @@ export const S32_MIN = -0x8000_0000;
 export const S32_MAX = 0x7fff_ffff;
 export const U32_MAX = 0xffff_ffff;
 const LOW32 = 0xffff_ffffn;
+const SIGN = 1n << 63n;
+const BELOW_SIGN = SIGN - 1n;
 
 const low = (value: bigint): number => Number(value & LOW32);
 const high = (value: bigint): number => Number((value >> 32n) & LOW32);
 
+/** What a register has of data. */
+type Fields = Pick<
+  Reg,
+  | 'type'
+  | 'nullable'
+  | 'ringbuf'
+  | 'off'
+  | 'map'
+  | 'memSize'
+  | 'frame'
+  | 'id'
+  | 'addConst'
+  | 'refObjId'
+  | 'flags'
+  | 'range'
+  | 'btf'
+  | 'btfId'
+  | 'mapUid'
+  | 'dynptr'
+  | 'dynptrId'
+  | 'varOff'
+  | 'smin'
+  | 'smax'
+  | 'umin'
+  | 'umax'
+  | 's32min'
+  | 's32max'
+  | 'u32min'
+  | 'u32max'
+>;
+
+const BLANK: Fields = {
+  type: 'not_init',
+  nullable: false,
+  ringbuf: false,
+  off: 0,
+  map: -1,
+  memSize: 0,
+  frame: 0,
+  id: 0,
+  addConst: false,
+  refObjId: 0,
+  flags: 0,
+  range: 0,
+  btf: undefined,
+  btfId: 0,
+  mapUid: 0,
+  dynptr: undefined,
+  dynptrId: 0,
+  varOff: TNUM_UNKNOWN,
+  smin: S64_MIN,
+  smax: S64_MAX,
+  umin: 0n,
+  umax: U64_MAX,
+  s32min: S32_MIN,
+  s32max: S32_MAX,
+  u32min: 0,
+  u32max: U32_MAX,
+};
+
 export class Reg {
-  type: RegType = 'not_init';
+  declare type: RegType;
   /** PTR_MAYBE_NULL */
-  nullable = false;
+  declare nullable: boolean;
   /** Memory of a ring buffer record (MEM_RINGBUF). */
-  ringbuf = false;
+  declare ringbuf: boolean;
   /** Pointers: fixed offset. Scalars linked by `id`: what was added (with `addConst`). */
-  off = 0;
+  declare off: number;
   /** Pointers: map_key, map_value and map_ptr. Index into the program's maps; -1 for none. */
-  map = -1;
+  declare map: number;
   /** mem: bytes. func: index of the function. */
-  memSize = 0;
+  declare memSize: number;
   /** fp: number of the frame it points into. */
-  frame = 0;
+  declare frame: number;
   /** Registers with one id have one value (scalars, plus `off`), or become non-NULL together (pointers). */
-  id = 0;
+  declare id: number;
   /** The register is its id's value plus `off` (BPF_ADD_CONST). */
-  addConst = false;
-  refObjId = 0;
+  declare addConst: boolean;
+  declare refObjId: number;
   /** `F_*` */
-  flags = 0;
+  declare flags: number;
   /** pkt, pkt_meta: bytes that were found to be inside of the packet. */
-  range = 0;
+  declare range: number;
   /** ptr_: its type. */
-  btf: StructRef | undefined = undefined;
-  btfId = 0;
+  declare btf: StructRef | undefined;
+  declare btfId: number;
   /** map_ptr, map_value of an inner map: which lookup it came from. */
-  mapUid = 0;
+  declare mapUid: number;
   /** dynptr_ptr: what it is. mem: a slice of such a dynptr. */
-  dynptr: DynptrKind | undefined = undefined;
+  declare dynptr: DynptrKind | undefined;
   /** mem, dynptr_ptr: the dynptr it belongs to. */
-  dynptrId = 0;
+  declare dynptrId: number;
 
   // Scalars: the value. Pointers: the variable part of the offset.
-  varOff: Tnum = TNUM_UNKNOWN;
-  smin = S64_MIN;
-  smax = S64_MAX;
-  umin = 0n;
-  umax = U64_MAX;
-  s32min = S32_MIN;
-  s32max = S32_MAX;
-  u32min = 0;
-  u32max = U32_MAX;
+  declare varOff: Tnum;
+  declare smin: bigint;
+  declare smax: bigint;
+  declare umin: bigint;
+  declare umax: bigint;
+  declare s32min: number;
+  declare s32max: number;
+  declare u32min: number;
+  declare u32max: number;
+
+  /** As `from`, or as a register that was never written. Assigned one by one: class fields cost several times as much. */
+  constructor(from: Fields = BLANK) {
+    this.type = from.type;
+    this.nullable = from.nullable;
+    this.ringbuf = from.ringbuf;
+    this.off = from.off;
+    this.map = from.map;
+    this.memSize = from.memSize;
+    this.frame = from.frame;
+    this.id = from.id;
+    this.addConst = from.addConst;
+    this.refObjId = from.refObjId;
+    this.flags = from.flags;
+    this.range = from.range;
+    this.btf = from.btf;
+    this.btfId = from.btfId;
+    this.mapUid = from.mapUid;
+    this.dynptr = from.dynptr;
+    this.dynptrId = from.dynptrId;
+    this.varOff = from.varOff;
+    this.smin = from.smin;
+    this.smax = from.smax;
+    this.umin = from.umin;
+    this.umax = from.umax;
+    this.s32min = from.s32min;
+    this.s32max = from.s32max;
+    this.u32min = from.u32min;
+    this.u32max = from.u32max;
+  }
 
   copy(): Reg {
-    const copy = new Reg();
-    copy.type = this.type;
-    copy.nullable = this.nullable;
-    copy.ringbuf = this.ringbuf;
-    copy.off = this.off;
-    copy.map = this.map;
-    copy.memSize = this.memSize;
-    copy.frame = this.frame;
-    copy.id = this.id;
-    copy.addConst = this.addConst;
-    copy.refObjId = this.refObjId;
-    copy.flags = this.flags;
-    copy.range = this.range;
-    copy.btf = this.btf;
-    copy.btfId = this.btfId;
-    copy.mapUid = this.mapUid;
-    copy.dynptr = this.dynptr;
-    copy.dynptrId = this.dynptrId;
-    copy.varOff = this.varOff;
-    copy.smin = this.smin;
-    copy.smax = this.smax;
-    copy.umin = this.umin;
-    copy.umax = this.umax;
-    copy.s32min = this.s32min;
-    copy.s32max = this.s32max;
-    copy.u32min = this.u32min;
-    copy.u32max = this.u32max;
-    return copy;
+    return new Reg(this);
   }
 
   get isConst(): boolean {
@@ -215,8 +281,8 @@ export class Reg {
     this.s32max = Math.min(this.s32max, lowValue | (lowMask & S32_MAX));
     this.u32min = Math.max(this.u32min, lowValue);
     this.u32max = Math.min(this.u32max, (lowValue | lowMask) >>> 0);
-    const smin = s64(value | (mask & (1n << 63n)));
-    const smax = s64(value | (mask & ~(1n << 63n)));
+    const smin = s64(value | (mask & SIGN));
+    const smax = s64(value | (mask & BELOW_SIGN));
     const most = value | mask;
     if (smin > this.smin) this.smin = smin;
     if (smax < this.smax) this.smax = smax;
@@ -262,13 +328,14 @@ export class Reg {
   /** __reg32_deduce_bounds */
   private deduce32(): void {
     this.deduceLow(this.umin, this.umax);
-    this.deduceLow(u64(this.smin), u64(this.smax));
+    if (this.smin !== this.umin || this.smax !== this.umax) this.deduceLow(u64(this.smin), u64(this.smax));
     if ((this.u32min | 0) <= (this.u32max | 0)) this.narrowS32(this.u32min | 0, this.u32max | 0);
     if (this.s32min >>> 0 <= this.s32max >>> 0) this.narrowU32(this.s32min >>> 0, this.s32max >>> 0);
   }
 
   /** __reg64_deduce_bounds */
   private deduce64(): void {
+    if (this.smin === this.umin && this.smax === this.umax) return;
     if (s64(this.umin) <= s64(this.umax)) this.narrowS64(s64(this.umin), s64(this.umax));
     if (u64(this.smin) <= u64(this.smax)) this.narrowU64(u64(this.smin), u64(this.smax));
   }
@@ -291,6 +358,21 @@ export class Reg {
     );
   }
 
+  /** Nothing is known: there is nothing to learn either. */
+  private get isUnbounded(): boolean {
+    return (
+      this.u32min === 0 &&
+      this.u32max === U32_MAX &&
+      this.s32min === S32_MIN &&
+      this.s32max === S32_MAX &&
+      this.umin === 0n &&
+      this.umax === U64_MAX &&
+      this.smin === S64_MIN &&
+      this.smax === S64_MAX &&
+      this.varOff.mask === U64_MAX
+    );
+  }
+
   /** reg_bounds_sync: bits and ranges learn from each other. */
   sync(): this {
     if (this.varOff.mask === 0n) {
@@ -298,11 +380,18 @@ export class Reg {
       if (this.smin <= s64(this.varOff.value) && s64(this.varOff.value) <= this.smax)
         return this.known(this.varOff.value);
     }
+    if (this.isUnbounded) return this;
     this.updateBounds();
     for (let round = 0; round < 2; round++) {
+      const { umin, umax, smin, smax, u32min, u32max, s32min, s32max } = this;
       this.deduce32();
       this.deduce64();
       this.deduceMixed();
+      const isSame32 =
+        u32min === this.u32min && u32max === this.u32max && s32min === this.s32min && s32max === this.s32max;
+      // What taught nothing once teaches nothing again.
+      if (isSame32 && umin === this.umin && umax === this.umax && smin === this.smin && smax === this.smax)
+        break;
     }
     if (this.isInconsistent) return this.unbounded();
     // __reg_bound_offset
@@ -394,7 +483,7 @@ export class Reg {
 
   /** get_reg_width: bits that the value may need. */
   get width(): number {
-    return this.umax === 0n ? 0 : this.umax.toString(2).length;
+    return bitLength(this.umax);
   }
 
   /** reg_type_str */

@@ -94,7 +94,7 @@ export function plainSlot(types: readonly number[]): StackSlot {
 /** save_register_state: the low `size` bytes of `reg` in a slot. */
 function saveRegister(frame: Frame, spi: number, reg: Reg, size: AccessSize, allowPtrLeaks: boolean): void {
   if (size === 8) {
-    frame.writtenSlots |= 1n << BigInt(spi);
+    frame.writtenSlots.add(spi);
     setSlot(frame, spi, spillSlot(reg));
     return;
   }
@@ -161,7 +161,7 @@ function writeStackFixed(env: Env, pointer: Reg, off: number, access: Access): v
         ? scrubbed(slot.types)
         : slot.types.slice();
     for (let i = 0; i < size; i++) types[byteOf(off + i)] = type;
-    if (size === 8) frame.writtenSlots |= 1n << BigInt(spi);
+    if (size === 8) frame.writtenSlots.add(spi);
     setSlot(frame, spi, plainSlot(types));
   }
 }
@@ -393,7 +393,7 @@ export function markHelperWrite(env: Env, reg: Reg, size: number): void {
       types[i] = STACK_MISC;
       count++;
     }
-    if (count === 8) frame.writtenSlots |= 1n << BigInt(spi);
+    if (count === 8) frame.writtenSlots.add(spi);
     setSlot(frame, spi, plainSlot(types));
   }
 }

@@ -4,6 +4,7 @@
  */
 import { MAX_BPF_STACK, MAX_CALL_FRAMES } from '../layout.ts';
 import { type DynptrKind, NOT_INIT, pointer, type Reg } from './reg.ts';
+import { SlotSet } from './slot-set.ts';
 
 /** enum bpf_stack_slot_type, of one byte. */
 export const STACK_INVALID = 0;
@@ -74,33 +75,52 @@ export class Frame {
   isException = false;
   /** Rounds of the callback of a helper that this function is calling, on this path. */
   callbackRounds = 0;
-  regs: Reg[] = [];
+  regs: Reg[];
   /** By slot: 0 is fp-8. */
-  stack: StackSlot[] = [];
+  stack: StackSlot[];
 
   // Marks. "Written" since the parent state; "read" and "precise" are set on checkpoints by states that come behind.
   writtenRegs = 0;
   readRegs = 0;
   preciseRegs = 0;
-  writtenSlots = 0n;
-  readSlots = 0n;
-  preciseSlots = 0n;
+  writtenSlots: SlotSet;
+  readSlots: SlotSet;
+  preciseSlots: SlotSet;
 
-  constructor(callsite: number, frameno: number, subprog: number, isCallback = false) {
+  /** `from`: the frame that this one is a copy of. */
+  constructor(callsite: number, frameno: number, subprog: number, isCallback = false, from?: Frame) {
     this.callsite = callsite;
     this.frameno = frameno;
     this.subprog = subprog;
     this.isCallback = isCallback;
-    for (let i = 0; i < 10; i++) this.regs.push(NOT_INIT);
+    if (from !== undefined) {
+      this.regs = from.regs.slice();
+      this.stack = from.stack.slice();
+      this.writtenSlots = from.writtenSlots.copy();
+      this.readSlots = from.readSlots.copy();
+      this.preciseSlots = from.preciseSlots.copy();
+      return;
+    }
+    this.regs = new Array<Reg>(10).fill(NOT_INIT);
     const fp = pointer('fp');
     fp.frame = frameno;
     this.regs.push(fp);
+    this.stack = [];
+    this.writtenSlots = new SlotSet();
+    this.readSlots = new SlotSet();
+    this.preciseSlots = new SlotSet();
   }
 
   copy(): Frame {
-    const copy = Object.assign(Object.create(Frame.prototype) as Frame, this);
-    copy.regs = this.regs.slice();
-    copy.stack = this.stack.slice();
+    const copy = new Frame(this.callsite, this.frameno, this.subprog, this.isCallback, this);
+    copy.callbackRange = this.callbackRange;
+    copy.callbackOf = this.callbackOf;
+    copy.isAsync = this.isAsync;
+    copy.isException = this.isException;
+    copy.callbackRounds = this.callbackRounds;
+    copy.writtenRegs = this.writtenRegs;
+    copy.readRegs = this.readRegs;
+    copy.preciseRegs = this.preciseRegs;
     return copy;
   }
 
@@ -165,8 +185,24 @@ export class VerifierState {
   }
 
   copy(): VerifierState {
-    const copy = Object.assign(Object.create(VerifierState.prototype) as VerifierState, this);
-    copy.frames = this.frames.map((frame) => frame.copy());
+    const copy = new VerifierState();
+    for (const frame of this.frames) copy.frames.push(frame.copy());
+    copy.refs = this.refs;
+    copy.parent = this.parent;
+    copy.history = this.history;
+    copy.branches = this.branches;
+    copy.insn = this.insn;
+    copy.callbackDepth = this.callbackDepth;
+    copy.mayGotoDepth = this.mayGotoDepth;
+    copy.lock = this.lock;
+    copy.rcuLock = this.rcuLock;
+    copy.preemptLocks = this.preemptLocks;
+    copy.speculative = this.speculative;
+    copy.isSleepable = this.isSleepable;
+    copy.loopEntry = this.loopEntry;
+    copy.dfsDepth = this.dfsDepth;
+    copy.hits = this.hits;
+    copy.misses = this.misses;
     return copy;
   }
 

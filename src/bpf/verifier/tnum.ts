@@ -22,13 +22,20 @@ const tnum = (value: bigint, mask: bigint): Tnum => ({ value, mask });
 export const tnumConst = (value: bigint): Tnum => tnum(u64(value), 0n);
 export const tnumIsConst = (a: Tnum): boolean => a.mask === 0n;
 
-const bitLength = (value: bigint): number => (value === 0n ? 0 : value.toString(2).length);
+/** Bits that a u64 needs. */
+export function bitLength(value: bigint): number {
+  const high = Number(value >> 32n);
+  return high !== 0 ? 64 - Math.clz32(high) : 32 - Math.clz32(Number(value & LOW32));
+}
+
+/** `LOW_BITS[n]` has the low n bits set. */
+const LOW_BITS: readonly bigint[] = Array.from({ length: 65 }, (_, n) => (1n << BigInt(n)) - 1n);
 
 /** The smallest tnum that has all of [min, max]. */
 export function tnumRange(min: bigint, max: bigint): Tnum {
   const bits = bitLength(min ^ max);
   if (bits > 63) return TNUM_UNKNOWN;
-  const delta = (1n << BigInt(bits)) - 1n;
+  const delta = LOW_BITS[bits]!;
   return tnum(min & ~delta, delta);
 }
 

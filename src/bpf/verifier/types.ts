@@ -17,6 +17,8 @@ export interface LineInfo {
   readonly file: string;
   readonly line: number;
   readonly source: string;
+  /** Its file or text is not among the strings of the BTF: such a program is refused. */
+  readonly unnamed?: boolean;
 }
 
 export interface ProgramInput {

@@ -7,6 +7,7 @@ import { checkAlu } from './alu-insns.ts';
 import { checkConditionalJump } from './branch.ts';
 import { checkHelperCall, clearCallerSaved, leaveEarly } from './calls.ts';
 import { calledFunction, checkCfg, checkInsns, checkSubprogs, isMayGoto, PRUNE_POINT } from './cfg.ts';
+import { checkDebugInfo, checkFuncInfo } from './debug-info.ts';
 import { checkWritable, Env, pushState, readReg, setReg } from './env.ts';
 import { Rejection, reject, VerifierError } from './error.ts';
 import { checkExit, checkThrow } from './exits.ts';
@@ -295,7 +296,7 @@ function checkFrom(env: Env, state: VerifierState, start: number): void {
   env.state = state;
   env.explored.clear();
   let at = start;
-  env.log(`${start}: ${stateString(env, env.frame)}`);
+  if (env.logLevel > 0) env.log(`${start}: ${stateString(env, env.frame)}`);
   for (;;) {
     followPath(env, at);
     finishPath(env.state);
@@ -315,7 +316,9 @@ function checkFrom(env: Env, state: VerifierState, start: number): void {
 
 function checkProgram(env: Env): void {
   checkProgramType(env);
+  checkFuncInfo(env);
   checkSubprogs(env);
+  checkDebugInfo(env);
   prepareGlobals(env);
   checkInsns(env);
   checkCfg(env);

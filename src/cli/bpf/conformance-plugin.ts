@@ -2,7 +2,7 @@
  * The plugin side of bpf_conformance: memory as hexadecimal on the command line, the program on standard input, r0 in hexadecimal on
  * standard output. Programs are not verified; the sandbox is the WebAssembly memory.
  */
-import { Interpreter } from '../../bpf/interpreter.ts';
+import { Interpreter } from '../../bpf/interpreter/interpreter.ts';
 import { decodeInsns, type Insn } from '../../bpf/isa.ts';
 import { jitRaw } from '../../bpf/jit/raw.ts';
 import { TraplineError } from '../../errors.ts';

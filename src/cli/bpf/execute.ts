@@ -1,22 +1,13 @@
 /** Runs a loaded program as the command line says: a test run, or a context as it is where the kernel has no test run. */
 import { BpfError, type LoadedProgram, type Machine, type TestRunResult } from '../../bpf/index.ts';
+import { SKB_TYPES } from '../../bpf/machine/test-run.ts';
 import { TraplineError } from '../../errors.ts';
 import { bytesArgument } from './files.ts';
 import type { Loaded } from './load.ts';
 import type { BpfArguments } from './options.ts';
 
 /** Program types that take a packet. */
-const PACKET_TYPES = new Set([
-  'xdp',
-  'socket_filter',
-  'sched_cls',
-  'sched_act',
-  'cgroup_skb',
-  'lwt_in',
-  'lwt_out',
-  'lwt_xmit',
-  'lwt_seg6local',
-]);
+const PACKET_TYPES = new Set(['xdp', ...SKB_TYPES]);
 const TEST_RUN_TYPES = new Set([...PACKET_TYPES, 'raw_tracepoint', 'raw_tracepoint_writable', 'syscall']);
 
 /** Room for a context that the program does not get in full: `struct pt_regs` and every other but a tracepoint's fit. */

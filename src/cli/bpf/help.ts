@@ -4,12 +4,12 @@ import { type BpfOptionSpec, optionsOf } from './options.ts';
 
 export const BPF_EXAMPLES: readonly (readonly [command: string, what: string])[] = [
   ['trapline bpf verify firewall.bpf.o', 'is it accepted? where not?'],
-  ['trapline bpf run firewall.bpf.o --data-in packet.bin --repeat 1000', 'a test run'],
+  ['trapline bpf run firewall.bpf.o --prog firewall --data-in packet.bin --repeat 1000', 'a test run'],
   [
-    "trapline bpf run firewall.bpf.o --data-in zero:64 --set 'blocked_port=22' -f json",
+    'trapline bpf run firewall.bpf.o --prog firewall --data-in zero:64 --set max_connections=3 -f json',
     'with a variable set',
   ],
-  ['trapline bpf map firewall.bpf.o --data-in packet.bin', 'what it wrote into its maps'],
+  ['trapline bpf map firewall.bpf.o --prog firewall --data-in packet.bin', 'what it wrote into its maps'],
   ["printf 'r0 = 7\\nexit\\n' | trapline bpf run -", 'assembler text'],
   ['trapline bpf dump firewall.bpf.o --stage wat', 'what the JIT makes of it'],
   ['trapline bpf btf dump /sys/kernel/btf/vmlinux format c > vmlinux.h', 'a header of all types'],
@@ -94,11 +94,11 @@ export function bpfDocs(): string {
 const MORE: Partial<Record<BpfCommand['name'], readonly string[]>> = {
   step: [
     '```',
-    '$ trapline bpf step firewall.bpf.o --data-in hex:…',
-    '(bpf) break firewall.bpf.c:42',
+    '$ trapline bpf step firewall.bpf.o --prog firewall --data-in packet.bin',
+    '(bpf) break firewall.bpf.c:140',
     '(bpf) continue',
     '(bpf) regs',
-    '(bpf) map dropped',
+    '(bpf) map counters',
     '(bpf) reverse-continue',
     '```',
     '',

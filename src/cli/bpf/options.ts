@@ -1,6 +1,7 @@
 import { parseArgs } from 'node:util';
 import { TraplineError } from '../../errors.ts';
 import { didYouMean } from '../../similar.ts';
+import { tieNumbers, usageOf, wholeNumber } from '../arguments.ts';
 import { FORMATS, type OptionSpec } from '../options.ts';
 
 export const COMMAND_NAMES = [
@@ -262,9 +263,7 @@ export class BpfArguments {
   number(name: string, fallback: number, least: number): number {
     const text = this.text(name);
     if (text === undefined) return fallback;
-    const value = /^\d+$/.test(text) ? Number(text) : Number.NaN;
-    if (Number.isSafeInteger(value) && value >= least) return value;
-    throw new TraplineError('EUSAGE', `--${name}: ${text} is not a whole number from ${least}`);
+    return wholeNumber(`--${name}`, text, least);
   }
 
   get json(): boolean {
@@ -300,7 +299,11 @@ export function parseBpfArguments(command: CommandName, argv: readonly string[])
     ]),
   );
   try {
-    const { values, positionals } = parseArgs({ args: [...argv], options, allowPositionals: true });
+    const { values, positionals } = parseArgs({
+      args: tieNumbers(argv, options),
+      options,
+      allowPositionals: true,
+    });
     return new BpfArguments(command, positionals, values);
   } catch (error) {
     throw usageError(command, specs, (error as Error).message);
@@ -309,7 +312,7 @@ export function parseBpfArguments(command: CommandName, argv: readonly string[])
 
 function usageError(command: CommandName, specs: readonly BpfOptionSpec[], message: string): TraplineError {
   const unknown = /^Unknown option '(--?[^']+)'/.exec(message)?.[1];
-  if (unknown === undefined) return new TraplineError('EUSAGE', message.replace(/\. .*/s, ''));
+  if (unknown === undefined) return usageOf(message);
   const elsewhere = BPF_OPTIONS.find(({ name }) => `--${name}` === unknown);
   const near = unknown.startsWith('--')
     ? didYouMean(

@@ -38,6 +38,7 @@ add(0x12, 'index', 'return_call');
 add(0x13, 'indirect', 'return_call_indirect');
 add(0x1a, 'none', 'drop select');
 add(0x20, 'index', 'local.get local.set local.tee global.get global.set');
+add(0x25, 'index', 'table.get table.set');
 add(
   0x28,
   'memarg',
@@ -73,14 +74,16 @@ add(
   'i32.wrap_i64 i32.trunc_f32_s i32.trunc_f32_u i32.trunc_f64_s i32.trunc_f64_u i64.extend_i32_s i64.extend_i32_u i64.trunc_f32_s i64.trunc_f32_u i64.trunc_f64_s i64.trunc_f64_u f32.convert_i32_s f32.convert_i32_u f32.convert_i64_s f32.convert_i64_u f32.demote_f64 f64.convert_i32_s f64.convert_i32_u f64.convert_i64_s f64.convert_i64_u f64.promote_f32 i32.reinterpret_f32 i64.reinterpret_f64 f32.reinterpret_i32 f64.reinterpret_i64 i32.extend8_s i32.extend16_s i64.extend8_s i64.extend16_s i64.extend32_s',
 );
 
+add(0xd1, 'none', 'ref.is_null');
+
 /** One-byte opcodes. */
 export const WASM_OPS: ReadonlyMap<number, WasmOp> = ops;
 
-/** Behind 0xfc. */
+/** Behind 0xfc; `zeros` bytes follow, or, where that is -1, the index of a table. */
 export const WASM_FC: ReadonlyMap<number, { name: string; zeros: number }> = new Map(
-  'i32.trunc_sat_f32_s i32.trunc_sat_f32_u i32.trunc_sat_f64_s i32.trunc_sat_f64_u i64.trunc_sat_f32_s i64.trunc_sat_f32_u i64.trunc_sat_f64_s i64.trunc_sat_f64_u memory.init data.drop memory.copy memory.fill'
+  'i32.trunc_sat_f32_s i32.trunc_sat_f32_u i32.trunc_sat_f64_s i32.trunc_sat_f64_u i64.trunc_sat_f32_s i64.trunc_sat_f32_u i64.trunc_sat_f64_s i64.trunc_sat_f64_u memory.init data.drop memory.copy memory.fill table.init elem.drop table.copy table.grow table.size table.fill'
     .split(' ')
-    .map((name, code) => [code, { name, zeros: code === 10 ? 2 : code === 11 ? 1 : 0 }]),
+    .map((name, code) => [code, { name, zeros: code === 10 ? 2 : code === 11 ? 1 : code > 11 ? -1 : 0 }]),
 );
 
 const WIDTHS = ['i32', 'i64', 'i32:8', 'i32:16', 'i64:8', 'i64:16', 'i64:32'];

@@ -154,15 +154,19 @@ class Printer {
           const kind = KINDS[reader.byte()]!;
           const index = reader.u32();
           if (kind === 'func') this.#names.set(index, `$${name}`);
-          this.#lines.push(`(export ${JSON.stringify(name)} (${kind} ${this.#func(index)}))`);
+          this.#lines.push(
+            `(export ${JSON.stringify(name)} (${kind} ${kind === 'func' ? this.#func(index) : index}))`,
+          );
         });
         break;
       case 9:
         reader.list(() => {
-          reader.u32();
+          const isOther = reader.u32() === 2;
+          const table = isOther ? `(table ${reader.u32()}) ` : '';
           const offset = this.#constant(reader);
+          if (isOther) reader.byte();
           const functions = reader.list(() => this.#func(reader.u32()));
-          this.#lines.push(`(elem (${offset}) func ${functions.join(' ')})`);
+          this.#lines.push(`(elem ${table}(${offset}) func ${functions.join(' ')})`);
         });
         break;
       case 10: {
@@ -194,6 +198,9 @@ class Printer {
       this.#globalNames.set(this.#globals, `$${module}.${name}`);
       this.#globals++;
       this.#lines.push(`${from} (global $${module}.${name} ${text}))`);
+    } else if (kind === 'table') {
+      const element = type(reader.byte());
+      this.#lines.push(`${from} (table ${limits(reader)} ${element}))`);
     } else throw new TraplineError('EWASM', `import of a ${kind} is not known`);
   }
 
@@ -249,6 +256,7 @@ class Printer {
       case 'index': {
         const index = reader.u32();
         if (name.startsWith('local.')) return `${name} $${index}`;
+        if (name.startsWith('table.')) return `${name} ${index}`;
         if (name.startsWith('global.')) return `${name} ${this.#globalNames.get(index) ?? `$g${index}`}`;
         return `${name} ${name.startsWith('br') ? label(index) : this.#func(index)}`;
       }
@@ -256,8 +264,8 @@ class Printer {
         return `${name} ${[...reader.list(() => reader.u32()), reader.u32()].map(label).join(' ')}`;
       case 'indirect': {
         const func = this.#types[reader.u32()]!;
-        reader.byte();
-        return `${name}${signature(func)}`;
+        const table = reader.u32();
+        return `${name}${table === 0 ? '' : ` ${table}`}${signature(func)}`;
       }
       case 'memarg':
         return name + this.#memarg(reader);
@@ -285,6 +293,7 @@ class Printer {
     const code = reader.u32();
     const op = WASM_FC.get(code);
     if (op === undefined) throw new TraplineError('EWASM', `instruction 0xfc ${code} is not known`);
+    if (op.zeros < 0) return `${op.name} ${reader.u32()}`;
     reader.at += op.zeros;
     return op.name;
   }

@@ -1,9 +1,7 @@
 /**
- * The tracing program type (kernel/trace/bpf_trace.c): which context fields, helpers and kfuncs a kprobe program may use, and
- * what its reads of the context mean for a site.
+ * The tracing program type (kernel/trace/bpf_trace.c): which context fields and kfuncs a kprobe program may use, and what its reads
+ * of the context mean for a site. Which helpers it may call is in src/bpf/prog-types/helpers.ts.
  */
-import { HELPERS, type HelperName } from '../../bpf/helpers/helpers.ts';
-import type { HelperProto } from '../../bpf/helpers/proto.ts';
 import { type Insn, isLdImm64, ldImm64Value } from '../../bpf/isa.ts';
 import type { MapSpec } from '../../bpf/maps/map-layout.ts';
 import type { ContextAccess, ProgramInput, VerifiedProgram } from '../../bpf/verifier/types.ts';
@@ -26,42 +24,6 @@ export const kprobeContext: ContextAccess = {
     return off % size === 0 ? 'scalar' : undefined;
   },
 };
-
-/** Helpers of every tracing program (bpf_tracing_func_proto). */
-const TRACING_HELPERS: ReadonlySet<HelperName> = new Set<HelperName>([
-  'map_lookup_elem',
-  'map_update_elem',
-  'map_delete_elem',
-  'map_lookup_percpu_elem',
-  'ktime_get_ns',
-  'ktime_get_boot_ns',
-  'get_prandom_u32',
-  'get_smp_processor_id',
-  'get_current_pid_tgid',
-  'get_current_uid_gid',
-  'get_current_comm',
-  'trace_printk',
-  'probe_read_kernel',
-  'probe_read_kernel_str',
-  'ringbuf_output',
-  'ringbuf_reserve',
-  'ringbuf_submit',
-  'ringbuf_discard',
-  'ringbuf_query',
-  'strncmp',
-  'loop',
-  'for_each_map_elem',
-]);
-
-/** The declaration of a helper, where tracing programs may call it. */
-export function tracingFuncProto(name: HelperName): HelperProto | undefined {
-  return TRACING_HELPERS.has(name) ? HELPERS[name] : undefined;
-}
-
-/** What kprobe programs may call beyond that: nothing yet (get_func_ip and get_attach_cookie are registers here). */
-export function kprobeProgFuncProto(name: HelperName): HelperProto | undefined {
-  return tracingFuncProto(name);
-}
 
 export { JS_KFUNC_DECLS };
 

@@ -1,7 +1,7 @@
 import { KernelError } from '../errno.ts';
 import { eventControlFiles } from './event-control-files.ts';
 import { type FileOps, textFile } from './file-operations.ts';
-import { functionFiles } from './function-files.ts';
+import { functionFiles } from './function/function-files.ts';
 import { formatBitmap, numberFromUser, parseBitmap } from './kstrto.ts';
 import { markerFile, rawMarkerFile } from './marker-files.ts';
 import { freeSnapshot, takeSnapshot } from './snapshot.ts';

@@ -1,7 +1,8 @@
 import { controlFiles, microsecondsFile } from './control-files.ts';
 import { availableEvents, eventFiles, systemFiles } from './event-control-files.ts';
 import { textFile } from './file-operations.ts';
-import { topFunctionFiles } from './function-files.ts';
+import { topFunctionFiles } from './function/function-files.ts';
+import { functionProfileFiles } from './function/function-profile.ts';
 import { numberFromUser } from './kstrto.ts';
 import { README } from './readme.ts';
 import type { TraceArray } from './trace-array.ts';
@@ -27,6 +28,7 @@ function topFiles(tracing: Tracing): Files {
   const { savedCmdlines, globalTrace } = tracing;
   return {
     ...topFunctionFiles(tracing),
+    ...(tracing.arch.traceFunctions === undefined ? {} : functionProfileFiles(tracing)),
     README: textFile({ mode: 0o440, show: () => README }),
     available_events: textFile({ mode: 0o440, show: () => availableEvents(globalTrace) }),
     saved_cmdlines: textFile({ mode: 0o440, show: () => savedCmdlines.showCmdlines() }),

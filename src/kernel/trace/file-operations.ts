@@ -18,8 +18,11 @@ export interface FileHandle {
   read?(offset: number, length: number, signal?: AbortSignal): Uint8Array | Promise<Uint8Array>;
   /** Bytes taken, which may be fewer than given. */
   write?(data: Uint8Array, offset: number): number;
-  /** Whether a read would not wait. If it would, `wake` is called once when that may have changed. */
-  poll?(wake?: () => void): boolean;
+  /**
+   * Whether poll(2) says that there is something to read. If not, `wake` is called once when that may have changed. A buffer has to be
+   * filled to its watermark for that; with `reading`, a record is enough, as for read(2).
+   */
+  poll?(wake?: () => void, reading?: boolean): boolean;
   release?(): void;
 }
 

@@ -1,7 +1,6 @@
 import { cStringOf } from './byte-string.ts';
 import type { Expr } from './print-fmt-parser.ts';
 import type { PrintkArg } from './printk-format.ts';
-import type { TraceArray } from './trace-array.ts';
 import { dataView, type TraceRecord } from './trace-entry.ts';
 import type { TraceEventCall } from './trace-event.ts';
 import type { TraceField } from './trace-field.ts';
@@ -9,7 +8,6 @@ import type { TraceField } from './trace-field.ts';
 export interface EvalContext {
   readonly call: TraceEventCall;
   readonly record: TraceRecord;
-  readonly tr: TraceArray;
 }
 
 const SCALAR_SIZES = new Set([1, 2, 4, 8]);

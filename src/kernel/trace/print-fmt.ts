@@ -15,6 +15,6 @@ export function printFmt(call: TraceEventCall, record: TraceRecord, tr: TraceArr
   return printk(
     tr,
     fmt.format,
-    fmt.args.map((arg) => evaluate(arg, { call, record, tr })),
+    fmt.args.map((arg) => evaluate(arg, { call, record })),
   );
 }

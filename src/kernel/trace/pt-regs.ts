@@ -53,7 +53,7 @@ export const HANDLE_TAG_HI16 = 0x7e57;
 export const HANDLE_SLOT_MASK = 1023;
 
 /** Slots of register references from here on stand for arguments by number; those below for registers. */
-const ARGUMENT_REF = 64;
+export const ARGUMENT_REF = 64;
 /** Registers beside the arguments that hold JavaScript values. */
 const VALUE_REGS = ['r10', 'ax', 'r11'] as const satisfies readonly PtReg[];
 

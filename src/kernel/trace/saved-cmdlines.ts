@@ -23,6 +23,8 @@ export class SavedCmdlines {
     const low = pid & (PID_MAX_DEFAULT - 1);
     const slot = this.#slots.get(low);
     if (slot !== undefined) {
+      const known = this.#names[slot];
+      if (known?.pid === pid && known.comm === comm) return;
       this.#names[slot] = { pid, comm };
       return;
     }
@@ -34,7 +36,7 @@ export class SavedCmdlines {
   }
 
   saveTgid(pid: number, tgid: number): void {
-    if (pid !== 0) this.#tgids.set(pid, tgid);
+    if (pid !== 0 && this.#tgids.get(pid) !== tgid) this.#tgids.set(pid, tgid);
   }
 
   /** trace_find_cmdline() */

@@ -25,3 +25,8 @@ export function ipText(tr: TraceArray, address: bigint, offset = false): string 
   const text = utf8String(symbolText(tr.tracing, address, offset || tr.options.has('sym-offset')));
   return tr.options.has('sym-addr') ? `${text} <${address.toString(16).padStart(16, '0')}>` : text;
 }
+
+/** Names of the tracing core's own addresses, which records may name. */
+export function ownSymbols(): Iterable<readonly [address: bigint, name: string]> {
+  return OWN_SYMBOLS;
+}

@@ -1,5 +1,7 @@
+import type { HitConsumers } from './hit-plan.ts';
 import type { FetchInsn } from './probe/fetch-insn.ts';
 import type { TraceRecord } from './trace-entry.ts';
+import type { EventTrigger } from './trace-event-file.ts';
 
 /** A symbol of the text space (kallsyms). */
 export interface KallsymsSymbol {
@@ -49,6 +51,8 @@ export interface ArmedProbe {
   (): void;
   /** Hits that were lost. */
   readonly missed?: number;
+  /** Hits that nobody wanted to hear of, as far as is known. */
+  readonly unsent?: number;
 }
 
 /** Memory and registers at a hit, for fetch arguments that run here and not in a program. */
@@ -70,7 +74,34 @@ export interface ProbeContext {
   readonly comm?: string;
 }
 
-export type ProbeHit = (context: ProbeContext, cpu: number, ts: bigint, pid: number) => void;
+/** `counted`: triggers of the event that have seen this hit already (HitConsumers). */
+export type ProbeHit = (
+  context: ProbeContext,
+  cpu: number,
+  ts: bigint,
+  pid: number,
+  counted?: ReadonlySet<EventTrigger>,
+) => void;
+
+/** What is seen of a call when functions are traced. */
+export interface FunctionCall {
+  readonly what: 'entry' | 'return' | 'settle';
+  /** The function's. */
+  readonly address: bigint;
+  readonly cpu: number;
+  /** Nanoseconds of the clock `local`. */
+  readonly ts: bigint;
+  readonly pid: number;
+  /** It ended by an exception, or its promise was rejected. */
+  readonly failed: boolean;
+}
+
+/** Somebody who is told of calls (`struct ftrace_ops`). */
+export interface FunctionProbe {
+  /** The functions from now on, in the place of those before. */
+  set(functions: readonly KallsymsSymbol[]): void;
+  stop(): void;
+}
 
 /** What the tracing core needs of the traced system. A process implements it, and tests do with declared symbols. */
 export interface TraceArch {
@@ -113,6 +144,8 @@ export interface TraceArch {
       readonly entryArgs?: readonly number[];
       /** What the event fetches, argument by argument: a system whose values do not last takes them at the hit. */
       readonly code?: readonly (readonly FetchInsn[])[];
+      /** What becomes of its hits, for a system that can filter and count them where they happen. */
+      readonly consumers?: HitConsumers;
     },
     hit: ProbeHit,
   ): ArmedProbe;
@@ -128,5 +161,10 @@ export interface TraceArch {
   instructionBoundary?(address: bigint): boolean;
   /** A named type's description, where types are known. */
   lookupType?(name: string): TypeDescription | undefined;
+  /** Begins to trace calls of functions that are named afterwards. Without it there are no function tracers. */
+  traceFunctions?(
+    wants: { readonly returns: boolean; readonly settles: boolean },
+    hit: (call: FunctionCall) => void,
+  ): FunctionProbe;
   lookupTracepoint?(name: string): ProbeTracepoint | undefined;
 }

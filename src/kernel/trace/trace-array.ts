@@ -1,6 +1,6 @@
 import { KernelError } from '../errno.ts';
 import { ErrorLog } from './error-log.ts';
-import { FunctionFilters } from './function-filter.ts';
+import { FunctionFilters } from './function/function-filter.ts';
 import type { TraceBuffer } from './trace-buffer.ts';
 import { clockInNs } from './trace-clock.ts';
 import type { TraceEventCall } from './trace-event.ts';
@@ -23,13 +23,32 @@ export class TraceArray {
   readonly options: Set<TraceOption>;
   clock = 'local';
   tracer: Tracer = NOP_TRACER;
-  /** Bit mask of CPUs that record. */
-  cpumask: bigint;
+  #cpumask = 0n;
+  /** The same, a byte for each CPU. */
+  readonly #traced: Uint8Array;
   /** Open files that keep the instance (rmdir refuses with EBUSY while there are any). */
   references = 0;
   /** `set_event_pid` and `set_event_notrace_pid`; undefined when every task is traced. */
-  pids: ReadonlySet<number> | undefined;
-  notracePids: ReadonlySet<number> | undefined;
+  get pids(): ReadonlySet<number> | undefined {
+    return this.#pids;
+  }
+
+  set pids(pids: ReadonlySet<number> | undefined) {
+    this.#pids = pids;
+    for (const { call } of this.files) call.consumersChanged();
+  }
+
+  get notracePids(): ReadonlySet<number> | undefined {
+    return this.#notracePids;
+  }
+
+  set notracePids(pids: ReadonlySet<number> | undefined) {
+    this.#notracePids = pids;
+    for (const { call } of this.files) call.consumersChanged();
+  }
+
+  #pids: ReadonlySet<number> | undefined;
+  #notracePids: ReadonlySet<number> | undefined;
   /** The snapshot's buffer; undefined while it is freed. */
   snapshotBuffer: TraceBuffer | undefined;
   /** How many snapshots were taken: a record whose trigger takes one belongs into it. */
@@ -40,6 +59,8 @@ export class TraceArray {
   maxLatency = 0n;
   /** Readers of trace_pipe that wait, called once when there is something new. */
   readonly waiters = new Set<() => void>();
+  /** The same of readers of `hist`: called once when a hist has counted. */
+  readonly histWaiters = new Set<() => void>();
   /** What function tracers look at. */
   readonly functions: FunctionFilters;
   /** CPUs whose trace_pipe is open. */
@@ -55,7 +76,8 @@ export class TraceArray {
     this.tracing = tracing;
     this.name = name;
     this.buffer = buffer;
-    this.functions = new FunctionFilters(tracing.arch);
+    this.functions = new FunctionFilters(this);
+    this.#traced = new Uint8Array(buffer.ncpu);
     this.cpumask = (1n << BigInt(buffer.ncpu)) - 1n;
     this.options = name === '' ? defaultOptions() : inheritedOptions(tracing.globalTrace.options);
   }
@@ -67,6 +89,39 @@ export class TraceArray {
 
   set tracingOn(on: boolean) {
     this.buffer.recording = on;
+  }
+
+  /** Bit mask of CPUs that record. */
+  get cpumask(): bigint {
+    return this.#cpumask;
+  }
+
+  set cpumask(mask: bigint) {
+    this.#cpumask = mask;
+    for (let cpu = 0; cpu < this.#traced.length; cpu++)
+      this.#traced[cpu] = Number((mask >> BigInt(cpu)) & 1n);
+  }
+
+  traces(cpu: number): boolean {
+    return this.#traced[cpu] === 1;
+  }
+
+  /** tracing_stop_tr(), tracing_start_tr(): as often started as stopped. What `tracing_on` shows stays. */
+  stop(): void {
+    this.#stops++;
+    this.#applyStops();
+  }
+
+  start(): void {
+    if (this.#stops > 0) this.#stops--;
+    this.#applyStops();
+  }
+
+  #stops = 0;
+
+  #applyStops(): void {
+    for (const buffer of [this.buffer, this.snapshotBuffer])
+      if (buffer !== undefined) buffer.recordDisabled = this.#stops;
   }
 
   get currentTracer(): string {
@@ -170,9 +225,17 @@ export class TraceArray {
 
   /** Somebody may be waiting for records. */
   wake(): void {
-    if (this.waiters.size === 0) return;
-    const waiters = [...this.waiters];
-    this.waiters.clear();
-    for (const waiter of waiters) waiter();
+    if (this.waiters.size > 0) wakeAll(this.waiters);
   }
+
+  /** A hist has counted. */
+  wakeHists(): void {
+    if (this.histWaiters.size > 0) wakeAll(this.histWaiters);
+  }
+}
+
+function wakeAll(waiting: Set<() => void>): void {
+  const waiters = [...waiting];
+  waiting.clear();
+  for (const waiter of waiters) waiter();
 }

@@ -36,12 +36,21 @@ export interface TraceBuffer {
   stats(cpu: number): TraceBufferStats;
   /** Records of all CPUs (or one) in the order of their times, without consuming them. */
   iterate(cpu?: number): IterableIterator<TraceRecord>;
+  /** Whether a CPU's buffer has something to read, and is so full, in per cent; without a CPU anything counts. */
+  watermarkHit(percent: number, cpu?: number): boolean;
+  /** ring_buffer_record_disable() and enable(): nothing is recorded while there are more of those; `recording` stays as it is. */
+  recordDisabled: number;
   /** The record that consume() would take. */
   peek(cpu?: number): TraceRecord | undefined;
   /** Takes the oldest record (ring_buffer_consume()); undefined when empty. */
   consume(cpu?: number): TraceRecord | undefined;
   /** Takes a page as it is (ring_buffer_read_page()); with `full`, undefined unless it is full. */
   readPage(cpu: number, full: boolean): Uint8Array | undefined;
+  /**
+   * Called by the write that has filled a page, behind its commit: a reader that takes full pages here loses nothing, whatever the
+   * buffer's size (what rb_wakeups() and `buffer_percent` are for).
+   */
+  onFullPage: ((cpu: number) => void) | undefined;
   /** Exchanges the contents with another buffer of the same sizes (ring_buffer_swap_cpu()). */
   swap(other: TraceBuffer, cpu?: number): void;
 }

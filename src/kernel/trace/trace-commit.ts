@@ -18,13 +18,16 @@ import type { Tracing } from './tracing.ts';
  * (trace_trigger_soft_disabled(), trace_event_buffer_commit(), kernel/trace/trace.c). `record` carries the time of the
  * global clock; an instance with another clock asks it.
  */
-export function commitEvent(call: TraceEventCall, record: TraceRecord): void {
+export function commitEvent(call: TraceEventCall, record: TraceRecord, counted?: Counted): void {
   for (const file of call.files) {
-    if ((file.flags & EVENT_FILE_FL_ENABLED) !== 0) commitToFile(file, record);
+    if ((file.flags & EVENT_FILE_FL_ENABLED) !== 0) commitToFile(file, record, counted);
   }
 }
 
-function commitToFile(file: TraceEventFile, record: TraceRecord): void {
+/** Triggers that have seen the event where it happened (hit-plan.ts): they are not run again. */
+export type Counted = ReadonlySet<EventTrigger>;
+
+function commitToFile(file: TraceEventFile, record: TraceRecord, counted: Counted | undefined): void {
   const { flags } = file;
   if ((flags & EVENT_FILE_FL_TRIGGER_COND) === 0) {
     if ((flags & EVENT_FILE_FL_TRIGGER_MODE) !== 0) runTriggers(file, undefined);
@@ -36,7 +39,7 @@ function commitToFile(file: TraceEventFile, record: TraceRecord): void {
   const conditional = (flags & EVENT_FILE_FL_TRIGGER_COND) !== 0;
   const early = conditional && reservesFirst(file);
   if (early) toBuffer(file, record, false);
-  if (conditional) post = runTriggers(file, record);
+  if (conditional) post = runTriggers(file, record, counted);
   const discard =
     (file.flags & EVENT_FILE_FL_SOFT_DISABLED) !== 0 ||
     (file.filter !== undefined && !file.filter.match(record));
@@ -65,7 +68,7 @@ function toBuffer({ tr }: TraceEventFile, record: TraceRecord, snapshot: boolean
  */
 export function recordToBuffer(tr: TraceArray, record: TraceRecord, snapshot = false): boolean {
   const { tracing } = tr;
-  if (((tr.cpumask >> BigInt(record.cpu)) & 1n) === 0n) return false;
+  if (!tr.traces(record.cpu)) return false;
   const buffer = (snapshot ? tr.snapshotBuffer : undefined) ?? tr.buffer;
   if (!buffer.write(record.cpu, timeOf(tr, record), record.data)) return false;
   if (tr.options.has('record-cmd') || tr.options.has('record-tgid'))
@@ -90,10 +93,14 @@ function recordTask(tracing: Tracing, pid: number): void {
 }
 
 /** event_triggers_call(): runs what can run now, answers with those to run behind the commit. */
-export function runTriggers(file: TraceEventFile, record: TraceRecord | undefined): EventTrigger[] {
+export function runTriggers(
+  file: TraceEventFile,
+  record: TraceRecord | undefined,
+  counted?: Counted,
+): EventTrigger[] {
   const post: EventTrigger[] = [];
   for (const trigger of [...file.triggers]) {
-    if (trigger.paused) continue;
+    if (trigger.paused || counted?.has(trigger)) continue;
     if (record === undefined) {
       trigger.trigger(undefined, file);
       continue;
@@ -118,4 +125,5 @@ export function updateTriggerFlags(file: TraceEventFile): void {
   );
   if (needsRecord) file.flags |= EVENT_FILE_FL_TRIGGER_COND;
   else file.flags &= ~EVENT_FILE_FL_TRIGGER_COND;
+  file.call.consumersChanged();
 }

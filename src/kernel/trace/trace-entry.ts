@@ -35,12 +35,24 @@ export function entryType(data: Uint8Array): number {
 }
 
 export function entryPid(data: Uint8Array): number {
-  return dataView(data).getInt32(4, true);
+  return (
+    (data[4] as number) |
+    ((data[5] as number) << 8) |
+    ((data[6] as number) << 16) |
+    ((data[7] as number) << 24)
+  );
 }
 
 /** tracing_generic_entry_update(): writes the head of a record. */
 export function writeEntry(data: Uint8Array, type: number, pid: number, flags = 0, preemptCount = 0): void {
-  writeHead(dataView(data), type, pid, flags, preemptCount);
+  data[0] = type;
+  data[1] = type >> 8;
+  data[2] = flags;
+  data[3] = preemptCount;
+  data[4] = pid;
+  data[5] = pid >> 8;
+  data[6] = pid >> 16;
+  data[7] = pid >> 24;
 }
 
 /** The same of a record that is being built in a view. */

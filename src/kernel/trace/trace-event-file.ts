@@ -1,3 +1,4 @@
+import type { FilterStep } from './filter/predicate.ts';
 import type { TraceArray } from './trace-array.ts';
 import type { TraceRecord } from './trace-entry.ts';
 import type { TraceEventCall } from './trace-event.ts';
@@ -21,6 +22,8 @@ export interface EventFilter {
   readonly text: string;
   /** Whether a record passes (filter_match_preds()). */
   match(record: TraceRecord): boolean;
+  /** The same as a program, for sources that can run it. */
+  readonly steps?: readonly FilterStep[];
 }
 
 /** A trigger on an event's file (`struct event_trigger_data`). */
@@ -75,6 +78,14 @@ export class TraceEventFile {
    * leaves everything as it was.
    */
   enable(on: boolean, soft = false): void {
+    try {
+      this.#enable(on, soft);
+    } finally {
+      this.call.consumersChanged();
+    }
+  }
+
+  #enable(on: boolean, soft: boolean): void {
     if (on) {
       if (soft) {
         if (this.smRef++ > 0) return;

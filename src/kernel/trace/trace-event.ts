@@ -61,6 +61,8 @@ export class TraceEventCall {
   refs = 0;
   /** One file an instance. */
   readonly files: TraceEventFile[] = [];
+  /** Called when what is done with its records may have changed: the source may filter and count by itself (hit-plan.ts). */
+  readonly watchers = new Set<() => void>();
   /** Users of the source: enabled files, perf events, programs. `class.reg` is called at the first and after the last. */
   #users = 0;
 
@@ -99,6 +101,11 @@ export class TraceEventCall {
     if (this.#users === 0) return;
     this.#users--;
     if (this.#users === 0) this.class.reg?.(this, false, file);
+  }
+
+  /** A filter, a trigger or a flag of one of its files is another now. */
+  consumersChanged(): void {
+    for (const watcher of this.watchers) watcher();
   }
 
   /** The `format` file. */

@@ -30,8 +30,6 @@ export interface LineContext {
 export function traceLine(record: TraceRecord, context: LineContext): string | Uint8Array {
   const { tr } = context;
   const { options } = tr;
-  const own = tr.tracer.printLine?.(tr, record);
-  if (own !== undefined) return own;
   if (options.has('trace_printk') && options.has('printk-msg-only')) {
     const message = printkMessage(tr, record);
     if (message !== undefined) return message;
@@ -62,7 +60,7 @@ function printkMessage(tr: TraceArray, record: TraceRecord): string | undefined 
 }
 
 /** trace_print_lat_fmt(): the columns for interrupts and preemption. */
-function flagsText(data: Uint8Array): string {
+export function flagsText(data: Uint8Array): string {
   const flags = data[2]!;
   const preempt = data[3]!;
   const has = (flag: number): boolean => (flags & flag) !== 0;
@@ -103,7 +101,7 @@ function contextText(tr: TraceArray, { data, cpu, ts }: TraceRecord): string {
 }
 
 /** trace_find_mark(): how long it took to the next record. */
-function delayMark(ns: bigint): string {
+export function delayMark(ns: bigint): string {
   const marks: readonly (readonly [bigint, string])[] = [
     [1_000_000_000n, '$'],
     [100_000_000n, '@'],

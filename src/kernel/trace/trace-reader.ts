@@ -80,18 +80,21 @@ function* tracePieces(
   for (let n = 0; n < buffer.ncpu; n++)
     if (cpu === undefined || n === cpu) overrun += buffer.stats(n).overrun;
   const started = new Set<number>();
+  const printer = tr.tracer.open?.(tr);
   const records = buffer.iterate(cpu);
   let step = records.next();
   for (let index = 1; step.done !== true; index++) {
     const record: TraceRecord = step.value;
     step = records.next();
+    const own = printer?.print(record, step.done === true ? undefined : step.value);
     const nextTs = step.done === true ? record.ts : step.value.ts;
     // Where a buffer overran, the point from which on its CPU is complete is marked.
     if (overrun > 0 && tr.options.has('annotate') && !started.has(record.cpu)) {
       started.add(record.cpu);
       if (index > 1) yield stringToBytes(`##### CPU ${record.cpu} buffer started ####\n`);
     }
-    yield bytesOf(traceLine(record, { tr, latency, index, nextTs }));
+    yield bytesOf(own?.text ?? traceLine(record, { tr, latency, index, nextTs }));
+    if (own?.tookNext === true) step = records.next();
   }
 }
 
@@ -102,9 +105,14 @@ export function traceFile(tr: TraceArray, cpu?: number): FileOps {
     open(flags) {
       if (flags.write && flags.truncate) tr.resetBuffer(cpu);
       const latency = tr.options.has('latency-format');
+      const stops = flags.read && tr.options.has('pause-on-trace');
+      if (stops) tr.stop();
       return {
         ...seqHandle(() => tracePieces(tr, tr.buffer, cpu, latency, false)),
         write: (data) => data.length,
+        release: () => {
+          if (stops) tr.start();
+        },
       };
     },
   };
@@ -126,6 +134,7 @@ function openPipe(tr: TraceArray, cpu: number | undefined, flags: OpenFlags): Fi
   if (cpus.some((n) => tr.pipeCpus.has(n))) throw new KernelError('EBUSY', 'the pipe is open already');
   for (const n of cpus) tr.pipeCpus.add(n);
   const latency = tr.options.has('latency-format');
+  const printer = tr.tracer.open?.(tr);
   let rest = EMPTY as Uint8Array;
   let everRead = false;
   let open = true;
@@ -139,8 +148,11 @@ function openPipe(tr: TraceArray, cpu: number | undefined, flags: OpenFlags): Fi
         if (record === undefined) break;
         if ((record.lost ?? 0) > 0)
           parts.push(stringToBytes(`CPU:${record.cpu} [LOST ${record.lost} EVENTS]\n`));
-        const nextTs = tr.buffer.peek(cpu)?.ts ?? record.ts;
-        parts.push(bytesOf(traceLine(record, { tr, latency, index, nextTs })));
+        const next = tr.buffer.peek(cpu);
+        const own = printer?.print(record, next);
+        if (own?.tookNext === true) tr.buffer.consume(cpu);
+        const nextTs = next?.ts ?? record.ts;
+        parts.push(bytesOf(own?.text ?? traceLine(record, { tr, latency, index, nextTs })));
         size = parts.reduce((sum, part) => sum + part.length, 0);
       }
       rest = new Uint8Array(size);
@@ -169,7 +181,7 @@ function openPipe(tr: TraceArray, cpu: number | undefined, flags: OpenFlags): Fi
         return more.length > 0 || (!tr.tracingOn && everRead) ? more : undefined;
       });
     },
-    poll: (wake) => pollFor(tr, wake, () => rest.length > 0 || tr.buffer.peek(cpu) !== undefined),
+    poll: (wake, reading) => pollFor(tr, wake, () => rest.length > 0 || pollHit(tr, tr.buffer, cpu, reading)),
     release() {
       open = false;
       for (const n of cpus) tr.pipeCpus.delete(n);
@@ -202,9 +214,26 @@ function waitFor(
   });
 }
 
+/** trace_poll(): a CPU's file is ready when `buffer_percent` of its buffer is full, with the option `block` at once. */
+function pollHit(
+  tr: TraceArray,
+  buffer: TraceBuffer | undefined,
+  cpu: number | undefined,
+  reading = false,
+): boolean {
+  if (!reading && tr.options.has('block')) return true;
+  return buffer?.watermarkHit(reading ? 0 : tr.bufferPercent, cpu) ?? false;
+}
+
 function pollFor(tr: TraceArray, wake: (() => void) | undefined, ready: () => boolean): boolean {
   if (ready()) return true;
-  if (wake !== undefined) tr.waiters.add(wake);
+  if (wake === undefined) return false;
+  // Not with every record: when there is what was waited for.
+  const again = (): void => {
+    if (ready()) wake();
+    else tr.waiters.add(again);
+  };
+  tr.waiters.add(again);
   return false;
 }
 
@@ -231,7 +260,8 @@ export function rawPipeFile(tr: TraceArray, cpu: number, buffer: () => TraceBuff
             return more.length > 0 || !open ? more : undefined;
           });
         },
-        poll: (wake) => pollFor(tr, wake, () => rest.length > 0 || buffer()?.peek(cpu) !== undefined),
+        poll: (wake, reading) =>
+          pollFor(tr, wake, () => rest.length > 0 || pollHit(tr, buffer(), cpu, reading)),
         release() {
           open = false;
           tr.wake();

@@ -2,6 +2,18 @@ import { KernelError } from '../errno.ts';
 import type { TraceArray } from './trace-array.ts';
 import type { TraceRecord } from './trace-entry.ts';
 
+/** One reading of a buffer, as a tracer prints it. */
+export interface LinePrinter {
+  /**
+   * A record's lines, made with the record behind it, which may be part of them: it is passed over then. Undefined for those
+   * that are printed as always.
+   */
+  print(
+    record: TraceRecord,
+    next: TraceRecord | undefined,
+  ): { readonly text: string; readonly tookNext: boolean } | undefined;
+}
+
 /** What `current_tracer` names (`struct tracer`). */
 export interface Tracer {
   readonly name: string;
@@ -14,8 +26,8 @@ export interface Tracer {
   reset?(tr: TraceArray): void;
   /** May refuse a change of one of its options with a KernelError. */
   setFlag?(tr: TraceArray, option: string, on: boolean): void;
-  /** A record's line, where the tracer has its own way to print it. */
-  printLine?(tr: TraceArray, record: TraceRecord): string | undefined;
+  /** A reading of the buffer begins that has its own way to print. */
+  open?(tr: TraceArray): LinePrinter;
   /** The head of the `trace` file, where it is not the common one. */
   printHeader?(tr: TraceArray): string;
 }

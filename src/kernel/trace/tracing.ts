@@ -1,12 +1,14 @@
 import { KernelError } from '../errno.ts';
 import { builtinEvents } from './builtin-events.ts';
 import { EventRegistry } from './event-registry.ts';
+import { functionTracer } from './function/function-tracer.ts';
+import { graphTracer } from './function/graph-tracer.ts';
 import { SavedCmdlines } from './saved-cmdlines.ts';
 import type { TraceArch } from './trace-arch.ts';
 import { TraceArray } from './trace-array.ts';
 import type { TraceBuffer } from './trace-buffer.ts';
 import { TRACE_CLOCKS } from './trace-clock.ts';
-import { commitEvent } from './trace-commit.ts';
+import { type Counted, commitEvent } from './trace-commit.ts';
 import type { TraceRecord } from './trace-entry.ts';
 import type { TraceEventCall } from './trace-event.ts';
 import { EVENT_FILE_FL_WAS_ENABLED } from './trace-event-file.ts';
@@ -57,6 +59,7 @@ export class Tracing {
       this.createBuffer(() => this.globalTrace),
     );
     this.printkTrace = this.globalTrace;
+    if (this.arch.traceFunctions !== undefined) this.tracers.unshift(graphTracer(), functionTracer());
     for (const call of builtinEvents()) this.addEvent(call);
   }
 
@@ -99,8 +102,9 @@ export class Tracing {
     this.events.remove(call);
   }
 
-  commit(call: TraceEventCall, record: TraceRecord): void {
-    commitEvent(call, record);
+  /** An event has happened; `counted`: triggers that have seen it already. */
+  commit(call: TraceEventCall, record: TraceRecord, counted?: Counted): void {
+    commitEvent(call, record, counted);
   }
 
   *arrays(): IterableIterator<TraceArray> {
@@ -128,6 +132,7 @@ export class Tracing {
     if (tr.references > 0) throw new KernelError('EBUSY', `the instance ${name} is in use`);
     for (const file of [...tr.files]) tr.removeEvent(file.call);
     tr.tracer.reset?.(tr);
+    tr.functions.commands.clear();
     if (this.printkTrace === tr) this.setPrintkDestination(tr, false);
     this.instances.delete(name);
   }

@@ -71,6 +71,11 @@ export class RecordLayout {
   readonly printFmt: string;
   readonly size: number;
   readonly #types: readonly TracepointFieldType[];
+  readonly #placed: readonly PlacedField[];
+  readonly #strings: boolean;
+  readonly #scratch: Uint8Array;
+  readonly #view: DataView;
+  #busy = false;
 
   constructor(fields: TracepointFields) {
     const made: TraceField[] = [];
@@ -84,6 +89,15 @@ export class RecordLayout {
     this.fields = made;
     this.size = size;
     this.#types = Object.values(fields);
+    this.#placed = made.map(({ name, offset, size: bytes }, i) => ({
+      name,
+      offset,
+      size: bytes,
+      type: this.#types[i] as TracepointFieldType,
+    }));
+    this.#strings = this.#types.includes('string');
+    this.#scratch = new Uint8Array(size);
+    this.#view = new DataView(this.#scratch.buffer);
     const format = made.map(({ name }, i) => `${name}=${FIELD_TYPES[this.#types[i]!][3]}`).join(' ');
     const values = made.map(({ name }, i) =>
       this.#types[i] === 'string' ? `, __get_str(${name})` : `, REC->${name}`,
@@ -91,33 +105,57 @@ export class RecordLayout {
     this.printFmt = `"${format}"${values.join('')}`;
   }
 
-  /** A record without its head. What is no number counts as 0. */
+  /** A record without its head. What is no number counts as 0. Valid until the next one, where it has no strings. */
   record(values: Readonly<Record<string, unknown>>): Uint8Array {
-    const { fields } = this;
+    // A getter of the values may have come here again.
+    if (this.#strings || this.#busy) return this.#fresh(values);
+    this.#busy = true;
+    try {
+      this.#numbers(this.#view, values);
+      return this.#scratch;
+    } finally {
+      this.#busy = false;
+    }
+  }
+
+  #numbers(view: DataView, values: Readonly<Record<string, unknown>>): void {
+    const fields = this.#placed;
+    for (let i = 0; i < fields.length; i++) {
+      const field = fields[i] as PlacedField;
+      if (field.type !== 'string') putNumber(view, field, values[field.name]);
+    }
+  }
+
+  #fresh(values: Readonly<Record<string, unknown>>): Uint8Array {
     const strings: Uint8Array[] = [];
     let end = this.size;
-    for (let i = 0; i < fields.length; i++) {
-      if (this.#types[i] !== 'string') continue;
-      const bytes = cString(values[fields[i]!.name], MAX_STRINGS - (end - this.size));
+    for (const { type, name } of this.#placed) {
+      if (type !== 'string') continue;
+      const bytes = cString(values[name], MAX_STRINGS - (end - this.size));
       strings.push(bytes);
       end += bytes.length;
     }
     const data = new Uint8Array(end);
     const view = new DataView(data.buffer);
+    this.#numbers(view, values);
     let at = this.size;
     let string = 0;
-    for (let i = 0; i < fields.length; i++) {
-      const { name, offset } = fields[i] as TraceField;
-      const type = this.#types[i] as TracepointFieldType;
-      if (type === 'string') {
-        const bytes = strings[string++] as Uint8Array;
-        view.setUint32(offset, ((bytes.length << 16) | at) >>> 0, true);
-        data.set(bytes, at);
-        at += bytes.length;
-      } else putNumber(view, type, offset, values[name]);
+    for (const { type, offset } of this.#placed) {
+      if (type !== 'string') continue;
+      const bytes = strings[string++] as Uint8Array;
+      view.setUint32(offset, ((bytes.length << 16) | at) >>> 0, true);
+      data.set(bytes, at);
+      at += bytes.length;
     }
     return data;
   }
+}
+
+interface PlacedField {
+  readonly name: string;
+  readonly type: TracepointFieldType;
+  readonly offset: number;
+  readonly size: number;
 }
 
 const encoder = new TextEncoder();
@@ -132,8 +170,7 @@ function cString(value: unknown, room: number): Uint8Array {
   return cut;
 }
 
-function putNumber(view: DataView, type: TracepointFieldType, offset: number, value: unknown): void {
-  const [, size] = FIELD_TYPES[type];
+function putNumber(view: DataView, { type, offset, size }: PlacedField, value: unknown): void {
   if (size === 8) {
     if (typeof value === 'number' && Number.isSafeInteger(value)) {
       view.setInt32(offset, value, true);
@@ -254,10 +291,11 @@ export function addDefinedEvents(tracing: Tracing): () => void {
 /** The event's call: its probe makes the record (trace_event_raw_event_EVENT()). */
 function eventCall(tracing: Tracing, { system, name, tracepoint, layout }: DefinedEvent): TraceEventCall {
   const probe = (call: TraceEventCall, values: Record<string, unknown>): void => {
+    const { arch } = tracing;
     const data = layout.record(values);
-    const { pid, cpu } = tracing.arch.current();
+    const { pid, cpu } = arch.current();
     writeEntry(data, call.id, pid);
-    tracing.commit(call, { cpu, ts: tracing.arch.now('local') ?? 0n, data });
+    tracing.commit(call, { cpu, ts: arch.now('local') ?? 0n, data });
   };
   return new TraceEventCall({
     name,

@@ -419,7 +419,7 @@ async function readLater(
   for (;;) {
     await new Promise<void>((resolve, reject) => {
       signal.addEventListener('abort', () => reject(new KernelError('EINTR', 'the reader was interrupted')));
-      if (file.poll(resolve)) resolve();
+      if (file.poll(resolve, true)) resolve();
     });
     try {
       return await file.readAt(offset, length, signal);

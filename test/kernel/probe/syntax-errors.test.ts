@@ -170,10 +170,10 @@ describe('a definition that is refused says where, and changes nothing', () => {
   for (const [kind, where] of kinds) {
     test.each(
       COMMON.map(([text, ...rest]) => [text.replace('K', kind).replace('WHERE', where), ...rest] as const),
-    )('%s', (...each) => check(new TestSystem(), each as Case));
+    )('%s', (...each) => check(new TestSystem(), each as unknown as Case));
   }
   test.each([...KPROBE, ...FPROBE, ...TPROBE, ...EPROBE])('%s', (...each) =>
-    check(new TestSystem(), each as Case),
+    check(new TestSystem(), each as unknown as Case),
   );
 });
 

@@ -3,7 +3,6 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
 import * as modules from '../../../src/tracefs/index.ts';
-// @ts-expect-error no types
 import { runGolden } from '../../support/golden/golden.mjs';
 
 const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../../..');

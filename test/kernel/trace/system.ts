@@ -1,5 +1,4 @@
 import * as modules from '../../../src/tracefs/index.ts';
-// @ts-expect-error no types
 import { GoldenSystem } from '../../support/golden/system.mjs';
 
 export interface TestField {

@@ -48,25 +48,54 @@ export function contextRange(steps: readonly FilterStep[]): readonly [begin: num
 function emitFilter(steps: readonly FilterStep[]) {
   const b = new ProgramBuilder();
   b.mov(R6, R1);
-  for (const [i, step] of steps.entries()) {
-    b.label(`step${i}`);
-    const yes = `yes${i}`;
-    const no = `no${i}`;
-    const [ifYes, ifNo] = step.whenToBranch
-      ? [stepLabel(step.target + 1, steps.length), stepLabel(i + 1, steps.length)]
-      : [stepLabel(i + 1, steps.length), stepLabel(step.target + 1, steps.length)];
-    emitPredicate(b, step.predicate, i, yes);
-    b.label(no).jump(ifNo);
-    b.label(yes).jump(ifYes);
-  }
+  emitSteps(b, steps, {
+    prefix: '',
+    pass: 'pass',
+    drop: 'drop',
+    predicate(predicate, index, yes, no) {
+      switch (predicate.kind) {
+        case 'never':
+          return;
+        case 'number':
+        case 'function':
+          load(b, predicate.field, predicate.kind === 'number' && predicate.isSigned);
+          emitComparison(b, predicate, yes, no);
+          return;
+        default:
+          b.mov(R1, index).kcall(TRACE_FILTER_PRED.id).jcond('!=', R0, 0, yes);
+      }
+    },
+  });
   b.label('pass').mov(R0, 1).exit();
   b.label('drop').mov(R0, 0).exit();
   return b.build();
 }
 
-function stepLabel(index: number, count: number): string {
-  if (index === count) return 'pass';
-  return index > count ? 'drop' : `step${index}`;
+/** How the steps of a filter become part of a program. */
+export interface StepEmitter {
+  /** In front of the labels that are made. */
+  readonly prefix: string;
+  /** Labels: where to go with a record that passes, and with one that does not. */
+  readonly pass: string;
+  readonly drop: string;
+  /** Jumps to `yes` where the predicate holds; goes on, or jumps to `no`, where it does not. */
+  predicate(predicate: FilterPredicate, index: number, yes: string, no: string): void;
+}
+
+/** Every way through the steps ends with a jump to `pass` or `drop`. */
+export function emitSteps(b: ProgramBuilder, steps: readonly FilterStep[], emitter: StepEmitter): void {
+  const { prefix, pass, drop } = emitter;
+  const labelOf = (index: number): string => {
+    if (index === steps.length) return pass;
+    return index > steps.length ? drop : `${prefix}step${index}`;
+  };
+  for (const [i, { predicate, target, whenToBranch }] of steps.entries()) {
+    const [yes, no] = [`${prefix}yes${i}`, `${prefix}no${i}`];
+    b.label(`${prefix}step${i}`);
+    emitter.predicate(predicate, i, yes, no);
+    b.label(no).jump(labelOf(whenToBranch ? i + 1 : target + 1));
+    b.label(yes).jump(labelOf(whenToBranch ? target + 1 : i + 1));
+  }
 }
 
 const UNSIGNED: Record<string, Condition> = {
@@ -80,31 +109,22 @@ const UNSIGNED: Record<string, Condition> = {
 };
 const SIGNED: Record<string, Condition> = { ...UNSIGNED, '<': 's<', '<=': 's<=', '>': 's>', '>=': 's>=' };
 
-/** Jumps to `yes` where the predicate holds, else goes on. */
-function emitPredicate(b: ProgramBuilder, predicate: FilterPredicate, index: number, yes: string): void {
-  switch (predicate.kind) {
-    case 'never':
-      return;
-    case 'number': {
-      const { field, op, isSigned } = predicate;
-      const bits = field.size * 8;
-      const value = isSigned ? BigInt.asIntN(bits, predicate.value) : BigInt.asUintN(bits, predicate.value);
-      load(b, field, isSigned);
-      b.lddw(R2, value);
-      b.jcond((isSigned ? SIGNED : UNSIGNED)[op] as Condition, R1, R2, yes);
-      return;
-    }
-    case 'function': {
-      const outside = predicate.not ? yes : `no${index}`;
-      load(b, predicate.field, false);
-      b.lddw(R2, predicate.start).jcond('<', R1, R2, outside);
-      b.lddw(R2, predicate.end).jcond('>=', R1, R2, outside);
-      if (!predicate.not) b.jump(yes);
-      return;
-    }
-    default:
-      b.mov(R1, index).kcall(TRACE_FILTER_PRED.id).jcond('!=', R0, 0, yes);
+/** Predicates that compare a number. */
+export type NumberPredicate = Extract<FilterPredicate, { kind: 'number' | 'function' }>;
+
+/** With the field, extended to 64 bits, in r1: as StepEmitter.predicate(). */
+export function emitComparison(b: ProgramBuilder, predicate: NumberPredicate, yes: string, no: string): void {
+  if (predicate.kind === 'function') {
+    const outside = predicate.not ? yes : no;
+    b.lddw(R2, predicate.start).jcond('<', R1, R2, outside);
+    b.lddw(R2, predicate.end).jcond('>=', R1, R2, outside);
+    if (!predicate.not) b.jump(yes);
+    return;
   }
+  const { field, op, isSigned } = predicate;
+  const bits = field.size * 8;
+  const value = isSigned ? BigInt.asIntN(bits, predicate.value) : BigInt.asUintN(bits, predicate.value);
+  b.lddw(R2, value).jcond((isSigned ? SIGNED : UNSIGNED)[op] as Condition, R1, R2, yes);
 }
 
 /** r1 = the field, extended to 64 bits. */

@@ -47,8 +47,8 @@ function parsedFilter(
   bytes: string,
   engine?: FilterEngine,
 ): EventFilter {
-  const match = filterMatcher(tracing, parseFilter(tracing, call, bytes), engine);
-  return { text: fromByteString(bytes), match };
+  const steps = parseFilter(tracing, call, bytes);
+  return { text: fromByteString(bytes), match: filterMatcher(tracing, steps, engine), steps };
 }
 
 function refusal(error: FilterParseError): KernelError {
@@ -82,6 +82,7 @@ function setFilter(file: TraceEventFile, state: FilterState | undefined): void {
   else file.flags |= EVENT_FILE_FL_FILTERED;
   if (state === undefined) states.delete(file);
   else states.set(file, state);
+  file.call.consumersChanged();
 }
 
 /**

@@ -1,5 +1,5 @@
 /** Filters that run: one memory for all of them, a Wasm instance each, the interpreter where Wasm is not to be had. */
-import { interpretProgram } from '../../../bpf/interpreter-program.ts';
+import { interpretProgram } from '../../../bpf/interpreter/program.ts';
 import { jitProgram } from '../../../bpf/jit/jit.ts';
 import { createMemory, layoutMemory, percpuBlock } from '../../../bpf/layout.ts';
 import { initMemory } from '../../../bpf/maps/map.ts';

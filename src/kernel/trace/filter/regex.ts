@@ -6,6 +6,8 @@ export interface Regex {
   match(text: string, length: number): boolean;
   /** The pattern began with `!`. */
   readonly not: boolean;
+  /** Where it asks for one text, or for what texts begin with: that. */
+  readonly plain?: { readonly text: string; readonly whole: boolean };
 }
 
 const full = (pattern: string): Regex['match'] => {
@@ -34,29 +36,35 @@ const end = (pattern: string): Regex['match'] => {
 
 /** `==` and `!=`: the whole string. */
 export function literalRegex(pattern: string): Regex {
-  return { match: full(pattern), not: false };
+  return { match: full(pattern), not: false, plain: { text: pattern, whole: true } };
 }
 
 /** `~`: globs, with cheaper forms for `*` at the ends. */
 export function globRegex(pattern: string): Regex {
   const not = pattern.startsWith('!');
   const search = not ? pattern.slice(1) : pattern;
-  return { match: matcher(search), not };
+  return { ...matcher(search), not };
 }
 
-function matcher(pattern: string): Regex['match'] {
-  if (/^[0-9]/.test(pattern)) return full(pattern);
+type Matcher = Omit<Regex, 'not'>;
+
+const wholeMatcher = (text: string): Matcher => ({ match: full(text), plain: { text, whole: true } });
+const frontMatcher = (text: string): Matcher => ({ match: front(text), plain: { text, whole: false } });
+
+function matcher(pattern: string): Matcher {
+  if (/^[0-9]/.test(pattern)) return wholeMatcher(pattern);
   const open = pattern.startsWith('*');
+  const glob: Matcher = { match: (text, length) => globMatch(pattern, text.slice(0, length)) };
   for (let i = 0; i < pattern.length; i++) {
     const char = pattern[i] as string;
     if (char === '*') {
       if (i === 0) continue;
-      if (i < pattern.length - 1) return (text, length) => globMatch(pattern, text.slice(0, length));
-      return open ? middle(pattern.slice(1, i)) : front(pattern.slice(0, i));
+      if (i < pattern.length - 1) return glob;
+      return open ? { match: middle(pattern.slice(1, i)) } : frontMatcher(pattern.slice(0, i));
     }
-    if ('[?\\'.includes(char)) return (text, length) => globMatch(pattern, text.slice(0, length));
+    if ('[?\\'.includes(char)) return glob;
   }
-  return open ? end(pattern.slice(1)) : full(pattern);
+  return open ? { match: end(pattern.slice(1)) } : wholeMatcher(pattern);
 }
 
 /** glob_match() (lib/glob.c): `*`, `?`, `[a-z]`, `[!a-z]`, `\c`. A bracket that nothing closes is a character. */

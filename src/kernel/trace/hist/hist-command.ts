@@ -189,6 +189,7 @@ function updateExisting(file: TraceEventFile, trigger: HistTrigger): boolean {
   if (attrs.pause) test.paused = true;
   else if (attrs.cont) test.paused = false;
   else test.histData.map.clear();
+  file.call.consumersChanged();
   return true;
 }
 

@@ -22,6 +22,11 @@ export function showHists(file: TraceEventFile): string {
   return histTriggersOf(file).map(showHist).join('\n\n');
 }
 
+/** get_hist_hit_count(): hits of all hists of an event, those that found no room among them. */
+export function histHits(file: TraceEventFile): number {
+  return histTriggersOf(file).reduce((sum, { histData: { map } }) => sum + map.hits + map.drops, 0);
+}
+
 /** hist_trigger_show() */
 function showHist(trigger: HistTrigger): string {
   const { histData } = trigger;

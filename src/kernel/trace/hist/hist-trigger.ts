@@ -51,6 +51,7 @@ export class HistTrigger extends TriggerData {
     if (record === undefined) return;
     this.#hit ??= plainHit(this.histData, file) ?? ((one) => hit(this.histData, one, file));
     this.#hit(record);
+    file.tr.wakeHists();
   }
 
   /** event_hist_trigger_print() */
@@ -162,10 +163,12 @@ function hit(histData: HistData, record: TraceRecord, file: TraceEventFile): voi
 
 /** save_comm() */
 function commOf(file: TraceEventFile, record: TraceRecord): string {
-  const current = file.tr.tracing.arch.current();
-  const pid = entryPid(record.data);
-  if (pid === 0) return '<idle>';
-  return toByteString(current.comm).slice(0, 15);
+  return entryPid(record.data) === 0 ? '<idle>' : commOfCurrent(file);
+}
+
+/** The current task's name as an entry keeps it. */
+export function commOfCurrent(file: TraceEventFile): string {
+  return toByteString(file.tr.tracing.arch.current().comm).slice(0, 15);
 }
 
 /** The key's bytes: each field at its offset, filled up to eight bytes. They are there until the hist's next record. */

@@ -89,8 +89,25 @@ export class TracingMap {
     return elt;
   }
 
+  /** Hits that were counted elsewhere: into the entry of a key, or among the dropped ones. */
+  add(key: Uint8Array, hits: number, sums: readonly bigint[], comm: () => string): void {
+    const { drops } = this;
+    const elt = this.insert(key, comm);
+    if (elt === undefined) {
+      this.drops = drops + hits;
+      return;
+    }
+    this.hits += hits - 1;
+    elt.hitcount += hits;
+    for (const [i, sum] of sums.entries()) addToSum(elt, i + 1, sum);
+  }
+
+  /** How often it was emptied. */
+  generation = 0;
+
   /** tracing_map_clear() */
   clear(): void {
+    this.generation++;
     this.#numbers.clear();
     this.#elts = new Map();
     this.hits = 0;

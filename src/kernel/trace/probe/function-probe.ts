@@ -1,15 +1,18 @@
 /** What kprobe and fprobe events have in common: probes on functions that build records from registers and memory. */
 import { type ErrnoCode, KernelError } from '../../errno.ts';
 import { utf8String } from '../byte-string.ts';
+import { type HitConsumers, hitPlan } from '../hit-plan.ts';
 import { ipText } from '../symbols.ts';
 import type { ArmedProbe, ProbeContext, ProbeHit } from '../trace-arch.ts';
 import type { TraceArray } from '../trace-array.ts';
+import type { Counted } from '../trace-commit.ts';
 import { dataView, type TraceRecord, writeHead } from '../trace-entry.ts';
 import { TRACE_EVENT_FL_DYNAMIC, TraceEventCall } from '../trace-event.ts';
 import type { Tracing } from '../tracing.ts';
 import { busyError, type DynEvent, type DynEventOps, type DynEvents } from './dynevent.ts';
 import { ContextSource, FetchProgram } from './fetch.ts';
 import type { FetchInsn } from './fetch-insn.ts';
+import { decidePredicate, fieldSource } from './field-source.ts';
 import { MAX_ARGSTR_LEN, type ProbeArg } from './parse-arg.ts';
 import { printProbeArgs } from './print-args.ts';
 import type { ProbeLog } from './probe-log.ts';
@@ -53,13 +56,15 @@ export abstract class FunctionProbe implements DynEvent, TraceProbe {
   readonly size: number;
   readonly entryArgs: readonly number[];
   event: ProbeEvent<FunctionProbe>;
-  nhit = 0;
+  /** Hits that came here. */
+  #nhit = 0;
   readonly #program: FetchProgram;
   readonly #source: ContextSource;
   #places: readonly ProbePlace[] = [];
   #armed: ArmedProbe[] = [];
   /** Of those that are disarmed. */
   #missed = 0;
+  #unsent = 0;
 
   constructor(options: FunctionProbeOptions) {
     this.dynEvents = options.dynEvents;
@@ -90,6 +95,26 @@ export abstract class FunctionProbe implements DynEvent, TraceProbe {
   /** Hits that were lost. */
   get missed(): number {
     return this.#armed.reduce((sum, armed) => sum + (armed.missed ?? 0), this.#missed);
+  }
+
+  get nhit(): number {
+    return this.#nhit + this.#unsentHits;
+  }
+
+  get #unsentHits(): number {
+    return this.#armed.reduce((sum, armed) => sum + (armed.unsent ?? 0), this.#unsent);
+  }
+
+  /** What becomes of the hits at a place. */
+  protected consumers(address: bigint): HitConsumers {
+    const { call, tracing } = this;
+    const { arch } = tracing;
+    return {
+      call,
+      plan: () => hitPlan(call),
+      field: (field) => fieldSource(this, field, address),
+      decide: (predicate) => decidePredicate(tracing, predicate, arch.ncpu),
+    };
   }
 
   abstract show(): string;
@@ -201,7 +226,9 @@ export abstract class FunctionProbe implements DynEvent, TraceProbe {
   #arm(): void {
     try {
       for (const place of this.#places) {
-        this.#armed.push(place.arm((context, cpu, ts, pid) => this.#hit(place, context, cpu, ts, pid)));
+        this.#armed.push(
+          place.arm((context, cpu, ts, pid, counted) => this.#hit(place, context, { cpu, ts, pid, counted })),
+        );
       }
     } catch (error) {
       this.#disarm();
@@ -212,13 +239,18 @@ export abstract class FunctionProbe implements DynEvent, TraceProbe {
   #disarm(): void {
     const armed = this.#armed;
     this.#missed = this.missed;
+    this.#unsent = this.#unsentHits;
     this.#armed = [];
     for (const disarm of armed) disarm();
   }
 
   /** kprobe_trace_func(), kretprobe_trace_func() */
-  #hit(place: ProbePlace, context: ProbeContext, cpu: number, ts: bigint, pid: number): void {
-    this.nhit++;
+  #hit(
+    place: ProbePlace,
+    context: ProbeContext,
+    { cpu, ts, pid, counted }: { cpu: number; ts: bigint; pid: number; counted: Counted | undefined },
+  ): void {
+    this.#nhit++;
     const { head } = this.#program;
     writeHead(head, this.call.id, pid);
     head.setBigUint64(8, place.address, true);
@@ -226,7 +258,7 @@ export abstract class FunctionProbe implements DynEvent, TraceProbe {
     this.#source.context = context;
     const data = this.#program.run(this.#source);
     this.#source.context = undefined;
-    this.tracing.commit(this.call, { cpu, ts, data });
+    this.tracing.commit(this.call, { cpu, ts, data }, counted);
   }
 
   #makeCall({ group, name, ret, args, flags }: FunctionProbeOptions): TraceEventCall {

@@ -78,6 +78,7 @@ export class TraceFprobe extends FunctionProbe {
         maxactive: this.maxactive,
         entryArgs: this.entryArgs,
         code: this.code,
+        consumers: this.consumers(address),
       };
       return { address, arm: (hit) => arch.armProbe(at, hit) };
     });

@@ -81,6 +81,7 @@ export class TraceKprobe extends FunctionProbe {
       maxactive: this.maxactive,
       entryArgs: this.entryArgs,
       code: this.code,
+      consumers: this.consumers(site.address),
     };
     return [{ address: site.address, arm: (hit) => arch.armProbe(at, hit) }];
   }

@@ -1,356 +1,283 @@
+import { KernelError } from '../../errno.ts';
 import type { TraceBufferStats } from '../trace-buffer.ts';
 import type { TraceRecord } from '../trace-entry.ts';
-import {
-  EVENT_HEADER_SIZE,
-  EVENT_MIN_SIZE,
-  eventAt,
-  MISSED_EVENTS,
-  MISSED_STORED,
-  PAGE_HEADER_SIZE,
-  Page,
-  TIME_EXTEND_SIZE,
-  TS_MASK,
-  TS_SHIFT,
-  TYPE_LEN_MAX,
-  TYPE_PADDING,
-  TYPE_TIME_EXTEND,
-  TYPE_TIME_STAMP,
-} from './page.ts';
+import { joinTime } from './page.ts';
+import { COUNT, CTRL, RingMemory, SLOT } from './ring-memory.ts';
+import { RingReader } from './ring-reader.ts';
+import { RingWriter } from './ring-writer.ts';
 
 /**
- * One CPU's ring (`struct ring_buffer_per_cpu`): pages in a circle from `head` to `tail`, and one outside of it that belongs to the
- * reader. The reader takes the head by putting its own empty page in its place; that may be the page the writer is on.
+ * One CPU's ring (`struct ring_buffer_per_cpu`): pages in a circle from the head to the tail, and one outside of it that belongs to the
+ * reader, in shared memory. What changes the memory itself (rebuild(), reset(), growing beyond its capacity) is for the thread that
+ * writes, while no event is open.
  */
 export class CpuBuffer {
   readonly cpu: number;
-  npages: number;
-  /** Bytes of data of a page. */
-  dataSize: number;
-  #pageSize: number;
-  #head!: Page;
-  #tail!: Page;
-  #reader!: Page;
-  #writeStamp = 0n;
-  #readStamp = 0n;
-  #entries = 0;
-  #entriesBytes = 0;
-  #overrun = 0;
-  #lastOverrun = 0;
-  #lostEvents = 0;
-  #dropped = 0;
-  #read = 0;
-  #readBytes = 0;
+  #memory: RingMemory;
+  #writer!: RingWriter;
+  #reader!: RingReader;
 
   constructor(cpu: number, npages: number, pageSize: number) {
     this.cpu = cpu;
-    this.npages = npages;
-    this.#pageSize = pageSize;
-    this.dataSize = pageSize - PAGE_HEADER_SIZE;
-    this.rebuild(npages, pageSize);
+    this.#memory = made(npages, pageSize);
+    this.#open();
+    this.#init(npages);
   }
 
-  /** New pages; the contents are lost. */
+  #open(): void {
+    this.#writer = new RingWriter(this.#memory);
+    this.#reader = new RingReader(this.#memory, this.cpu);
+  }
+
+  get memory(): RingMemory {
+    return this.#memory;
+  }
+
+  get writer(): RingWriter {
+    return this.#writer;
+  }
+
+  get reader(): RingReader {
+    return this.#reader;
+  }
+
+  get npages(): number {
+    return this.#memory.words[CTRL.NPAGES] as number;
+  }
+
+  get dataSize(): number {
+    return this.#memory.dataSize;
+  }
+
+  /** Whether other threads have the memory. */
+  get shared(): boolean {
+    return this.#memory.words[CTRL.SHARED] !== 0;
+  }
+
+  set shared(on: boolean) {
+    this.#memory.words[CTRL.SHARED] = on ? 1 : 0;
+  }
+
+  set recording(on: boolean) {
+    Atomics.store(this.#memory.words, CTRL.RECORDING, on ? 1 : 0);
+  }
+
+  set overwrite(on: boolean) {
+    this.#memory.words[CTRL.OVERWRITE] = on ? 1 : 0;
+  }
+
+  set timeStampAbs(on: boolean) {
+    this.#memory.words[CTRL.ABSOLUTE] = on ? 1 : 0;
+  }
+
+  /** New pages; the contents are lost. EBUSY while other threads have them. */
   rebuild(npages: number, pageSize: number): void {
-    this.npages = npages;
-    this.#pageSize = pageSize;
-    this.dataSize = pageSize - PAGE_HEADER_SIZE;
-    // Pages are made when the writer comes to them: most rings stay small.
-    const first = new Page(pageSize);
-    first.next = first;
-    first.prev = first;
-    this.#inRing = 1;
-    this.#head = first;
-    this.#tail = first;
-    this.#reader = new Page(pageSize);
-    this.#reader.next = first;
-    this.#reader.prev = first;
-    this.reset();
+    if (this.shared) throw new KernelError('EBUSY', 'other threads use the buffer');
+    const { words } = this.#memory;
+    this.#memory = made(npages, pageSize);
+    for (const flag of [CTRL.RECORDING, CTRL.OVERWRITE, CTRL.ABSOLUTE])
+      this.#memory.words[flag] = words[flag] as number;
+    this.#open();
+    this.#init(npages);
   }
 
-  #inRing = 1;
+  /** An empty ring. Pages are made when the writer comes to them: most rings stay small. */
+  #init(npages: number): void {
+    const memory = this.#memory;
+    const { words } = memory;
+    words[CTRL.NPAGES] = npages;
+    words[CTRL.FREE] = 0;
+    words[CTRL.ALLOCATED] = 0;
+    const first = memory.allocate();
+    const reader = memory.allocate();
+    for (const slot of [first, reader]) {
+      memory.set(slot, SLOT.NEXT, first);
+      memory.set(slot, SLOT.PREV, first);
+    }
+    words[CTRL.IN_RING] = 1;
+    words[CTRL.HEAD] = first;
+    words[CTRL.TAIL] = first;
+    words[CTRL.COMMIT] = first;
+    words[CTRL.READER] = reader;
+  }
 
-  /** ring_buffer_resize(): events stay where the new size has room for them; the oldest go. */
+  /**
+   * ring_buffer_resize(): events stay where the new size has room for them; the oldest go. ENOMEM where there is no memory; EBUSY where it
+   * would have to move and other threads have it.
+   */
   resize(npages: number): void {
-    while (this.#inRing > npages && this.#head !== this.#tail) this.#dropHead();
-    while (this.#inRing > npages) this.#unlink(this.#tail.next);
-    this.npages = npages;
+    this.prepareResize(npages)();
+  }
+
+  /** What may be refused of a resize; the answer does the rest. */
+  prepareResize(npages: number): () => void {
+    const fits = npages + 1 <= this.#memory.capacity;
+    if (!fits && (this.shared || this.#writer.depth > 0))
+      throw new KernelError('EBUSY', 'the buffer cannot move while it is in use');
+    const memory = fits ? undefined : made(npages, this.#memory.pageSize);
+    return () => {
+      if (memory !== undefined) this.#move(memory);
+      this.#setPages(npages);
+    };
+  }
+
+  #setPages(npages: number): void {
+    const memory = this.#memory;
+    const { words } = memory;
+    memory.lock();
+    while ((words[CTRL.IN_RING] as number) > npages && this.#mayDropHead()) this.#dropHead();
+    while ((words[CTRL.IN_RING] as number) > npages) {
+      const next = memory.get(words[CTRL.TAIL] as number, SLOT.NEXT);
+      // Nested events fill the ring: it shrinks no further.
+      if (next === words[CTRL.COMMIT] || next === words[CTRL.TAIL]) break;
+      this.#unlink(next);
+    }
+    words[CTRL.NPAGES] = npages;
+    memory.unlock();
+  }
+
+  #mayDropHead(): boolean {
+    const { words } = this.#memory;
+    const head = words[CTRL.HEAD];
+    // With an event open on the reader's page, all that is in the ring is open too.
+    if (words[CTRL.COMMIT] === words[CTRL.READER] && words[CTRL.TAIL] !== words[CTRL.READER]) return false;
+    return head !== words[CTRL.TAIL] && head !== words[CTRL.COMMIT];
+  }
+
+  /** Takes what is in its memory to another. */
+  #move(memory: RingMemory): void {
+    const old = this.#memory;
+    const slots = old.words[CTRL.ALLOCATED] as number;
+    const table = old.slot(0, 0);
+    const { capacity } = memory;
+    memory.words.set(old.words.subarray(0, table + slots * SLOT.SIZE));
+    memory.words[CTRL.CAPACITY] = capacity;
+    memory.bytes.set(old.bytes.subarray(old.page(0), old.page(slots)), memory.page(0));
+    this.#memory = memory;
+    this.#open();
   }
 
   #dropHead(): void {
-    const page = this.#head;
-    this.#overrun += page.entries;
-    this.#entriesBytes -= page.write;
-    this.#head = page.next;
+    const memory = this.#memory;
+    const { words, counters } = memory;
+    const page = words[CTRL.HEAD] as number;
+    counters[COUNT.OVERRUN] = (counters[COUNT.OVERRUN] as number) + memory.get(page, SLOT.ENTRIES);
+    counters[COUNT.OVERRUN_BYTES] = (counters[COUNT.OVERRUN_BYTES] as number) + memory.get(page, SLOT.WRITE);
+    words[CTRL.HEAD] = memory.get(page, SLOT.NEXT);
     this.#unlink(page);
   }
 
-  #unlink(page: Page): void {
-    page.prev.next = page.next;
-    page.next.prev = page.prev;
-    if (this.#reader.next === page) this.#reader.next = page.next;
-    if (this.#head === page) this.#head = page.next;
-    this.#inRing--;
+  #unlink(page: number): void {
+    const memory = this.#memory;
+    const { words } = memory;
+    const next = memory.get(page, SLOT.NEXT);
+    const prev = memory.get(page, SLOT.PREV);
+    memory.set(prev, SLOT.NEXT, next);
+    memory.set(next, SLOT.PREV, prev);
+    const reader = words[CTRL.READER] as number;
+    if (memory.get(reader, SLOT.NEXT) === page) memory.set(reader, SLOT.NEXT, next);
+    if (words[CTRL.HEAD] === page) words[CTRL.HEAD] = next;
+    words[CTRL.IN_RING] = (words[CTRL.IN_RING] as number) - 1;
+    memory.free(page);
   }
 
+  /** EBUSY while other threads have it, as they may write. */
   reset(): void {
-    let page = this.#head;
+    if (this.shared) throw new KernelError('EBUSY', 'other threads use the buffer');
+    const memory = this.#memory;
+    const { words, counters } = memory;
+    memory.lock();
+    const head = words[CTRL.HEAD] as number;
+    let page = head;
     do {
-      page.clear();
-      page = page.next;
-    } while (page !== this.#head);
-    this.#reader.clear();
-    this.#tail = this.#head;
-    this.#writeStamp = 0n;
-    this.#readStamp = 0n;
-    this.#entries = 0;
-    this.#entriesBytes = 0;
-    this.#overrun = 0;
-    this.#lastOverrun = 0;
-    this.#lostEvents = 0;
-    this.#dropped = 0;
-    this.#read = 0;
-    this.#readBytes = 0;
+      memory.clear(page);
+      page = memory.get(page, SLOT.NEXT);
+    } while (page !== head);
+    memory.clear(words[CTRL.READER] as number);
+    words[CTRL.COMMIT] = head;
+    Atomics.store(words, CTRL.TAIL, head);
+    for (const word of [CTRL.WRITE_LOW, CTRL.WRITE_HIGH, CTRL.READ_LOW, CTRL.READ_HIGH]) words[word] = 0;
+    counters.fill(0);
+    memory.unlock();
   }
 
-  /** ring_buffer_write() */
-  write(ts: bigint, data: Uint8Array, overwrite: boolean, absolute: boolean): boolean {
-    let length = data.length === 0 ? 1 : data.length;
-    if (length > TYPE_LEN_MAX * 4) length += 4;
-    length = (length + EVENT_HEADER_SIZE + 3) & ~3;
-    if (length === TIME_EXTEND_SIZE) length += 4;
-
-    let tail = this.#tail;
-    let delta = tail.write === 0 ? 0n : ts - this.#writeStamp;
-    if (delta < 0n) delta = 0n;
-    let extend = absolute || delta > TS_MASK;
-    const needed = length + (extend ? TIME_EXTEND_SIZE : 0);
-    if (tail.write + needed > this.dataSize) {
-      if (!this.#moveTail(overwrite)) return false;
-      tail = this.#tail;
-      delta = 0n;
-      extend = absolute;
-    }
-    if (tail.write === 0) tail.timeStamp = ts;
-    const start = tail.write;
-    if (extend) {
-      const at = PAGE_HEADER_SIZE + tail.write;
-      const value = absolute ? ts : delta;
-      const type = absolute ? TYPE_TIME_STAMP : TYPE_TIME_EXTEND;
-      tail.view.setUint32(at, (type | (Number(value & TS_MASK) << 5)) >>> 0, true);
-      tail.view.setUint32(at + 4, Number((value >> TS_SHIFT) & 0xffffffffn), true);
-      tail.write += TIME_EXTEND_SIZE;
-      delta = 0n;
-    }
-    const at = PAGE_HEADER_SIZE + tail.write;
-    const words = (length - EVENT_HEADER_SIZE) >> 2;
-    const small = words <= TYPE_LEN_MAX;
-    tail.view.setUint32(at, ((small ? words : 0) | (Number(delta) << 5)) >>> 0, true);
-    if (!small) tail.view.setUint32(at + 4, length - EVENT_HEADER_SIZE, true);
-    const begin = at + (small ? 4 : 8);
-    tail.bytes.set(data, begin);
-    tail.bytes.fill(0, begin + data.length, at + length);
-    tail.write += length;
-    tail.entries++;
-    this.#writeStamp = ts;
-    this.#entries++;
-    this.#entriesBytes += tail.write - start;
-    return true;
+  write(low: number, high: number, data: Uint8Array): boolean {
+    return this.#writer.write(low, high, data);
   }
 
-  /** rb_move_tail(): false when the ring is full and may not be overwritten. */
-  #moveTail(overwrite: boolean): boolean {
-    const tail = this.#tail;
-    let next = tail.next;
-    if (tail !== this.#reader && next === this.#head) {
-      if (this.#inRing < this.npages) {
-        const page = new Page(this.#pageSize);
-        page.prev = tail;
-        page.next = next;
-        tail.next = page;
-        next.prev = page;
-        this.#inRing++;
-        next = page;
-      } else if (!overwrite) {
-        this.#dropped++;
-        // The rest of the page is closed all the same, as the kernel does before it finds the next page taken.
-        this.#pad(tail);
-        return false;
-      } else {
-        this.#overrun += next.entries;
-        this.#entriesBytes -= next.write;
-        this.#head = next.next;
-      }
-    }
-    this.#pad(tail);
-    next.clear();
-    this.#tail = next;
-    return true;
-  }
-
-  /** rb_reset_tail(): closes a page whose rest is too small. */
-  #pad(page: Page): void {
-    const tail = page.write;
-    if (tail >= this.dataSize) return;
-    page.realEnd = tail;
-    const at = PAGE_HEADER_SIZE + tail;
-    if (tail > this.dataSize - EVENT_MIN_SIZE) {
-      page.view.setUint32(at, TYPE_PADDING, true);
-      return;
-    }
-    page.view.setUint32(at, TYPE_PADDING | (1 << 5), true);
-    page.view.setUint32(at + 4, this.dataSize - tail - EVENT_HEADER_SIZE, true);
-    this.#entriesBytes += this.dataSize - tail;
-    page.write = this.dataSize;
+  /** Whether a page has been filled since the last call. */
+  takeClosed(): boolean {
+    const closed = this.#writer.filled > 0;
+    this.#writer.filled = 0;
+    return closed;
   }
 
   stats(now: () => bigint): TraceBufferStats {
-    const oldest = this.#tail === this.#reader ? this.#reader : this.#head;
-    return {
-      entries: this.#entries - this.#overrun - this.#read,
-      overrun: this.#overrun,
-      commitOverrun: 0,
-      bytes: this.#entriesBytes - this.#readBytes,
-      oldestEventTs: oldest.timeStamp,
+    const memory = this.#memory;
+    const { words, unsigned, counters } = memory;
+    memory.lock();
+    const count = (index: number): number => counters[index] as number;
+    const reader = words[CTRL.READER] as number;
+    const oldest = memory.page(words[CTRL.TAIL] === reader ? reader : (words[CTRL.HEAD] as number)) >> 2;
+    const stats = {
+      entries: count(COUNT.ENTRIES) - count(COUNT.OVERRUN) - count(COUNT.READ),
+      overrun: count(COUNT.OVERRUN),
+      commitOverrun: count(COUNT.COMMIT_OVERRUN),
+      bytes: count(COUNT.BYTES) - count(COUNT.OVERRUN_BYTES) - count(COUNT.READ_BYTES),
+      oldestEventTs: joinTime(unsigned[oldest] as number, unsigned[oldest + 1] as number),
       // Asked for when it is read: a clock that counts goes on with every question.
       get nowTs() {
         return now();
       },
-      droppedEvents: this.#dropped,
-      readEvents: this.#read,
+      droppedEvents: count(COUNT.DROPPED),
+      readEvents: count(COUNT.READ),
     };
+    memory.unlock();
+    return stats;
   }
 
-  /** Events from the reader's page on, in order; nothing is taken. */
-  *iterate(): IterableIterator<TraceRecord> {
-    let page = this.#reader;
-    let offset = page.read;
-    let ts = offset === 0 ? page.timeStamp : this.#readStamp;
-    if (offset >= page.write && page !== this.#tail) {
-      page = this.#head;
-      offset = 0;
-      ts = page.timeStamp;
-    }
-    for (;;) {
-      while (offset < page.write) {
-        const event = eventAt(page.view, offset, ts);
-        if (event.size === 0) break;
-        offset += event.size;
-        ts = event.ts;
-        if (event.start > 0)
-          yield { cpu: this.cpu, ts, data: page.bytes.slice(event.start, event.start + event.length) };
-      }
-      if (page === this.#tail) return;
-      page = page === this.#reader ? this.#head : page.next;
-      offset = 0;
-      ts = page.timeStamp;
-    }
+  /** ring_buffer_nr_dirty_pages(): pages that were filled and not read. */
+  dirtyPages(): number {
+    const memory = this.#memory;
+    const { words } = memory;
+    memory.lock();
+    let count = 0;
+    const tail = words[CTRL.TAIL] as number;
+    if (tail !== words[CTRL.READER])
+      for (let page = words[CTRL.HEAD] as number; page !== tail; page = memory.get(page, SLOT.NEXT)) count++;
+    memory.unlock();
+    return count;
   }
 
-  /** rb_get_reader_page(): the page with the oldest event that was not read. */
-  #readerPage(): Page | undefined {
-    for (;;) {
-      const reader = this.#reader;
-      if (reader.read < reader.write) {
-        const event = eventAt(reader.view, reader.read, this.#readStamp);
-        if (event.size > 0) return reader;
-        reader.read = reader.write;
-      }
-      if (reader === this.#tail) return undefined;
-      const head = this.#head;
-      if (head === this.#tail && head.write === 0) return undefined;
-      reader.clear();
-      if (this.#inRing === 1) {
-        reader.next = reader;
-        reader.prev = reader;
-      } else {
-        reader.next = head.next;
-        reader.prev = head.prev;
-        head.prev.next = reader;
-        head.next.prev = reader;
-      }
-      this.#head = reader.next;
-      // Where the writer stays on the page that was taken, it goes on with the ring's next page.
-      head.next = this.#head;
-      this.#reader = head;
-      head.read = 0;
-      this.#readStamp = head.timeStamp;
-      if (this.#overrun !== this.#lastOverrun) {
-        this.#lostEvents = this.#overrun - this.#lastOverrun;
-        this.#lastOverrun = this.#overrun;
-      }
-    }
+  /** The reader's page is not the one that is written. */
+  readerIsBehind(): boolean {
+    const { words } = this.#memory;
+    return words[CTRL.READER] !== words[CTRL.COMMIT];
+  }
+
+  iterate(): IterableIterator<TraceRecord> {
+    return this.#reader.iterate();
   }
 
   peek(): TraceRecord | undefined {
-    for (;;) {
-      const page = this.#readerPage();
-      if (page === undefined) return undefined;
-      const event = eventAt(page.view, page.read, this.#readStamp);
-      if (event.start > 0) {
-        const data = page.bytes.slice(event.start, event.start + event.length);
-        const record = { cpu: this.cpu, ts: event.ts, data };
-        return this.#lostEvents > 0 ? { ...record, lost: this.#lostEvents } : record;
-      }
-      this.#advance(page);
-    }
+    return this.#reader.peek();
   }
 
-  /** ring_buffer_consume() */
   consume(): TraceRecord | undefined {
-    const record = this.peek();
-    if (record === undefined) return undefined;
-    this.#lostEvents = 0;
-    this.#advance(this.#reader);
-    this.#read++;
-    return record;
+    return this.#reader.consume();
   }
 
-  #advance(page: Page): void {
-    const event = eventAt(page.view, page.read, this.#readStamp);
-    this.#readStamp = event.ts;
-    page.read += event.size;
-    this.#readBytes += event.size;
-  }
-
-  /** ring_buffer_read_page(): the events of a page that were not read, as a page. */
   readPage(full: boolean): Uint8Array | undefined {
-    const page = this.#readerPage();
-    if (page === undefined) return undefined;
-    if (full && page === this.#tail) return undefined;
-    const end = page.realEnd > 0 ? page.realEnd : page.write;
-    const result = new Uint8Array(this.#pageSize);
-    const view = new DataView(result.buffer);
-    result.set(page.bytes.subarray(PAGE_HEADER_SIZE + page.read, PAGE_HEADER_SIZE + end), PAGE_HEADER_SIZE);
-    view.setBigUint64(0, this.#readStamp, true);
-    const commit = end - page.read;
-    const unread = this.#countUnread(page, end);
-    if (this.#lostEvents > 0) {
-      let flags = MISSED_EVENTS;
-      if (this.dataSize - commit >= 8) {
-        view.setBigUint64(PAGE_HEADER_SIZE + commit, BigInt(this.#lostEvents), true);
-        flags |= MISSED_STORED;
-      }
-      view.setBigUint64(8, BigInt((commit | flags) >>> 0), true);
-    } else view.setBigUint64(8, BigInt(commit), true);
-    this.#lostEvents = 0;
-    this.#readBytes += page.write - page.read;
-    this.#read += unread;
-    page.read = page.write;
-    return result;
+    return this.#reader.readPage(full);
   }
+}
 
-  #countUnread(page: Page, end: number): number {
-    let count = 0;
-    let offset = page.read;
-    let ts = this.#readStamp;
-    while (offset < end) {
-      const event = eventAt(page.view, offset, ts);
-      if (event.size === 0) break;
-      if (event.start > 0) count++;
-      offset += event.size;
-      ts = event.ts;
-    }
-    this.#readStamp = ts;
-    return count;
+/** Memory for so many pages in the ring and one of the reader. ENOMEM where there is none. */
+function made(npages: number, pageSize: number): RingMemory {
+  try {
+    return RingMemory.create(npages + 1, pageSize);
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    throw new KernelError('ENOMEM', 'the buffer would not fit into memory', { cause: error });
   }
 }

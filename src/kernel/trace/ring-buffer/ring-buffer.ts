@@ -2,7 +2,9 @@ import { KernelError } from '../../errno.ts';
 import type { TraceBuffer, TraceBufferStats } from '../trace-buffer.ts';
 import type { TraceRecord } from '../trace-entry.ts';
 import { CpuBuffer } from './cpu-buffer.ts';
-import { PAGE_HEADER_SIZE, PAGE_SIZE } from './page.ts';
+import { PAGE_HEADER_SIZE, PAGE_SIZE, splitHigh, splitLow } from './page.ts';
+import type { RingReader } from './ring-reader.ts';
+import type { SharedRing } from './shared-ring.ts';
 
 /** Largest buffer of a CPU in KiB: what a page allocator would refuse long before. */
 const MAX_CPU_KB = 4 << 20;
@@ -11,19 +13,59 @@ const MIN_PAGES = 2;
 /** A trace buffer in the pages and events of Linux's ring buffer (kernel/trace/ring_buffer.c), one per CPU. */
 export class RingBuffer implements TraceBuffer {
   readonly ncpu: number;
-  overwrite = true;
-  recording = true;
-  /** Records carry absolute stamps (ring_buffer_set_time_stamp_abs()). */
-  timeStampAbs = false;
+  onFullPage: ((cpu: number) => void) | undefined;
+  #overwrite = true;
+  #recording = true;
+  #recordDisabled = 0;
+  #timeStampAbs = false;
   readonly #now: () => bigint;
   #order = 0;
   readonly #cpus: CpuBuffer[] = [];
+  /** Of CPUs whose memory other threads have: where they look which one it is. */
+  readonly #shares = new Map<number, { readonly ring: SharedRing; readonly buffers: readonly CpuBuffer[] }>();
 
   constructor(ncpu: number, sizeKb: number, now: () => bigint) {
     this.ncpu = ncpu;
     this.#now = now;
     for (let cpu = 0; cpu < ncpu; cpu++)
       this.#cpus.push(new CpuBuffer(cpu, this.#pagesOf(sizeKb), PAGE_SIZE));
+  }
+
+  get overwrite(): boolean {
+    return this.#overwrite;
+  }
+
+  set overwrite(on: boolean) {
+    this.#overwrite = on;
+    for (const buffer of this.#cpus) buffer.overwrite = on;
+  }
+
+  get recording(): boolean {
+    return this.#recording;
+  }
+
+  set recording(on: boolean) {
+    this.#recording = on;
+    this.#applyFlags();
+  }
+
+  get recordDisabled(): number {
+    return this.#recordDisabled;
+  }
+
+  set recordDisabled(count: number) {
+    this.#recordDisabled = count;
+    this.#applyFlags();
+  }
+
+  /** Records carry absolute stamps (ring_buffer_set_time_stamp_abs()). */
+  get timeStampAbs(): boolean {
+    return this.#timeStampAbs;
+  }
+
+  set timeStampAbs(on: boolean) {
+    this.#timeStampAbs = on;
+    for (const buffer of this.#cpus) buffer.timeStampAbs = on;
   }
 
   get subbufSizeKb(): number {
@@ -50,8 +92,16 @@ export class RingBuffer implements TraceBuffer {
 
   write(cpu: number, ts: bigint, data: Uint8Array): boolean {
     const buffer = this.#cpus[cpu];
-    if (!this.recording || buffer === undefined || data.length > this.maxEventSize) return false;
-    return buffer.write(ts, data, this.overwrite, this.timeStampAbs);
+    if (
+      !this.#recording ||
+      this.#recordDisabled > 0 ||
+      buffer === undefined ||
+      data.length > this.maxEventSize
+    )
+      return false;
+    const written = buffer.write(splitLow(ts), splitHigh(), data);
+    if (this.onFullPage !== undefined && buffer.takeClosed()) this.onFullPage(cpu);
+    return written;
   }
 
   reset(cpu?: number): void {
@@ -61,7 +111,8 @@ export class RingBuffer implements TraceBuffer {
   resize(sizeKb: number, cpu?: number): void {
     if (sizeKb > MAX_CPU_KB) throw new KernelError('ENOMEM', 'the buffer would not fit into memory');
     const npages = this.#pagesOf(sizeKb);
-    for (const buffer of this.#select(cpu)) buffer.resize(npages);
+    const ready = this.#select(cpu).map((buffer) => buffer.prepareResize(npages));
+    for (const resize of ready) resize();
   }
 
   sizeKb(cpu: number): number {
@@ -97,6 +148,7 @@ export class RingBuffer implements TraceBuffer {
 
   /** The record that consume() would take. */
   peek(cpu?: number): TraceRecord | undefined {
+    if (cpu !== undefined || this.ncpu === 1) return this.#cpus[cpu ?? 0]!.peek();
     let oldest: TraceRecord | undefined;
     for (const buffer of this.#select(cpu)) {
       const record = buffer.peek();
@@ -106,12 +158,65 @@ export class RingBuffer implements TraceBuffer {
   }
 
   consume(cpu?: number): TraceRecord | undefined {
-    const record = this.peek(cpu);
+    if (cpu !== undefined || this.ncpu === 1) return this.#cpus[cpu ?? 0]!.consume();
+    const record = this.peek();
     return record === undefined ? undefined : this.#cpus[record.cpu]!.consume();
+  }
+
+  /** rb_watermark_hit(): whether a CPU's ring has something to read, and is so full, in per cent; of all CPUs, anything counts. */
+  watermarkHit(percent: number, cpu?: number): boolean {
+    if (this.peek(cpu) === undefined) return false;
+    if (cpu === undefined || percent === 0) return true;
+    const buffer = this.#cpus[cpu]!;
+    // One more, as it never equals the number of pages.
+    return buffer.readerIsBehind() && (buffer.dirtyPages() + 1) * 100 >= percent * buffer.npages;
+  }
+
+  /** As RingReader.consumeEach(), of one CPU. The bytes are those of `bytes(cpu)`. */
+  consumeEach(cpu: number, ...args: Parameters<RingReader['consumeEach']>): number {
+    return this.#cpus[cpu]!.reader.consumeEach(...args);
+  }
+
+  /** A CPU's memory, in which reserve() and consumeEach() say where data is. Another one after a swap or a resize. */
+  bytes(cpu: number): Uint8Array {
+    return this.#cpus[cpu]!.memory.bytes;
+  }
+
+  /** ring_buffer_lock_reserve(): as RingWriter.reserve(). Each is ended by commit() or discard(), the latest first. */
+  reserve(cpu: number, low: number, high: number, length: number): number {
+    return length > this.maxEventSize ? -1 : this.#cpus[cpu]!.writer.reserve(low, high, length);
+  }
+
+  commit(cpu: number): void {
+    const buffer = this.#cpus[cpu]!;
+    buffer.writer.commit();
+    if (this.onFullPage !== undefined && buffer.takeClosed()) this.onFullPage(cpu);
+  }
+
+  discard(cpu: number): void {
+    this.#cpus[cpu]!.writer.discard();
   }
 
   readPage(cpu: number, full: boolean): Uint8Array | undefined {
     return this.#cpus[cpu]!.readPage(full);
+  }
+
+  /**
+   * A CPU's ring for other threads: one that writes it (SharedRingWriter, and nobody here does then), and readers. With `snapshot`, what
+   * swap() exchanges it with. From then on its memory is what it is: no reset, no other sub-buffers, no size beyond the largest so far.
+   */
+  share(cpu: number, snapshot?: RingBuffer): SharedRing {
+    const known = this.#shares.get(cpu);
+    if (known !== undefined) return known.ring;
+    const buffers = [this, ...(snapshot === undefined ? [] : [snapshot])].map((one) => one.#cpus[cpu]!);
+    for (const buffer of buffers) buffer.shared = true;
+    const ring: SharedRing = {
+      cpu,
+      memories: buffers.map(({ memory }) => memory.buffer),
+      current: new SharedArrayBuffer(4),
+    };
+    this.#shares.set(cpu, { ring, buffers });
+    return ring;
   }
 
   swap(other: TraceBuffer, cpu?: number): void {
@@ -121,8 +226,26 @@ export class RingBuffer implements TraceBuffer {
       const b = other.#cpus[n]!;
       if (a.npages !== b.npages || a.dataSize !== b.dataSize)
         throw new KernelError('EINVAL', 'the buffers have different sizes');
-      this.#cpus[n] = b;
-      other.#cpus[n] = a;
+      this.#take(n, b);
+      other.#take(n, a);
+    }
+    for (const buffer of [this, other]) buffer.#applyFlags();
+  }
+
+  #take(cpu: number, buffer: CpuBuffer): void {
+    const share = this.#shares.get(cpu);
+    const index = share?.buffers.indexOf(buffer) ?? 0;
+    if (index < 0) throw new KernelError('EBUSY', 'other threads use the buffer');
+    this.#cpus[cpu] = buffer;
+    if (share !== undefined) Atomics.store(new Int32Array(share.ring.current), 0, index);
+  }
+
+  /** Flags are the buffer's, whatever memory it has. */
+  #applyFlags(): void {
+    for (const buffer of this.#cpus) {
+      buffer.recording = this.#recording && this.#recordDisabled === 0;
+      buffer.overwrite = this.#overwrite;
+      buffer.timeStampAbs = this.#timeStampAbs;
     }
   }
 

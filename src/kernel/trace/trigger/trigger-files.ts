@@ -1,9 +1,10 @@
 /** The files `trigger` and `hist` of an event (kernel/trace/trace_events_trigger.c, event_hist_fops). */
 import { KernelError } from '../../errno.ts';
 import { canEnable } from '../event-control-files.ts';
-import { textFile } from '../file-operations.ts';
+import { type FileOps, textFile } from '../file-operations.ts';
 import { fromByteString, skipSpaces, Tokens, toByteString, trimEnd } from '../filter/c-string.ts';
 import { HIST_COMMAND, showHists } from '../hist/hist-command.ts';
+import { histHits } from '../hist/hist-show.ts';
 import type { TraceEventFile } from '../trace-event-file.ts';
 import type { FilesPart } from '../trace-files.ts';
 import { ENABLE_COMMANDS } from './enable-triggers.ts';
@@ -35,6 +36,30 @@ export function showTriggers(file: TraceEventFile): string {
   return `# Available triggers:\n# ${COMMANDS.map(({ name }) => name).join(' ')}\n`;
 }
 
+/** event_hist_fops: ready for who polls when hits have come since it was read. */
+function histFile(file: TraceEventFile): FileOps {
+  const text = textFile({ mode: 0o440, show: () => showHists(file) });
+  return {
+    ...text,
+    open(flags) {
+      const handle = text.open(flags);
+      let seen = 0;
+      return {
+        ...handle,
+        read(offset, length) {
+          seen = histHits(file);
+          return handle.read?.(offset, length) ?? new Uint8Array();
+        },
+        poll(wake) {
+          if (histHits(file) !== seen) return true;
+          if (wake !== undefined) file.tr.histWaiters.add(wake);
+          return false;
+        },
+      };
+    },
+  };
+}
+
 export const triggerFiles: FilesPart = {
   event(file) {
     // Of the events that cannot be enabled the one of trace_marker has triggers.
@@ -55,7 +80,7 @@ export const triggerFiles: FilesPart = {
           return bytes;
         },
       }),
-      hist: textFile({ mode: 0o440, show: () => showHists(file) }),
+      hist: histFile(file),
     };
   },
 };

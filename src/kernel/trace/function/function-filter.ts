@@ -1,13 +1,19 @@
-import { KernelError } from '../errno.ts';
-import { globMatch } from './glob.ts';
-import type { KallsymsSymbol, TraceArch } from './trace-arch.ts';
+import { KernelError } from '../../errno.ts';
+import { globMatch } from '../glob.ts';
+import type { KallsymsSymbol, TraceArch } from '../trace-arch.ts';
+import type { TraceArray } from '../trace-array.ts';
+import { FunctionCommands } from './function-commands.ts';
 
 /** A list of functions that tracers obey (`struct ftrace_hash`): those of `set_ftrace_filter`, for example. */
 export class FunctionList {
   readonly #functions = new Map<bigint, KallsymsSymbol>();
   readonly #arch: TraceArch;
   /** Called behind every change: a tracer that runs arms and disarms. */
-  changed: (() => void) | undefined;
+  readonly watchers = new Set<() => void>();
+  /** Takes `FUNCTION:COMMAND`; without it there are none. */
+  command:
+    | ((symbols: readonly KallsymsSymbol[], remove: boolean, words: readonly string[]) => void)
+    | undefined;
 
   constructor(arch: TraceArch) {
     this.#arch = arch;
@@ -28,7 +34,7 @@ export class FunctionList {
   clear(): void {
     if (this.empty) return;
     this.#functions.clear();
-    this.changed?.();
+    this.#changed();
   }
 
   /**
@@ -37,9 +43,12 @@ export class FunctionList {
    */
   apply(text: string): void {
     const remove = text.startsWith('!');
-    const [pattern = '', command, module] = (remove ? text.slice(1) : text).split(':');
-    if (command !== undefined && command !== 'mod')
-      throw new KernelError('EINVAL', `there is no command ${command}`);
+    const [pattern = '', command, ...words] = (remove ? text.slice(1) : text).split(':');
+    if (command !== undefined && command !== 'mod') {
+      this.#command(text, pattern, remove, [command, ...words]);
+      return;
+    }
+    const [module] = words;
     if (command === 'mod' && !module) throw new KernelError('EINVAL', 'a module has to be named');
     const found = this.#matching(pattern, module);
     if (found.length === 0) throw new KernelError('EINVAL', `no function fits ${text}`);
@@ -47,7 +56,19 @@ export class FunctionList {
       if (remove) this.#functions.delete(symbol.address);
       else this.#functions.set(symbol.address, symbol);
     }
-    this.changed?.();
+    this.#changed();
+  }
+
+  #changed(): void {
+    for (const watcher of this.watchers) watcher();
+  }
+
+  /** ftrace_process_regex() of what is behind the first colon. */
+  #command(text: string, pattern: string, remove: boolean, words: readonly string[]): void {
+    if (this.command === undefined) throw new KernelError('EINVAL', `there is no command ${words[0]}`);
+    const found = this.#matching(pattern, undefined);
+    if (found.length === 0) throw new KernelError('EINVAL', `no function fits ${text}`);
+    this.command(found, remove, words);
   }
 
   #matching(pattern: string, module: string | undefined): KallsymsSymbol[] {
@@ -75,15 +96,16 @@ export class FunctionFilters {
   pids: ReadonlySet<number> | undefined;
   notracePids: ReadonlySet<number> | undefined;
 
-  constructor(arch: TraceArch) {
+  /** What calls of functions set off. */
+  readonly commands: FunctionCommands;
+
+  constructor(tr: TraceArray) {
+    const { arch } = tr.tracing;
+    this.commands = new FunctionCommands(tr);
     this.filter = new FunctionList(arch);
+    if (arch.traceFunctions !== undefined) this.filter.command = (...args) => this.commands.apply(...args);
     this.notrace = new FunctionList(arch);
     this.graph = new FunctionList(arch);
     this.graphNotrace = new FunctionList(arch);
-  }
-
-  /** Whether calls of a function are traced. */
-  traces(address: bigint): boolean {
-    return (this.filter.empty || this.filter.has(address)) && !this.notrace.has(address);
   }
 }

@@ -1,12 +1,12 @@
-import { type FileOps, textFile } from './file-operations.ts';
+import { type FileOps, textFile } from '../file-operations.ts';
+import { numberFromUser } from '../kstrto.ts';
+import { pidFile } from '../pid-file.ts';
+import type { KallsymsSymbol } from '../trace-arch.ts';
+import type { TraceArray } from '../trace-array.ts';
+import type { Files } from '../trace-files.ts';
+import { traceGetUser } from '../trace-parser.ts';
+import type { Tracing } from '../tracing.ts';
 import type { FunctionFilters, FunctionList } from './function-filter.ts';
-import { numberFromUser } from './kstrto.ts';
-import { pidFile } from './pid-file.ts';
-import type { KallsymsSymbol } from './trace-arch.ts';
-import type { TraceArray } from './trace-array.ts';
-import type { Files } from './trace-files.ts';
-import { traceGetUser } from './trace-parser.ts';
-import type { Tracing } from './tracing.ts';
 
 /** Longest word that a list takes (FTRACE_BUFF_MAX). */
 const WORD_MAX = 256;
@@ -23,8 +23,11 @@ function line({ name, module }: KallsymsSymbol): string {
  * A list of functions (ftrace_regex_write()): a word a write. A word with nothing behind it may go on in the next write; it counts when
  * the file is closed, and then nobody is told when it fits nothing.
  */
-function functionListFile(list: FunctionList, none: string): FileOps {
-  const shown = textFile({ mode: 0o640, show: () => (list.empty ? none : [...list].map(line).join('')) });
+function functionListFile(list: FunctionList, none: string, commands = (): string => ''): FileOps {
+  const shown = textFile({
+    mode: 0o640,
+    show: () => (list.empty ? none : [...list].map(line).join('')) + commands(),
+  });
   return {
     mode: 0o640,
     open(flags) {
@@ -60,7 +63,7 @@ function functionListFile(list: FunctionList, none: string): FileOps {
 export function functionFiles(tr: TraceArray): Files {
   const { functions } = tr;
   return {
-    set_ftrace_filter: functionListFile(functions.filter, ALL_ENABLED),
+    set_ftrace_filter: functionListFile(functions.filter, ALL_ENABLED, () => functions.commands.show()),
     set_ftrace_notrace: functionListFile(functions.notrace, NONE_DISABLED),
     set_ftrace_pid: pidFile(functions, 'pids', 'no pid\n'),
     set_ftrace_notrace_pid: pidFile(functions, 'notracePids', 'no pid\n'),

@@ -1,19 +1,19 @@
 /** Verified programs in the interpreter: the same memory, the same imports and the same results as their Wasm module. */
-import { BpfError, ERRNO } from './errors.ts';
-import { helperById } from './helpers/helpers.ts';
-import { kernelProto } from './helpers/kernel-protos.ts';
+import { BpfError, ERRNO } from '../errors.ts';
+import { helperById } from '../helpers/helpers.ts';
+import { kernelProto } from '../helpers/kernel-protos.ts';
+import * as isa from '../isa.ts';
+import { MAX_CALL_FRAMES, type MemoryLayout, percpuBlock } from '../layout.ts';
+import { ArrayMap } from '../maps/array.ts';
+import { HashMap } from '../maps/hashtab.ts';
+import { openMap } from '../maps/map.ts';
+import type { BpfMap } from '../maps/map-types.ts';
+import { viewMemory } from '../maps/memory-view.ts';
+import { commitRecord, RingBuffer } from '../maps/ringbuf.ts';
+import { loadPacket } from '../sk-buff.ts';
+import { probedLoads } from '../verifier/probes.ts';
+import type { VerifiedProgram } from '../verifier/types.ts';
 import { Interpreter } from './interpreter.ts';
-import * as isa from './isa.ts';
-import { MAX_CALL_FRAMES, type MemoryLayout, percpuBlock } from './layout.ts';
-import { ArrayMap } from './maps/array.ts';
-import { HashMap } from './maps/hashtab.ts';
-import { openMap } from './maps/map.ts';
-import type { BpfMap } from './maps/map-types.ts';
-import { viewMemory } from './maps/memory-view.ts';
-import { commitRecord, RingBuffer } from './maps/ringbuf.ts';
-import { loadPacket } from './sk-buff.ts';
-import { probedLoads } from './verifier/probes.ts';
-import type { VerifiedProgram } from './verifier/types.ts';
 
 /** The functions of a Wasm module's import object: `helper.<name>`, `kfunc.<name>`, with the module's types. */
 export type ProgramImports = Readonly<

@@ -1,0 +1,18 @@
+/** Node's own modules that the injected text uses, as `process.getBuiltinModule` gives them. */
+
+type Builtins = {
+  fs: typeof import('node:fs');
+  os: typeof import('node:os');
+  path: typeof import('node:path');
+  worker_threads: typeof import('node:worker_threads');
+  inspector: typeof import('node:inspector');
+  timers: typeof import('node:timers');
+  perf_hooks: typeof import('node:perf_hooks');
+  stream: typeof import('node:stream');
+  'stream/promises': typeof import('node:stream/promises');
+  string_decoder: typeof import('node:string_decoder');
+  diagnostics_channel: typeof import('node:diagnostics_channel');
+  vm: typeof import('node:vm');
+  module: typeof import('node:module');
+};
+export type Builtin = <K extends keyof Builtins>(id: K) => Builtins[K];

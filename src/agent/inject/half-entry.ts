@@ -1,0 +1,1 @@
+export { MainHalf as default } from './half.ts';

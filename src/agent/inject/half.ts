@@ -1,0 +1,300 @@
+/**
+ * The main thread's half of the agent, which the injected text leaves for the worker to find. Nothing here may throw into the
+ * application, keep its event loop alive, or stay behind.
+ */
+
+import type { MemoryLayout } from '../../bpf/index.ts';
+import type { AgentMain, CreateAgent } from '../agent-main.ts';
+import type { Arming, ArmingOptions, HookNotice } from '../arming/arming.ts';
+import type { ProgramImage } from '../protocol.ts';
+import type { Part } from '../worker/parts.ts';
+import type { TargetInfo, WorkerNotice } from '../worker/requests.ts';
+import type { Builtin } from './builtins.ts';
+import { agentPrefix } from './config.ts';
+
+/** A hook waits this long for the worker to post the removal of a breakpoint. */
+const ACKNOWLEDGE_MS = 20;
+/** Node publishes there whenever a Worker is made. */
+const WORKERS_CHANNEL = 'worker_threads';
+/** Modules that are named in one piece. */
+const MODULES_PIECE = 250;
+/** Functions after which a piece of what is compiled in ends. */
+const FORMS_PIECE = 2000;
+
+/** Scripts with their functions' forms; the first may go on one that the piece before began. */
+export interface CompiledInPiece {
+  readonly scripts: readonly { readonly url: string; readonly forms: string }[];
+  /** Where to go on. */
+  readonly next: readonly [script: number, index: number];
+}
+
+/** The main thread's half of the agent. The worker calls its methods through its inspector session. */
+export class MainHalf {
+  readonly #builtin: Builtin;
+  readonly #port: import('node:worker_threads').MessagePort;
+  readonly #stamps: Float64Array;
+  /** [acknowledgements of hooks, turns of the event loop] */
+  readonly #acknowledged: Int32Array;
+  readonly #nonce: string;
+  /** Another tracer may come from then on. */
+  readonly #release: () => void;
+  readonly #now: () => number;
+  #agent: AgentMain | undefined;
+  #arming: Arming | undefined;
+  #script: import('node:vm').Script | undefined;
+  /** What has come of the agent until it is made. */
+  #parts: { agent?: unknown; arming?: unknown; memory?: unknown } = {};
+
+  constructor(
+    builtin: Builtin,
+    port: MainHalf['port'],
+    shared: SharedArrayBuffer,
+    nonce: string,
+    release: () => void,
+  ) {
+    this.#release = release;
+    this.#builtin = builtin;
+    this.#port = port;
+    this.#stamps = new Float64Array(shared, 0, 2);
+    this.#acknowledged = new Int32Array(shared, 16, 2);
+    this.#nonce = nonce;
+    const { performance } = builtin('perf_hooks');
+    const { now } = performance;
+    this.#now = () => Reflect.apply(now, performance, []);
+  }
+
+  get port(): import('node:worker_threads').MessagePort {
+    return this.#port;
+  }
+
+  /** The main thread's clock, for the worker to see how long an operation held it up. */
+  stamp(index: number): void {
+    this.#stamps[index] = this.#now();
+  }
+
+  info(): TargetInfo {
+    const { performance } = this.#builtin('perf_hooks');
+    const realtime = BigInt(Math.round((performance.timeOrigin + this.#now()) * 1e6));
+    return {
+      pid: process.pid,
+      nodeVersion: process.version,
+      v8Version: process.versions.v8,
+      title: process.title,
+      argv: [...process.argv],
+      cwd: process.cwd(),
+      heapUsedBytes: this.heapUsed(),
+      prepared: Object.hasOwn(globalThis, Symbol.for('trapline.register')),
+      monotonicToRealtimeNs: String(realtime - process.hrtime.bigint()),
+    };
+  }
+
+  /**
+   * What trapline/register has compiled in (src/register/README.md), some of it: from a function of the n-th script on; undefined
+   * behind the last. Forms are digits: by value, an inspector's answer takes its time for each element of an array.
+   */
+  compiledIn(script: number, index: number): CompiledInPiece | undefined {
+    const registry = (globalThis as Record<symbol, unknown>)[Symbol.for('trapline.sites')] as
+      | { scripts: ReadonlyMap<string, { url: string; forms: readonly number[] }> }
+      | undefined;
+    if (registry === undefined || script >= registry.scripts.size) return undefined;
+    const scripts: { url: string; forms: string }[] = [];
+    let at = 0;
+    let from = index;
+    let left = FORMS_PIECE;
+    for (const { url, forms } of registry.scripts.values()) {
+      if (at++ < script) continue;
+      const to = Math.min(forms.length, from + left);
+      scripts.push({ url, forms: forms.slice(from, to).join('') });
+      if (to < forms.length) return { scripts, next: [at - 1, to] };
+      left -= to - from;
+      from = 0;
+      if (left <= 0 || scripts.length >= MODULES_PIECE) break;
+    }
+    return { scripts, next: [at, 0] };
+  }
+
+  /** The files of CommonJS modules from the n-th on, some of them; undefined behind the last. */
+  modules(from: number): string[] | undefined {
+    const { _cache } = this.#builtin('module') as unknown as { _cache: object };
+    const files = Reflect.ownKeys(_cache).slice(from, from + MODULES_PIECE);
+    return files.length === 0 ? undefined : files.map(String);
+  }
+
+  /** The first worker thread that the application starts from now on is told, others are not. */
+  watchWorkers(): void {
+    const { subscribe } = this.#builtin('diagnostics_channel');
+    subscribe(WORKERS_CHANNEL, this.#onWorker);
+  }
+
+  readonly #onWorker = (): void => {
+    this.#ignoreWorkers();
+    const notice: WorkerNotice = { worker: true };
+    this.#port.postMessage(notice);
+  };
+
+  #ignoreWorkers(): void {
+    const { unsubscribe } = this.#builtin('diagnostics_channel');
+    unsubscribe(WORKERS_CHANNEL, this.#onWorker);
+  }
+
+  heapUsed(): number {
+    return process.memoryUsage().heapUsed;
+  }
+
+  /**
+   * From an empty stack: closing waits until the io thread has ended. The second turn is for a loop that was held up: SIGUSR1
+   * asks Node for the inspector in two ways, and the one that its event loop has still to see would open it once more.
+   */
+  closeInspector(): boolean {
+    const { close } = this.#builtin('inspector');
+    const { setImmediate } = this.#builtin('timers');
+    setImmediate(() =>
+      setImmediate(() => {
+        const before = this.#now();
+        close();
+        this.#closingMs = this.#now() - before;
+      }),
+    );
+    return true;
+  }
+
+  #closingMs = 0;
+
+  /** How long closing the inspector held this thread up. */
+  closingMs(): number {
+    return this.#closingMs;
+  }
+
+  /** What the worker sent by the port before it made this call. */
+  #receive<T>(): T {
+    const { receiveMessageOnPort } = this.#builtin('worker_threads');
+    const received = receiveMessageOnPort(this.#port) as { message: T } | undefined;
+    if (received === undefined) throw new Error('what was sent has not arrived');
+    return received.message;
+  }
+
+  /** Takes a part's text and what V8 made of it on the worker's thread; true when V8 took that. */
+  readPart(): boolean {
+    const { text, code } = this.#receive<Part>();
+    const { Script } = this.#builtin('vm');
+    this.#script = new Script(text, { filename: '', cachedData: code });
+    return this.#script.cachedDataRejected !== true;
+  }
+
+  /** Runs what was read last. */
+  runPart(name: 'agent' | 'arming'): void {
+    this.#parts[name] = this.#script?.runInThisContext();
+    this.#script = undefined;
+  }
+
+  readMemory(): void {
+    this.#parts.memory = this.#receive();
+  }
+
+  makeAgent(): void {
+    const { memory, layout } = this.#parts.memory as { memory: WebAssembly.Memory; layout: MemoryLayout };
+    const createAgent = this.#parts.agent as CreateAgent;
+    const builtin = this.#builtin as (id: string) => unknown;
+    this.#agent = createAgent({ memory, layout, prefix: agentPrefix(this.#nonce), require: builtin });
+  }
+
+  makeArming(): void {
+    const createArming = this.#parts.arming as (options: ArmingOptions) => Arming;
+    const agent = this.#agent as AgentMain;
+    const builtin = this.#builtin as (id: string) => unknown;
+    const notify = (notice: HookNotice, wait: boolean): void => this.#notify(notice, wait);
+    this.#arming = createArming({ agent, require: builtin, notify });
+    this.#parts = {};
+    // since Node 25 the inspector edits scripts only with this flag; older ones complain of it on stderr
+    if (Number(process.versions.node.split('.')[0]) >= 25) {
+      (builtin('v8') as { setFlagsFromString(flag: string): void }).setFlagsFromString(
+        '--inspector-live-edit',
+      );
+    }
+  }
+
+  /** The programs' modules have come by the port. */
+  loadPrograms(programs: readonly Omit<ProgramImage, 'wasm'>[]): void {
+    const modules = this.#receive<WebAssembly.Module[]>();
+    this.#agent?.load(programs.map((program, index) => ({ ...program, wasm: modules[index]! })));
+  }
+
+  /** Counts the event loop's next turn where the worker sees it. */
+  turn(): void {
+    const { setImmediate } = this.#builtin('timers');
+    setImmediate(() => Atomics.add(this.#acknowledged, 1, 1));
+  }
+
+  getAgent(): AgentMain | undefined {
+    return this.#agent;
+  }
+
+  getArming(): Arming | undefined {
+    return this.#arming;
+  }
+
+  #notify(notice: HookNotice, wait: boolean): void {
+    const before = Atomics.load(this.#acknowledged, 0);
+    this.#port.postMessage(notice);
+    if (wait) Atomics.wait(this.#acknowledged, 0, before, ACKNOWLEDGE_MS);
+  }
+
+  /** One profile sample, when JavaScript of the application is running below. */
+  sample(program: number): boolean {
+    if (!this.#busy()) return false;
+    this.#agent?.run(program);
+    return true;
+  }
+
+  #busy(): boolean {
+    const limit = Error.stackTraceLimit;
+    const { prepareStackTrace } = Error;
+    try {
+      // our own three frames and one more
+      Error.stackTraceLimit = 8;
+      Error.prepareStackTrace = (_error, sites) =>
+        sites.filter((site) => site.getFileName()).length as unknown as string;
+      const holder: { stack?: unknown } = {};
+      Error.captureStackTrace(holder);
+      return Number(holder.stack) > 0;
+    } finally {
+      Error.stackTraceLimit = limit;
+      if (prepareStackTrace === undefined) Reflect.deleteProperty(Error, 'prepareStackTrace');
+      else Error.prepareStackTrace = prepareStackTrace;
+    }
+  }
+
+  dispose(): void {
+    this.#ignoreWorkers();
+    this.#agent?.dispose();
+    this.#agent = undefined;
+    this.#arming = undefined;
+    this.#port.close();
+    this.#release();
+  }
+
+  /**
+   * The worker has left its inspector session and must not end before this thread has let go of it: V8's side of the
+   * session reports to the worker when it goes, and Node aborts when nobody is there any more. Two turns of the event
+   * loop later all of the inspector's messages have been dispatched.
+   */
+  farewell(answer: () => void): void {
+    const { setImmediate } = this.#builtin('timers');
+    setImmediate(() => setImmediate(answer));
+  }
+
+  /** The worker ends by itself; when it was ended by something else, its folder is still there. */
+  workerGone(folder: string): void {
+    this.dispose();
+    const { setImmediate } = this.#builtin('timers');
+    // not in the turn that has ended the thread
+    setImmediate(() => {
+      const fs = this.#builtin('fs');
+      try {
+        if (fs.existsSync(folder)) fs.rmSync(folder, { recursive: true, force: true });
+      } catch {
+        // not ours any more
+      }
+    }).unref();
+  }
+}

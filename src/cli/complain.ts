@@ -1,0 +1,31 @@
+/** Errors on standard error, as every command tells them. */
+import { formatDiagnostic, TraplineError } from '../errors.ts';
+
+/** How a position in a text is shown; the language's own for scripts. */
+export type ShowError = (error: TraplineError) => string;
+
+export function complain(error: unknown, usage: string, show: ShowError = formatDiagnostic): void {
+  if (!(error instanceof TraplineError)) {
+    const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+    process.stderr.write(`ERROR: ${text}\n`);
+    return;
+  }
+  process.stderr.write(`${show(error)}\n`);
+  if (error.log !== undefined && process.argv.some((arg) => /^-\w*v|^--verbose$/.test(arg))) {
+    process.stderr.write(`${error.log}\n`);
+  }
+  if (error.code === 'EUSAGE') process.stderr.write(`Usage: ${usage}\n`);
+}
+
+/**
+ * What has been written arrives: a pipe takes only what its reader has room for, and what the stream still holds would be lost
+ * at exit. A reader that has gone is no error.
+ */
+export function written(stream: NodeJS.WriteStream): Promise<void> {
+  if (stream.writableLength === 0 || stream.destroyed) return Promise.resolve();
+  return new Promise((resolve) => {
+    stream.on('error', () => resolve());
+    stream.on('close', () => resolve());
+    stream.write('', () => resolve());
+  });
+}

@@ -1,0 +1,167 @@
+import { KernelError } from '../../errno.ts';
+import { kstrtoull } from '../kstrto.ts';
+import { takeSnapshot } from '../snapshot.ts';
+import { recordStack } from '../stack-trace.ts';
+import { ipText } from '../symbols.ts';
+import type { KallsymsSymbol } from '../trace-arch.ts';
+import type { TraceArray } from '../trace-array.ts';
+import { writeEntry } from '../trace-entry.ts';
+import { EVENT_FILE_FL_SOFT_DISABLED, type TraceEventFile } from '../trace-event-file.ts';
+import { FunctionUse } from './function-use.ts';
+
+/** What a call of a function does (`struct ftrace_probe_ops`), beside its function's name: `traceoff`, `enable_event:shop:req`. */
+interface Action {
+  readonly text: string;
+  /** False when nothing was to do, which counts as none of the times. */
+  run(at: {
+    readonly address: bigint;
+    readonly cpu: number;
+    readonly ts: bigint;
+    readonly pid: number;
+  }): boolean;
+  /** Let go of when the last function has lost it. */
+  release?(): void;
+}
+
+interface Entry {
+  readonly symbol: KallsymsSymbol;
+  readonly action: Action;
+  /** Times that are left; undefined for any number. */
+  left: bigint | undefined;
+}
+
+/** The commands of `set_ftrace_filter`: `FUNCTION:COMMAND[:COUNT]` (kernel/trace/trace_functions.c, trace_events.c). */
+export class FunctionCommands {
+  readonly #tr: TraceArray;
+  #entries: Entry[] = [];
+  #use: FunctionUse | undefined;
+
+  constructor(tr: TraceArray) {
+    this.#tr = tr;
+  }
+
+  /** EINVAL: there is no such command, event or count; ENOENT: there is nothing to remove. */
+  apply(symbols: readonly KallsymsSymbol[], remove: boolean, words: readonly string[]): void {
+    if (this.#tr.tracing.arch.traceFunctions === undefined)
+      throw new KernelError('EINVAL', 'calls cannot be traced here');
+    const [name = '', ...params] = words;
+    const [action, count] = this.#action(name, params);
+    const wanted = new Set(symbols.map(({ address }) => address));
+    const kept = this.#entries.filter(
+      ({ symbol, action: { text } }) => !(text === action.text && wanted.has(symbol.address)),
+    );
+    if (remove) {
+      if (kept.length === this.#entries.length)
+        throw new KernelError('ENOENT', `there is no ${action.text} to remove`);
+      action.release?.();
+    } else kept.push(...symbols.map((symbol): Entry => ({ symbol, action, left: count })));
+    const gone = new Set(this.#entries.map((entry) => entry.action));
+    for (const entry of kept) gone.delete(entry.action);
+    this.#entries = kept;
+    for (const one of gone) one.release?.();
+    this.#arm();
+  }
+
+  /** rmdir of the instance. */
+  clear(): void {
+    for (const action of new Set(this.#entries.map((entry) => entry.action))) action.release?.();
+    this.#entries = [];
+    this.#arm();
+  }
+
+  show(): string {
+    return this.#entries
+      .map(({ symbol, action, left }) => {
+        const times = left === undefined ? 'unlimited' : `count=${left}`;
+        return `${ipText(this.#tr, symbol.address)}:${action.text}:${times}\n`;
+      })
+      .join('');
+  }
+
+  #arm(): void {
+    if (this.#entries.length === 0) {
+      this.#use?.stop();
+      this.#use = undefined;
+      return;
+    }
+    if (this.#use !== undefined) {
+      this.#use.refresh();
+      return;
+    }
+    this.#use = new FunctionUse(this.#tr, {
+      returns: false,
+      wanted: () => this.#entries.map(({ symbol }) => symbol),
+      hit: (call) => {
+        for (const entry of this.#entries) {
+          if (entry.symbol.address !== call.address || entry.left === 0n) continue;
+          if (entry.action.run(call) && entry.left !== undefined) entry.left--;
+        }
+      },
+    });
+  }
+
+  #action(name: string, params: readonly string[]): [Action, bigint | undefined] {
+    const tr = this.#tr;
+    const tracing = (on: boolean) => () => {
+      if (tr.tracingOn === on) return false;
+      tr.tracingOn = on;
+      return true;
+    };
+    switch (name) {
+      case 'traceon':
+        return [{ text: name, run: tracing(true) }, count(params[0])];
+      case 'traceoff':
+        return [{ text: name, run: tracing(false) }, count(params[0])];
+      case 'snapshot':
+        return [{ text: name, run: () => snapshot(tr) }, count(params[0])];
+      case 'stacktrace':
+        return [{ text: name, run: (at) => this.#stack(at) }, count(params[0])];
+      case 'enable_event':
+      case 'disable_event':
+        return this.#eventAction(name, params);
+      default:
+        throw new KernelError('EINVAL', `there is no command ${name}`);
+    }
+  }
+
+  #stack({ cpu, ts, pid }: { readonly cpu: number; readonly ts: bigint; readonly pid: number }): boolean {
+    const data = new Uint8Array(8);
+    writeEntry(data, 0, pid);
+    recordStack(this.#tr, { cpu, ts, data });
+    return true;
+  }
+
+  /** event_enable_func(): the event is on from now on, and silent until a call lets it speak. */
+  #eventAction(
+    name: string,
+    [system = '', event = '', times]: readonly string[],
+  ): [Action, bigint | undefined] {
+    const file = this.#tr.file(system, event);
+    if (file === undefined) throw new KernelError('EINVAL', `there is no event ${system}:${event}`);
+    const on = name === 'enable_event';
+    file.enable(true, true);
+    const action: Action = {
+      text: `${name}:${system}:${event}`,
+      run: () => speak(file, on),
+      release: () => file.enable(false, true),
+    };
+    return [action, count(times)];
+  }
+}
+
+function speak(file: TraceEventFile, on: boolean): boolean {
+  const silent = (file.flags & EVENT_FILE_FL_SOFT_DISABLED) !== 0;
+  if (silent === !on) return false;
+  file.flags ^= EVENT_FILE_FL_SOFT_DISABLED;
+  return true;
+}
+
+/** Undefined where none is given: any number of times. */
+function count(text: string | undefined): bigint | undefined {
+  return text === undefined || text === '' ? undefined : kstrtoull(text, 0);
+}
+
+function snapshot(tr: TraceArray): boolean {
+  takeSnapshot(tr);
+  return true;
+}

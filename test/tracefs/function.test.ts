@@ -1,0 +1,141 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
+import { afterEach, describe, expect, test } from 'vitest';
+import { attachTracefs, type ProcessTracefs } from '../../src/cli/attach-tracefs.ts';
+import { nodeBinaries } from '../support/nodes.ts';
+
+const ROUTES = fileURLToPath(new URL('fixtures/routes.cjs', import.meta.url));
+const REGISTER = new URL('../../dist/register/index.js', import.meta.url).href;
+const closers: (() => unknown)[] = [];
+
+afterEach(async () => {
+  for (const close of closers.splice(0).reverse()) await close();
+});
+
+async function start(
+  node: string,
+  flags: readonly string[] = [],
+): Promise<{ child: ChildProcess; fs: ProcessTracefs }> {
+  const child = spawn(node, ['--inspect-port=0', ...flags, ROUTES], {
+    stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
+  });
+  closers.push(() => child.kill('SIGKILL'));
+  await once(child, 'message');
+  const fs = await attachTracefs(child.pid as number, { maxPauseMs: 60_000 });
+  closers.push(() => fs.detach());
+  return { child, fs };
+}
+
+async function run(child: ChildProcess, url: string, count: number): Promise<unknown> {
+  const answer = once(child, 'message');
+  child.send({ url, count });
+  return (await answer)[0];
+}
+
+/** What stands in the column of functions, without the module. */
+const calls = (trace: string): string[] =>
+  trace
+    .split('\n')
+    .filter((line) => line !== '' && !line.startsWith('#'))
+    .map((line) => line.replace(/^.*?\| {2}/, '').replace(/ \[[^\]]+\]/, ''));
+
+describe.each(nodeBinaries())('function tracers on a process with Node $version', ({ path }) => {
+  test('function_graph: calls nest as they did, none is lost, and the text is put back', async () => {
+    const { child, fs } = await start(path);
+    const before = await run(child, '/a', 1);
+    // The calls that replace bindings of functions whose ends are followed go by unseen.
+    await fs.writeFile('set_ftrace_filter', 'parse work store handle');
+    await fs.writeFile('current_tracer', 'function_graph');
+    expect((await fs.readFile('enabled_functions')).match(/\(1\)/g)).toHaveLength(4);
+    const request = [
+      'handle() {',
+      '  parse();',
+      '  work();',
+      '  store();',
+      '}',
+      '/* store() settled */',
+      '/* handle() settled */',
+    ];
+    const traced = async (count: number): Promise<string[]> => {
+      await fs.writeFile('trace', '');
+      await run(child, '/a/b', count);
+      return calls(await fs.readFile('trace'));
+    };
+    // Until every binding is in place: a call that comes past one is seen to begin only.
+    await expect.poll(() => traced(1), { timeout: 30_000 }).toEqual(request);
+    const shown = await traced(1000);
+    expect(shown).toHaveLength(1000 * request.length);
+    for (let i = 0; i < shown.length; i += request.length)
+      expect(shown.slice(i, i + request.length)).toEqual(request);
+    await fs.writeFile('trace', '');
+    expect(await run(child, '', 1)).toMatchObject({ failed: 1 });
+    expect(calls(await fs.readFile('trace'))).toEqual([
+      'handle() {',
+      '  parse();',
+      '  work();',
+      '}',
+      '/* handle() rejected */',
+    ]);
+    await fs.writeFile('current_tracer', 'nop');
+    await fs.writeFile('trace', '');
+    await run(child, '/a', 3);
+    expect(calls(await fs.readFile('trace'))).toEqual([]);
+    expect(await fs.readFile('enabled_functions')).toBe('');
+    await fs.detach();
+    expect(await run(child, '/a', 1)).toEqual(before);
+  });
+
+  test('function, and the profile of functions beside it, with exact counts', async () => {
+    const { child, fs } = await start(path);
+    await fs.writeFile('set_ftrace_filter', 'work parse');
+    await fs.writeFile('current_tracer', 'function');
+    await fs.writeFile('function_profile_enabled', '1');
+    await run(child, '/a', 5);
+    await fs.writeFile('function_profile_enabled', '0');
+    await fs.writeFile('function_profile_enabled', '1');
+    await fs.writeFile('trace', '');
+    await run(child, '/a/b', 700);
+    const names = (await fs.readFile('trace')).match(/: (work|parse) \[/g) ?? [];
+    expect(names).toHaveLength(1400);
+    const rows = (await fs.readFile('trace_stat/function0')).split('\n').slice(2);
+    expect(rows.map((row) => row.trim().split(/\s+/).slice(0, 2).join(' ')).sort()).toEqual([
+      '',
+      'parse 700',
+      'work 700',
+    ]);
+  });
+
+  test('a prepared process: entries first, then whole calls, then entries again, of every function of a file', async () => {
+    const { child, fs } = await start(path, ['--import', REGISTER]);
+    const shown = async (): Promise<string[]> => {
+      await fs.writeFile('trace', '');
+      await run(child, '/a/b', 2);
+      return calls(await fs.readFile('trace')).map((line) => line.replace(/^.*: | \[.*\]$/g, ''));
+    };
+    await fs.writeFile('set_ftrace_filter', 'handle store');
+    await fs.writeFile('current_tracer', 'function');
+    expect(await shown()).toEqual(['handle', 'store', 'handle', 'store']);
+    await fs.writeFile('current_tracer', 'function_graph');
+    const request = ['handle() {', '  store();', '}', '/* store() settled */', '/* handle() settled */'];
+    expect(await shown()).toEqual([...request, ...request]);
+    await fs.writeFile('current_tracer', 'function');
+    expect(await shown()).toEqual(['handle', 'store', 'handle', 'store']);
+    await fs.writeFile('current_tracer', 'nop');
+    // The same of probe events.
+    await fs.writeFile('kprobe_events', 'p:shop/in handle\nr:shop/out handle\n');
+    await fs.writeFile('events/shop/in/enable', '1');
+    await run(child, '/a', 2);
+    await fs.writeFile('events/shop/out/enable', '1');
+    await run(child, '/a', 3);
+    const hits = (await fs.readFile('kprobe_profile')).match(/\d+/g);
+    expect(hits).toEqual(['5', '0', '3', '0']);
+  });
+
+  test('a command switches tracing off at a call', async () => {
+    const { child, fs } = await start(path);
+    await fs.writeFile('set_ftrace_filter', 'work:traceoff');
+    await run(child, '/a', 1);
+    expect(await fs.readFile('tracing_on')).toBe('0\n');
+  });
+});
