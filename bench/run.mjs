@@ -33,6 +33,9 @@ const ORDER = [
   'maps',
   'objects',
   'btf',
+  'events',
+  'record',
+  'function-tracer',
 ];
 const TITLES = {
   hit: "A probe's own time",
@@ -47,6 +50,9 @@ const TITLES = {
   maps: 'Maps',
   objects: 'Object files',
   btf: 'BTF of a kernel',
+  events: 'Trace events',
+  record: 'Recording to a file',
+  'function-tracer': 'Function tracers',
 };
 
 const flags = new Set(process.argv.slice(2).filter((arg) => arg.startsWith('-')));
