@@ -13,36 +13,36 @@ _trapline_bpf() {
     run)
       words='-p --prog -t --type --input --data-in --ctx-in --data-out --ctx-out --repeat --engine --set --put --target-btf --kconfig -f --format -h --help'
       case $previous in
-        --input) words='auto elf bin hex asm' ;;
-        --engine) words='jit interpreter' ;;
-        -f | --format) words='text json' ;;
+        --input) words="auto elf bin hex asm" ;;
+        --engine) words="jit interpreter" ;;
+        -f | --format) words="text json" ;;
         *) [[ $current == -* ]] || words= ;;
       esac
       ;;
     verify)
       words='-p --prog -t --type --input --set --target-btf --kconfig -l --log-level --unprivileged -f --format -h --help'
       case $previous in
-        --input) words='auto elf bin hex asm' ;;
-        -l | --log-level) words='0 1 2' ;;
-        -f | --format) words='text json' ;;
+        --input) words="auto elf bin hex asm" ;;
+        -l | --log-level) words="0 1 2" ;;
+        -f | --format) words="text json" ;;
         *) [[ $current == -* ]] || words= ;;
       esac
       ;;
     dump)
       words='-p --prog -t --type --input --set --target-btf --kconfig -s --stage -o --output -f --format -h --help'
       case $previous in
-        --input) words='auto elf bin hex asm' ;;
-        -s | --stage) words='insns xlated wat' ;;
-        -f | --format) words='text json' ;;
+        --input) words="auto elf bin hex asm" ;;
+        -s | --stage) words="insns xlated wat" ;;
+        -f | --format) words="text json" ;;
         *) [[ $current == -* ]] || words= ;;
       esac
       ;;
     disasm)
       words='--input --syntax -o --output -f --format -h --help'
       case $previous in
-        --input) words='auto elf bin hex asm' ;;
-        --syntax) words='kernel conformance' ;;
-        -f | --format) words='text json' ;;
+        --input) words="auto elf bin hex asm" ;;
+        --syntax) words="kernel conformance" ;;
+        -f | --format) words="text json" ;;
         *) [[ $current == -* ]] || words= ;;
       esac
       ;;
@@ -61,16 +61,16 @@ _trapline_bpf() {
     map)
       words='-p --prog -t --type --input --data-in --ctx-in --repeat --engine --set --put -m --map --target-btf --kconfig -o --output -f --format -h --help'
       case $previous in
-        --input) words='auto elf bin hex asm' ;;
-        --engine) words='jit interpreter' ;;
-        -f | --format) words='text json' ;;
+        --input) words="auto elf bin hex asm" ;;
+        --engine) words="jit interpreter" ;;
+        -f | --format) words="text json" ;;
         *) [[ $current == -* ]] || words= ;;
       esac
       ;;
     step)
       words='-p --prog -t --type --input --data-in --ctx-in --set --put --target-btf --kconfig -h --help'
       case $previous in
-        --input) words='auto elf bin hex asm' ;;
+        --input) words="auto elf bin hex asm" ;;
         *) [[ $current == -* ]] || words= ;;
       esac
       ;;
@@ -170,10 +170,10 @@ _trapline() {
       ;;
   esac
   if [[ $current == -* ]]; then
-    mapfile -t COMPREPLY < <(compgen -W '--execute -e --pid -p --command -c --list -l --output -o --format -f --arm --max-pause --maxactive --unsafe --debug -d --dry-run --info --verbose -v --help -h --version -V' -- "$current")
+    mapfile -t COMPREPLY < <(compgen -W '-e --execute -p --pid -c --command -l --list -o --output -f --format --arm --max-pause --maxactive --unsafe -d --debug --dry-run --info -v --verbose -h --help -V --version' -- "$current")
   else
     mapfile -t COMPREPLY < <(compgen -f -- "$current")
-    ((COMP_CWORD == 1)) && mapfile -t -O ${#COMPREPLY[@]} COMPREPLY < <(compgen -W 'bpf tracefs' -- "$current")
+    ((COMP_CWORD == 1)) && mapfile -t -O ${#COMPREPLY[@]} COMPREPLY < <(compgen -W 'bpf tracefs record report export' -- "$current")
   fi
 }
 

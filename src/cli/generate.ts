@@ -1,9 +1,18 @@
 import { bashBpf, fishBpf, zshBpf } from './bpf/completions.ts';
 import { bpfDocs } from './bpf/help.ts';
+import {
+  FISH_PIDS,
+  fishQuote,
+  flagsOf,
+  NODE_PROCESS,
+  shortDescription,
+  zshDescription,
+} from './completion-parts.ts';
 import { byGroup, describe, EXAMPLES, USAGE } from './help.ts';
 import { OPTION_SPECS, type OptionSpec } from './options.ts';
 import { bashTrace, fishTrace, zshTrace } from './trace/completions.ts';
 import { traceDocs } from './trace/help.ts';
+import { TRACE_COMMANDS } from './trace/names.ts';
 
 /** The files that are made from the option table, by their path in the repository. `npm run generate` writes them. */
 export function generatedFiles(): ReadonlyMap<string, string> {
@@ -76,23 +85,15 @@ function escapePipes(text: string): string {
   return text.replaceAll('|', '\\|');
 }
 
-/** What `pgrep -f` finds Node processes by, whatever the kernel calls them. */
-const NODE_PROCESS = '^([^ ]*/)?node ';
 /** What a command line may begin with instead of options. */
-const COMMANDS = 'bpf tracefs';
+const COMMANDS = ['bpf', 'tracefs', ...TRACE_COMMANDS].join(' ');
 const FISH_TRACEFS =
   "complete -c trapline -n '__fish_is_nth_token 1' -a tracefs -d 'Mount the tracing folder of a process'";
 
 function bashCompletion(): string {
-  const words = OPTION_SPECS.flatMap((option) => [
-    `--${option.name}`,
-    ...(option.short === undefined ? [] : [`-${option.short}`]),
-  ]);
+  const words = OPTION_SPECS.flatMap(flagsOf);
   const cases = OPTION_SPECS.filter((option) => option.value !== undefined).map((option) => {
-    const names = [...(option.short === undefined ? [] : [`-${option.short}`]), `--${option.name}`].join(
-      ' | ',
-    );
-    return `    ${names})\n      ${bashValue(option)}\n      return\n      ;;`;
+    return `    ${flagsOf(option).join(' | ')})\n      ${bashValue(option)}\n      return\n      ;;`;
   });
   return `# bash completion for trapline; ${GENERATED}
 _trapline_pids() {
@@ -106,7 +107,7 @@ _trapline() {
     _trapline_bpf
     return
   fi
-  if [[ \${COMP_WORDS[1]} == @(record|report|export) ]] && ((COMP_CWORD > 1)); then
+  if [[ \${COMP_WORDS[1]} == @(${TRACE_COMMANDS.join('|')}) ]] && ((COMP_CWORD > 1)); then
     _trapline_trace
     return
   fi
@@ -137,9 +138,6 @@ function bashValue(option: OptionSpec): string {
 
 function zshCompletion(): string {
   const specs = OPTION_SPECS.map((option) => {
-    const description = shortDescription(option)
-      .replace(/[[\]:]/g, '\\$&')
-      .replaceAll("'", "'\\''");
     const action = option.value === undefined ? '' : `:${option.value}:${zshValue(option)}`;
     const head =
       option.short === undefined
@@ -147,7 +145,7 @@ function zshCompletion(): string {
         : `${option.repeatable ? "'*'" : `'(-${option.short} --${option.name})'`}{-${option.short}${
             option.value === undefined ? '' : '+'
           },--${option.name}${option.value === undefined ? '' : '='}}'`;
-    return `    ${head}[${description}]${action}' \\`;
+    return `    ${head}[${zshDescription(option)}]${action}' \\`;
   });
   return `#compdef trapline
 # zsh completion for trapline; ${GENERATED}
@@ -170,7 +168,7 @@ _trapline() {
     _trapline_bpf
     return
   fi
-  if [[ $words[2] == (record|report|export) ]] && ((CURRENT > 2)); then
+  if [[ $words[2] == (${TRACE_COMMANDS.join('|')}) ]] && ((CURRENT > 2)); then
     shift words
     ((CURRENT--))
     _trapline_trace
@@ -209,16 +207,7 @@ function fishCompletion(): string {
 
 function fishValue(option: OptionSpec): string {
   if (option.choices !== undefined) return ` -a ${fishQuote(option.choices.join(' '))}`;
-  if (option.completion === 'pid') return ` -a '(pgrep -f "${NODE_PROCESS}" 2>/dev/null)'`;
+  if (option.completion === 'pid') return ` -a '${FISH_PIDS}'`;
   if (option.completion === 'command') return " -a '(__fish_complete_command)'";
   return '';
-}
-
-function fishQuote(text: string): string {
-  return `'${text.replace(/[\\']/g, '\\$&')}'`;
-}
-
-/** The first sentence, without its full stop. */
-function shortDescription(option: OptionSpec): string {
-  return option.description.split(/[.;] |\.$/)[0]!.replaceAll('`', '');
 }

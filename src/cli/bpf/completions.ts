@@ -1,29 +1,14 @@
 /** Shell completion of `trapline bpf`, from the same table as its help. */
+import { BASH_REPLY, bashCases, fishOptions, fishQuote, zshCases } from '../completion-parts.ts';
 import { BPF_COMMANDS } from './commands.ts';
-import { type BpfOptionSpec, optionsOf } from './options.ts';
+import { optionsOf } from './options.ts';
 
+const COMMANDS = BPF_COMMANDS.map(({ name }) => ({ name, options: optionsOf(name) }));
 const NAMES = BPF_COMMANDS.map(({ name }) => name).join(' ');
+const SEEN = '__fish_seen_subcommand_from bpf; and';
 
-const flags = (option: BpfOptionSpec): string[] => [
-  ...(option.short === undefined ? [] : [`-${option.short}`]),
-  `--${option.name}`,
-];
-
-/** The body of a bash function that gets `$current` and `$previous`. */
+/** A bash function that is called where the first word is `bpf`. */
 export function bashBpf(): string {
-  const cases = BPF_COMMANDS.map(({ name }) => {
-    const words = optionsOf(name).flatMap(flags).join(' ');
-    const choices = optionsOf(name).filter((option) => option.choices !== undefined);
-    const values = choices.map(
-      (option) => `        ${flags(option).join(' | ')}) words='${option.choices!.join(' ')}' ;;`,
-    );
-    return `    ${name})
-      words='${words}'
-      case $previous in
-${[...values, `        *) [[ $current == -* ]] || words= ;;`].join('\n')}
-      esac
-      ;;`;
-  });
   return `_trapline_bpf() {
   local current=\${COMP_WORDS[COMP_CWORD]} previous=\${COMP_WORDS[COMP_CWORD - 1]} words=
   if ((COMP_CWORD == 2)); then
@@ -31,31 +16,14 @@ ${[...values, `        *) [[ $current == -* ]] || words= ;;`].join('\n')}
     return
   fi
   case \${COMP_WORDS[2]} in
-${cases.join('\n')}
+${bashCases(COMMANDS)}
   esac
-  if [[ -n $words ]]; then
-    mapfile -t COMPREPLY < <(compgen -W "$words" -- "$current")
-  else
-    mapfile -t COMPREPLY < <(compgen -f -- "$current")
-  fi
+${BASH_REPLY}
 }
 `;
 }
 
 export function zshBpf(): string {
-  const cases = BPF_COMMANDS.map(({ name }) => {
-    const specs = optionsOf(name).map((option) => {
-      const text = short(option)
-        .replace(/[[\]:]/g, '\\$&')
-        .replaceAll("'", "'\\''");
-      const action =
-        option.value === undefined
-          ? ''
-          : `:${option.value.replaceAll(/[[\]:]/g, '')}:${option.choices === undefined ? '_files' : `(${option.choices.join(' ')})`}`;
-      return `        '--${option.name}${option.value === undefined ? '' : '='}[${text}]${action}' \\`;
-    });
-    return `    ${name})\n      _arguments -s -S \\\n${specs.join('\n')}\n        '*:file:_files'\n      ;;`;
-  });
   return `_trapline_bpf() {
   if ((CURRENT == 2)); then
     compadd ${NAMES}
@@ -65,40 +33,19 @@ export function zshBpf(): string {
   shift words
   ((CURRENT--))
   case $command in
-${cases.join('\n')}
+${zshCases(COMMANDS)}
   esac
 }
 `;
 }
 
 export function fishBpf(): string {
-  const lines = [
-    `complete -c trapline -n '__fish_is_nth_token 1' -f -a bpf -d 'eBPF programs'`,
-    ...BPF_COMMANDS.map(
-      ({ name, summary }) =>
-        `complete -c trapline -n '__fish_seen_subcommand_from bpf; and __fish_is_nth_token 2' -f -a ${name} -d ${quote(summary.replace(/\.$/, ''))}`,
-    ),
-  ];
-  for (const { name } of BPF_COMMANDS) {
-    for (const option of optionsOf(name)) {
-      const value =
-        option.value === undefined
-          ? ''
-          : option.choices === undefined
-            ? ' -r'
-            : ` -x -a ${quote(option.choices.join(' '))}`;
-      const letter = option.short === undefined ? '' : ` -s ${option.short}`;
-      lines.push(
-        `complete -c trapline -n '__fish_seen_subcommand_from bpf; and __fish_seen_subcommand_from ${name}'${letter} -l ${option.name}${value} -d ${quote(short(option))}`,
-      );
-    }
+  const lines = [`complete -c trapline -n '__fish_is_nth_token 1' -f -a bpf -d 'eBPF programs'`];
+  for (const { name, summary } of BPF_COMMANDS) {
+    const what = fishQuote(summary.replace(/\.$/, ''));
+    lines.push(`complete -c trapline -n '${SEEN} __fish_is_nth_token 2' -f -a ${name} -d ${what}`);
   }
+  for (const { name, options } of COMMANDS)
+    lines.push(...fishOptions(`${SEEN} __fish_seen_subcommand_from ${name}`, options));
   return `${lines.join('\n')}\n`;
-}
-
-const quote = (text: string): string => `'${text.replace(/[\\']/g, '\\$&')}'`;
-
-/** The first sentence, without its full stop. */
-function short(option: BpfOptionSpec): string {
-  return option.description.split(/[.;:] |\.$/)[0]!.replaceAll('`', '');
 }
