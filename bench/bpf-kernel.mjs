@@ -10,7 +10,8 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { fileURLToPath, pathToFileURL } from 'node:url';
+import { fileURLToPath } from 'node:url';
+import { kernelOracle } from './lib/kernel.mjs';
 import { quick, row } from './lib/report.mjs';
 
 const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
@@ -65,14 +66,6 @@ if (!existsSync(sources) || clang === undefined) {
   process.exit(0);
 }
 const work = mkdtempSync(path.join(os.tmpdir(), 'trapline-bench-'));
-
-async function kernelOracle() {
-  const { build } = await import('esbuild');
-  const outfile = path.join(root, '.cache/kernel-bpf.mjs');
-  const entryPoints = [path.join(root, 'test/support/kernel-bpf.ts')];
-  await build({ entryPoints, outfile, bundle: true, platform: 'node', format: 'esm', external: ['koffi'] });
-  return (await import(pathToFileURL(outfile).href)).kernelBpf;
-}
 
 /** Milliseconds of processor time: the machine may have other things to do. */
 const now = () => {

@@ -1,124 +1,275 @@
 // Object files from bytes to running programs: parse, link, relocate, verify, compile, instantiate. Beside it, as root, the same object
-// by the system's libbpf and kernel (open, load, close). Objects that need what this machine has not are left out, and named.
+// by the system's libbpf and kernel (open, load, close), and each of its programs alone: the engine's loadProgram (verify, compile,
+// instantiate) against bpf(BPF_PROG_LOAD) of the same instructions, with maps, types and func_info in place. Rounds are interleaved,
+// after as many to warm up: the kernel's verifier is compiled once and for all, V8 compiles this one as it runs. What the first load in a
+// process takes is a row of its own. Objects that need what this machine has not are left out, and named.
 //
-//   node bench/objects.mjs [FOLDER]      the repository's own objects unless a folder of others is named
+//   node bench/objects.mjs [FOLDER...] [-v]      the repository's own objects unless folders of others are named
+import { execFileSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
+import { kernelOracle } from './lib/kernel.mjs';
 import { check, median, quick, row } from './lib/report.mjs';
 
 const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
 const from = process.env.TRAPLINE_DIST ?? path.join(root, 'dist');
 const ending = from.endsWith('src') ? 'ts' : 'js';
-const { createMachine, openObject } = await import(
-  pathToFileURL(path.join(from, `bpf/index.${ending}`)).href
+const index = pathToFileURL(path.join(from, `bpf/index.${ending}`)).href;
+const { createMachine, encodeInsns, openObject } = await import(index);
+
+const verbose = process.argv.includes('-v');
+const given = process.argv.slice(2).filter((arg) => !arg.startsWith('-'));
+const folders = given.length > 0 ? given : [path.join(root, 'test/bpf/fixtures/objects')];
+const files = folders.flatMap((folder) =>
+  readdirSync(folder)
+    .filter((name) => name.endsWith('.o'))
+    .map((name) => path.join(folder, name)),
 );
-
-const given = process.argv.slice(2).find((arg) => !arg.startsWith('-'));
-const folder = given ?? path.join(root, 'test/bpf/fixtures/objects');
-const files = readdirSync(folder).filter((name) => name.endsWith('.o'));
 const rounds = quick ? 5 : 40;
+const warmUp = quick ? 10 : 200;
 const kconfig = { CONFIG_HZ: 250, CONFIG_SMP: true };
+const geomean = (values) => Math.exp(values.reduce((sum, value) => sum + Math.log(value), 0) / values.length);
 
-/** libbpf's open, load and close, or undefined where it cannot be had. */
-function oracle() {
+/** libbpf's functions, or undefined where they cannot be had. */
+function systemLibbpf() {
   try {
     const koffi = createRequire(import.meta.url)('koffi');
     const library = koffi.load('libbpf.so.1');
-    library.func('void *libbpf_set_print(void *callback)')(null);
-    const open = library.func(
+    const functions = {};
+    for (const declaration of [
+      'void *libbpf_set_print(void *callback)',
       'void *bpf_object__open_mem(const void *bytes, size_t size, const void *options)',
-    );
-    const load = library.func('int bpf_object__load(void *object)');
-    const close = library.func('void bpf_object__close(void *object)');
-    return (bytes) => {
-      const object = open(bytes, bytes.length, null);
-      if (object === null) return false;
-      const error = load(object);
-      close(object);
-      return error === 0;
-    };
+      'int bpf_object__load(void *object)',
+      'void bpf_object__close(void *object)',
+      'int bpf_object__btf_fd(void *object)',
+      'int bpf_object__find_map_fd_by_name(void *object, const char *name)',
+      'void *bpf_object__find_program_by_name(void *object, const char *name)',
+      'int bpf_program__type(void *program)',
+      'int bpf_program__expected_attach_type(void *program)',
+    ]) {
+      functions[/(\w+)\(/.exec(declaration)[1]] = library.func(declaration);
+    }
+    functions.libbpf_set_print(null);
+    return functions;
   } catch {
     return undefined;
   }
 }
 
-function time(work, count) {
-  const times = [];
-  for (let i = 0; i < count; i++) {
-    const start = performance.now();
-    work();
-    times.push(performance.now() - start);
-  }
-  return times;
+const kernel = await kernelOracle();
+const libbpf = kernel.reason === undefined ? systemLibbpf() : undefined;
+
+function openedByLibbpf(bytes) {
+  const object = libbpf.bpf_object__open_mem(bytes, bytes.length, null);
+  if (object === null) return undefined;
+  if (libbpf.bpf_object__load(object) === 0) return object;
+  libbpf.bpf_object__close(object);
+  return undefined;
 }
 
-const kernel = process.getuid?.() === 0 ? oracle() : undefined;
+function elapsed(work) {
+  const start = performance.now();
+  work();
+  return performance.now() - start;
+}
+
 const machine = createMachine();
-const opens = [];
-const loads = [];
-const ratios = [];
-let slowest = { file: '', ratio: 0 };
+const loadOurs = (bytes, file) => openObject(bytes, file).load({ machine, kconfig });
+
+/** What machine.loadProgram was asked for while an object was loaded. */
+function recorded(bytes, file) {
+  const inputs = [];
+  const own = machine.loadProgram;
+  machine.loadProgram = (input) => {
+    inputs.push(input);
+    return own.call(machine, input);
+  };
+  const loaded = loadOurs(bytes, file);
+  delete machine.loadProgram;
+  return { loaded, inputs };
+}
+
+/** The same program for the kernel: its maps by libbpf's descriptors. Undefined where the kernel refuses it. */
+function forKernel(object, input) {
+  const program = libbpf.bpf_object__find_program_by_name(object, input.name);
+  const fds = input.maps.map(({ name }) => {
+    // Maps of variables are named after the object, and found by their section.
+    const section = /\.(?:data|rodata|bss|kconfig)\S*$/.exec(name)?.[0];
+    return libbpf.bpf_object__find_map_fd_by_name(object, section ?? name);
+  });
+  if (program === null || fds.some((fd) => fd < 0)) return undefined;
+  const insns = input.insns.map((insn) =>
+    insn.code === 0x18 && (insn.src === 5 || insn.src === 6)
+      ? { ...insn, src: insn.src - 4, imm: fds[insn.imm] }
+      : insn,
+  );
+  const spec = {
+    type: libbpf.bpf_program__type(program),
+    expectedAttachType: libbpf.bpf_program__expected_attach_type(program),
+    insns: encodeInsns(insns),
+    license: input.license,
+    btfFd: Math.max(0, libbpf.bpf_object__btf_fd(object)),
+    funcInfo: input.funcInfo,
+  };
+  const { fd } = kernel.progLoad(spec);
+  if (fd < 0) return undefined;
+  kernel.close(fd);
+  return spec;
+}
+
+const objects = [];
+const refused = [];
 let insns = 0;
 let exact = true;
-const refused = [];
 for (const file of files) {
-  const bytes = readFileSync(path.join(folder, file));
-  const opened = openObject(bytes, file);
-  for (const { functions, insns: code } of opened.spec.programs.values()) {
+  const bytes = readFileSync(file);
+  const name = path.basename(file);
+  for (const { functions, insns: code } of openObject(bytes, name).spec.programs.values()) {
     insns += code.length;
     const length = functions.reduce((sum, func) => sum + func.length, 0);
-    exact = check(`${file}: instructions of all functions`, length, code.length) && exact;
+    exact = check(`${name}: instructions of all functions`, length, code.length) && exact;
   }
-  opens.push(median(time(() => openObject(bytes, file), rounds)));
-  const load = () => openObject(bytes, file).load({ machine, kconfig }).close();
   try {
-    load();
+    loadOurs(bytes, name).close();
   } catch (error) {
     if (typeof error.code !== 'string') throw error;
-    refused.push(`${file} (${error.code})`);
+    refused.push(`${name} (${error.code})`);
     continue;
   }
-  exact = check(`${file}: left in the machine`, machine.maps.size + machine.programs.size, 0) && exact;
-  const ours = median(time(load, rounds));
-  loads.push(ours);
-  if (kernel?.(bytes) !== true) continue;
-  const ratio = ours / median(time(() => kernel(bytes), rounds));
-  ratios.push(ratio);
-  if (ratio > slowest.ratio) slowest = { file, ratio };
+  exact = check(`${name}: left in the machine`, machine.maps.size + machine.programs.size, 0) && exact;
+  const object = libbpf && openedByLibbpf(bytes);
+  if (object !== undefined) libbpf.bpf_object__close(object);
+  objects.push({ name, bytes, inKernel: object !== undefined });
+}
+for (let round = 0; round < warmUp; round++) {
+  for (const { name, bytes } of objects) loadOurs(bytes, name).close();
 }
 
-const geomean = (values) => Math.exp(values.reduce((sum, value) => sum + Math.log(value), 0) / values.length);
+const measured = objects.map((object) => ({ ...object, ...measure(object) }));
+
+/** Medians in milliseconds of the whole object and of each program that both load. */
+function measure({ name, bytes, inKernel }) {
+  const open = [];
+  const whole = [];
+  const wholeKernel = [];
+  for (let round = 0; round < rounds; round++) {
+    open.push(elapsed(() => openObject(bytes, name)));
+    whole.push(elapsed(() => loadOurs(bytes, name).close()));
+    if (inKernel) wholeKernel.push(elapsed(() => libbpf.bpf_object__close(openedByLibbpf(bytes))));
+  }
+  const result = { open: median(open), whole: median(whole), programs: [] };
+  if (!inKernel) return result;
+  result.wholeKernel = median(wholeKernel);
+  const { loaded, inputs } = recorded(bytes, name);
+  const object = openedByLibbpf(bytes);
+  for (const input of inputs) {
+    const spec = forKernel(object, input);
+    if (spec === undefined) continue;
+    const ours = [];
+    const theirs = [];
+    for (let round = 0; round < rounds; round++) {
+      let program;
+      let fd;
+      ours.push(
+        elapsed(() => {
+          program = machine.loadProgram(input);
+        }),
+      );
+      machine.release(program);
+      theirs.push(
+        elapsed(() => {
+          fd = kernel.progLoad(spec).fd;
+        }),
+      );
+      kernel.close(fd);
+    }
+    result.programs.push({
+      name: input.name,
+      insns: input.insns.length,
+      ours: median(ours),
+      theirs: median(theirs),
+    });
+  }
+  libbpf.bpf_object__close(object);
+  loaded.close();
+  return result;
+}
+
+const show = (value) => value.toFixed(3).padStart(8);
+if (verbose) {
+  console.log('object or program: insns, ms here, ms in the kernel, times');
+  for (const { name, whole, wholeKernel, programs } of measured) {
+    if (wholeKernel === undefined) continue;
+    console.log(
+      `${name.padEnd(40)}${show(whole)}${show(wholeKernel)}${(whole / wholeKernel).toFixed(2).padStart(7)}`,
+    );
+    for (const { name, insns, ours, theirs } of programs) {
+      const count = String(insns).padStart(6);
+      console.log(
+        `  ${name.padEnd(32)}${count}${show(ours)}${show(theirs)}${(ours / theirs).toFixed(2).padStart(7)}`,
+      );
+    }
+  }
+}
+
+const range = (values) => [Math.min(...values), Math.max(...values)];
+const above = (ratios) => `${ratios.filter((ratio) => ratio > 3).length} of ${ratios.length} above 3`;
 row({
-  name: `open ${files.length} objects, ${insns.toLocaleString('en-US')} linked instructions`,
-  value: geomean(opens),
-  spread: [Math.min(...opens), Math.max(...opens)],
+  name: `open ${objects.length} objects (${insns.toLocaleString('en-US')} linked instructions in ${files.length})`,
+  value: geomean(measured.map(({ open }) => open)),
+  spread: range(measured.map(({ open }) => open)),
   unit: 'ms an object',
   exact,
 });
-if (loads.length > 0) {
+row({
+  name: `open and load ${objects.length} objects`,
+  value: geomean(measured.map(({ whole }) => whole)),
+  spread: range(measured.map(({ whole }) => whole)),
+  unit: 'ms an object',
+});
+const both = measured.filter(({ wholeKernel }) => wholeKernel !== undefined);
+if (both.length > 0) {
+  const ratios = both.map(({ whole, wholeKernel }) => whole / wholeKernel);
   row({
-    name: `open and load ${loads.length} objects`,
-    value: geomean(loads),
-    spread: [Math.min(...loads), Math.max(...loads)],
-    unit: 'ms an object',
-  });
-}
-if (ratios.length > 0) {
-  row({
-    name: `open and load ${ratios.length} objects, against libbpf and the kernel`,
+    name: `open and load ${both.length} objects, against libbpf and the kernel`,
     value: geomean(ratios),
-    spread: [Math.min(...ratios), Math.max(...ratios)],
+    spread: range(ratios),
     unit: 'times',
     limit: 3,
+    note: above(ratios),
   });
+  const programs = both.flatMap(({ programs }) => programs.map(({ ours, theirs }) => ours / theirs));
   row({
-    name: 'the slowest of them',
-    value: slowest.ratio,
+    name: `load ${programs.length} programs, against BPF_PROG_LOAD alone`,
+    value: geomean(programs),
+    spread: range(programs),
     unit: 'times',
     limit: 3,
-    note: `${slowest.file}; ${ratios.filter((ratio) => ratio > 3).length} of ${ratios.length} above 3`,
+    note: above(programs),
   });
 }
 if (refused.length > 0) console.log(`not loaded here: ${refused.join(', ')}`);
+
+const FIRST = `
+  const { openObject } = await import(process.argv[1]);
+  const { readFileSync } = await import('node:fs');
+  const bytes = readFileSync(process.argv[2]);
+  const start = performance.now();
+  openObject(bytes, 'first').load({ kconfig: { CONFIG_HZ: 250, CONFIG_SMP: true } });
+  console.log(performance.now() - start);`;
+if (ending === 'js') {
+  const one = measured.findIndex(({ name }) => name.startsWith('globals')) || 0;
+  const file = files.find((file) => path.basename(file) === measured[Math.max(0, one)].name);
+  const times = Array.from({ length: quick ? 2 : 7 }, () =>
+    Number(execFileSync(process.execPath, ['--input-type=module', '-e', FIRST, index, file])),
+  );
+  row({
+    name: 'the first object that a process opens and loads',
+    value: median(times),
+    spread: range(times),
+    unit: 'ms',
+    note: path.basename(file),
+  });
+}

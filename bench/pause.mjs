@@ -121,8 +121,7 @@ async function measure({ way, heap, functions }) {
     await sleep(300);
     const { calls } = await target.ask({ on: false });
     const counted = await trace.total('@');
-    // of a binding that calls came past, the number is an estimate: docs/limits.md
-    if (way !== 'bind') check(`${way}, missed`, await trace.missed(), 0);
+    check(`${way}, missed`, await trace.missed(), 0);
     await target.ask({ on: true });
     const report = await trace.detach();
     await sleep(300);

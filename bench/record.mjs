@@ -3,14 +3,13 @@
 //
 //   node bench/record.mjs [--quick] [rate] [seconds]      needs dist/ (npm run build)
 
-import { spawn } from 'node:child_process';
 import { createReadStream, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileSource, TraceDat, TraceEvents } from '../dist/export/index.js';
 import { median, quantile, quick, row } from './lib/report.mjs';
-import { cli, node, root, startTarget } from './lib/trace.mjs';
+import { root, startCommand, startTarget } from './lib/trace.mjs';
 
 const [rate = 500_000, seconds = quick ? 2 : 10] = process.argv
   .slice(2)
@@ -75,34 +74,9 @@ async function recorded() {
 }
 
 function startRecorder(pid, out) {
-  const args = [
-    cli,
-    'record',
-    '-p',
-    String(pid),
-    '-o',
-    out,
-    '-b',
-    '16384',
-    '-e',
-    'kprobe:ticker.mjs:tick n=n:u32',
-  ];
-  const child = spawn(node, args, { stdio: ['ignore', 'ignore', 'pipe'] });
-  let notes = '';
-  const closed = new Promise((resolve) => child.once('close', resolve));
-  return new Promise((resolve, reject) => {
-    child.once('exit', (code) => reject(new Error(`trapline ended with ${code}: ${notes}`)));
-    child.stderr.on('data', (data) => {
-      notes += data;
-      if (notes.includes('recording 1 event'))
-        resolve({
-          async stop() {
-            child.kill('SIGINT');
-            return { code: await closed, notes };
-          },
-        });
-    });
-  });
+  const event = 'kprobe:ticker.mjs:tick n=n:u32';
+  const args = ['record', '-p', String(pid), '-o', out, '-b', '16384', '-e', event];
+  return startCommand(args, /recording 1 event/);
 }
 
 /** Each event at most once, in order, its time not before the last one's. */

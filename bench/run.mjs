@@ -34,7 +34,9 @@ const ORDER = [
   'objects',
   'btf',
   'events',
+  'tracepoints',
   'record',
+  'kernel-events',
   'function-tracer',
 ];
 const TITLES = {
@@ -51,7 +53,9 @@ const TITLES = {
   objects: 'Object files',
   btf: 'BTF of a kernel',
   events: 'Trace events',
+  tracepoints: 'Tracepoints from outside',
   record: 'Recording to a file',
+  'kernel-events': "An event, and the kernel's",
   'function-tracer': 'Function tracers',
 };
 

@@ -3,14 +3,13 @@
 //
 //   node bench/throughput.mjs [--quick] [rate] [seconds]      needs dist/ (npm run build)
 
-import { spawn } from 'node:child_process';
 import { createReadStream, mkdtempSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { median, quantile, quick, row } from './lib/report.mjs';
-import { cli, node, root, startTarget } from './lib/trace.mjs';
+import { root, startCommand, startTarget } from './lib/trace.mjs';
 
 const [rate = 500_000, seconds = quick ? 2 : 10] = process.argv
   .slice(2)
@@ -70,30 +69,21 @@ void warmed;
 await target.stop();
 process.exit();
 
-function startTracer() {
+async function startTracer() {
   const script = 'kprobe:ticker.mjs:tick { printf("%lld %d\\n", nsecs, arg0); }';
-  const args = [cli, '-v', '-p', String(target.pid), '-o', out, '-e', script];
-  const child = spawn(node, args, { stdio: ['ignore', 'ignore', 'pipe'] });
-  let notes = '';
-  const closed = new Promise((resolve) => child.once('close', resolve));
-  return new Promise((resolve, reject) => {
-    child.once('exit', (code) => reject(new Error(`trapline ended with ${code}: ${notes}`)));
-    child.stderr.on('data', (data) => {
-      notes += data;
-      // Each probe is reported when all are attached.
-      if (/ticker\.mjs:tick: \w+ \(/.test(notes)) {
-        resolve({
-          async stop() {
-            child.kill('SIGINT');
-            const code = await closed;
-            let lost = 0;
-            for (const [, events] of notes.matchAll(/^Lost (\d+) event/gm)) lost += Number(events);
-            return { code, lost, notes };
-          },
-        });
-      }
-    });
-  });
+  // each probe is reported when all are attached
+  const tracer = await startCommand(
+    ['-v', '-p', String(target.pid), '-o', out, '-e', script],
+    /ticker\.mjs:tick: \w+ \(/,
+  );
+  return {
+    async stop() {
+      const { code, notes } = await tracer.stop();
+      let lost = 0;
+      for (const [, events] of notes.matchAll(/^Lost (\d+) event/gm)) lost += Number(events);
+      return { code, lost, notes };
+    },
+  };
 }
 
 /** When the file grew for the last time. */

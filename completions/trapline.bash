@@ -11,7 +11,7 @@ _trapline_bpf() {
   fi
   case ${COMP_WORDS[2]} in
     run)
-      words='-p --prog -t --type --input --data-in --ctx-in --data-out --ctx-out --repeat --engine --set --put --target-btf --kconfig -f --format -h --help'
+      words='-p --prog -t --type --input --data-in --ctx-in --data-out --ctx-out --repeat --engine --set --put --new-map --target-btf --kconfig -f --format -h --help'
       case $previous in
         --input) words="auto elf bin hex asm" ;;
         --engine) words="jit interpreter" ;;
@@ -20,7 +20,7 @@ _trapline_bpf() {
       esac
       ;;
     verify)
-      words='-p --prog -t --type --input --set --target-btf --kconfig -l --log-level --unprivileged -f --format -h --help'
+      words='-p --prog -t --type --input --set --new-map --target-btf --kconfig -l --log-level --unprivileged -f --format -h --help'
       case $previous in
         --input) words="auto elf bin hex asm" ;;
         -l | --log-level) words="0 1 2" ;;
@@ -29,7 +29,7 @@ _trapline_bpf() {
       esac
       ;;
     dump)
-      words='-p --prog -t --type --input --set --target-btf --kconfig -s --stage -o --output -f --format -h --help'
+      words='-p --prog -t --type --input --set --new-map --target-btf --kconfig -s --stage -o --output -f --format -h --help'
       case $previous in
         --input) words="auto elf bin hex asm" ;;
         -s | --stage) words="insns xlated wat" ;;
@@ -59,7 +59,7 @@ _trapline_bpf() {
       esac
       ;;
     map)
-      words='-p --prog -t --type --input --data-in --ctx-in --repeat --engine --set --put -m --map --target-btf --kconfig -o --output -f --format -h --help'
+      words='-p --prog -t --type --input --data-in --ctx-in --repeat --engine --set --put --new-map -m --map --target-btf --kconfig -o --output -f --format -h --help'
       case $previous in
         --input) words="auto elf bin hex asm" ;;
         --engine) words="jit interpreter" ;;
@@ -68,7 +68,7 @@ _trapline_bpf() {
       esac
       ;;
     step)
-      words='-p --prog -t --type --input --data-in --ctx-in --set --put --target-btf --kconfig -h --help'
+      words='-p --prog -t --type --input --data-in --ctx-in --set --put --new-map --target-btf --kconfig -h --help'
       case $previous in
         --input) words="auto elf bin hex asm" ;;
         *) [[ $current == -* ]] || words= ;;

@@ -16,17 +16,18 @@ export const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
 
 const MAIN_ENTRY = 'src/agent/main/bundle-entry.ts';
 const ARMING_ENTRY = 'src/agent/arming/bundle-entry.ts';
+const EVENTS_ENTRY = 'src/agent/events/bundle-entry.ts';
 const INJECT_ENTRY = 'src/agent/inject/bundle-entry.ts';
 const HALF_ENTRY = 'src/agent/inject/half-entry.ts';
 const WORKER_ENTRY = 'src/agent/worker/main.ts';
 
 /**
- * Bundles the agent into `folder`: main.js, arming.js, inject.js and half.js are each one expression whose value is the entry's
+ * Bundles the agent into `folder`: main.js, arming.js, events.js, inject.js and half.js are each one expression whose value is the entry's
  * default export (a function), worker.js is the text of a CommonJS script for `new Worker(text, { eval: true })`.
  */
 export async function bundleAgent(folder) {
   const { build } = await import('esbuild');
-  for (const entry of [MAIN_ENTRY, ARMING_ENTRY, INJECT_ENTRY, HALF_ENTRY, WORKER_ENTRY]) {
+  for (const entry of [MAIN_ENTRY, ARMING_ENTRY, EVENTS_ENTRY, INJECT_ENTRY, HALF_ENTRY, WORKER_ENTRY]) {
     if (!existsSync(path.join(root, entry))) throw new Error(`${entry} is missing`);
   }
   const common = {
@@ -46,15 +47,19 @@ export async function bundleAgent(folder) {
   const texts = await Promise.all([
     build({ ...expression, entryPoints: [MAIN_ENTRY] }),
     build({ ...expression, entryPoints: [ARMING_ENTRY] }),
+    build({ ...expression, entryPoints: [EVENTS_ENTRY] }),
     // what an inspector evaluates is parsed on the main thread: nothing in there is worth a name
     build({ ...expression, minifyIdentifiers: true, entryPoints: [INJECT_ENTRY] }),
     build({ ...expression, minifyIdentifiers: true, entryPoints: [HALF_ENTRY] }),
     build({ ...common, entryPoints: [WORKER_ENTRY], format: 'cjs' }),
   ]);
-  const [main, arming, inject, half, worker] = texts.map((result) => result.outputFiles[0].text.trim());
+  const [main, arming, events, inject, half, worker] = texts.map((result) =>
+    result.outputFiles[0].text.trim(),
+  );
   for (const [entry, text] of [
     [MAIN_ENTRY, main],
     [ARMING_ENTRY, arming],
+    [EVENTS_ENTRY, events],
     [INJECT_ENTRY, inject],
     [HALF_ENTRY, half],
   ]) {
@@ -66,10 +71,14 @@ export async function bundleAgent(folder) {
   await mkdir(folder, { recursive: true });
   await replaceFile(path.join(folder, 'main.js'), factory(main));
   await replaceFile(path.join(folder, 'arming.js'), factory(arming));
+  await replaceFile(path.join(folder, 'events.js'), factory(events));
   await replaceFile(path.join(folder, 'inject.js'), factory(inject));
   await replaceFile(path.join(folder, 'half.js'), factory(half));
   await replaceFile(path.join(folder, 'worker.js'), worker);
-  return { mainBytes: main.length + arming.length + inject.length + half.length, workerBytes: worker.length };
+  return {
+    mainBytes: main.length + arming.length + events.length + inject.length + half.length,
+    workerBytes: worker.length,
+  };
 }
 
 /**
@@ -151,6 +160,7 @@ async function main() {
     const promised = new Set([
       'dist/agent/main.js',
       'dist/agent/arming.js',
+      'dist/agent/events.js',
       'dist/agent/inject.js',
       'dist/agent/half.js',
       'dist/agent/worker.js',

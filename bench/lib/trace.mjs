@@ -65,6 +65,26 @@ export async function startTarget(file, { execArgv = [], env = {} } = {}) {
   };
 }
 
+/** The real command, once it has said so on its standard error; `stop()` is Ctrl-C. */
+export function startCommand(args, said) {
+  const child = spawn(node, [cli, ...args], { stdio: ['ignore', 'ignore', 'pipe'] });
+  let notes = '';
+  const closed = new Promise((resolve) => child.once('close', resolve));
+  return new Promise((resolve, reject) => {
+    child.once('exit', (code) => reject(new Error(`trapline ended with ${code}: ${notes}`)));
+    child.stderr.on('data', (data) => {
+      notes += data;
+      if (!said.test(notes)) return;
+      resolve({
+        async stop() {
+          child.kill('SIGINT');
+          return { code: await closed, notes };
+        },
+      });
+    });
+  });
+}
+
 /** Attaches and arms; `counts(name)` reads a map: its entries as [key texts joined, number]. */
 export async function startTrace(pid, script, { way = 'auto', maxPauseMs = 10_000, maxactive = 0 } = {}) {
   const notices = { lost: 0, warnings: [], gone: undefined, armed: [] };

@@ -37,6 +37,13 @@ export interface AgentMain {
   /** The original behind a wrapper, or the value itself. */
   unwrap(value: unknown): unknown;
 
+  /** What calls a site's entry programs with values of the agent's own sources; not a function that the application is given. */
+  emitter(site: number): Emit;
+  /** As wrap(), for a function of the agent's to hear of the calls; `wrapper` is the original where that cannot be. */
+  intercept(original: unknown, isAsync: boolean): Interception;
+  /** A property without running the application's code; undefined where it cannot be read so. */
+  property(value: unknown, key: string): unknown;
+
   /**
    * Hooks that instrumented text calls, as global functions `<prefix><site>e/r/t/s/b` (see README.md). Returns when they exist.
    * `texts` gives, for an edited function's new text, the old one: what its toString() has to answer.
@@ -60,6 +67,26 @@ export interface AgentMain {
 
   /** Disables everything, removes hooks and patched intrinsics, turns wrappers still held by somebody into plain calls. */
   dispose(): void;
+}
+
+/** Runs the programs of a site on an event with these values. */
+export type Emit = (self: undefined, ...values: unknown[]) => void;
+
+/** Who hears of the calls of an intercepted function. What `entry` puts into `args` the function gets. */
+export interface CallObserver {
+  readonly entry?: (self: unknown, args: unknown[]) => void;
+  /** Of a function that is not asynchronous. `error` is what was thrown. */
+  readonly exit?: (self: unknown, args: unknown[], value: unknown, error: unknown) => void;
+  /** The promise of an asynchronous one is settled. */
+  readonly settle?: (self: unknown, args: unknown[], value: unknown, error: unknown) => void;
+}
+
+export interface Interception {
+  readonly wrapper: unknown;
+  /** Who hears of calls from now on. */
+  tell(observer: CallObserver): void;
+  /** Calls of the wrapper pass unseen from then on. */
+  stop(): void;
 }
 
 /** What the injector hands to the factory. Memory and layout are made (and initialised) by the worker when a script loads. */

@@ -26,6 +26,8 @@ export interface ProgramImage {
   readonly wasm: string;
   /** READS mask of pt-regs.ts. */
   readonly reads: number;
+  /** Those of them that it reads as registers: the rest it only refers to, as they are. All where it is left out. */
+  readonly converts?: number;
 }
 
 /** The same with its module: compiled on the worker's thread, for the main one. */

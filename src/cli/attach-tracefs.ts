@@ -67,8 +67,9 @@ export class ProcessTracefs implements AsyncDisposable {
     return this.sync.exists(path);
   }
 
-  /** Looks for functions of modules that were loaded since; probes that waited for them are armed. */
+  /** Looks for functions of modules that were loaded since, and events: probes that waited for them are armed. */
   async refresh(): Promise<void> {
+    await this.process.addEvents();
     const coming = await this.process.arch.refresh();
     await this.#change(() => {
       const dynEvents = dynEventsOf(this.process.tracing);

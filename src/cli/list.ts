@@ -2,9 +2,12 @@ import { fileFilter, isAnyFile, isOwnFile, listFunctions, SymbolIndex } from '..
 import type { FunctionSymbol } from '../arch/v8/types.ts';
 import { TraplineError } from '../errors.ts';
 import { didYouMean } from '../similar.ts';
-import type { TraceSession } from '../target/session.ts';
+import type { ProcessEvents, TraceSession } from '../target/session.ts';
+import { eventLines } from './events.ts';
 
 const FUNCTION_PROBES = ['kprobe', 'kretprobe', 'throw', 'settle'] as const;
+const EVENT_PROBES = ['tracepoint', 'rawtracepoint'] as const;
+const SHORT = { t: 'tracepoint', rt: 'rawtracepoint' } as const;
 const OTHER_PROBES = ['BEGIN', 'END', 'interval:', 'profile:'] as const;
 
 /**
@@ -17,13 +20,18 @@ export async function listProbes(
   verbose: boolean,
   maxPauseMs = 100,
 ): Promise<string[]> {
+  if (namesEvents(pattern)) {
+    const channels = eventTypes(pattern).includes('rawtracepoint');
+    const events = await session.events?.({ channels });
+    return listEvents(events ?? { events: [], channels: [] }, pattern, verbose);
+  }
   const { types, target } = split(pattern);
   const lines = OTHER_PROBES.filter((name) => pattern === '*' || matches(pattern, name));
   if (types.length === 0) {
     if (lines.length > 0) return lines;
     const name = pattern.split(':')[0]!;
     throw new TraplineError('EUSAGE', `there is no probe type ${name}`, {
-      hint: didYouMean(name, [...FUNCTION_PROBES, 'BEGIN', 'END', 'interval', 'profile']),
+      hint: didYouMean(name, [...FUNCTION_PROBES, ...EVENT_PROBES, 'BEGIN', 'END', 'interval', 'profile']),
     });
   }
   const options = { maxPauseMs };
@@ -35,6 +43,38 @@ export async function listProbes(
   const found = types.flatMap((type) => listFunctions(index, target, type, verbose));
   if (found.length + lines.length === 0) throw await nothing(session, pattern, target, maxPauseMs);
   return [...lines, ...found];
+}
+
+/** Whether a pattern (`tracepoint:*`, `t:http:*`, `*tracepoint:*`) is about events, which need no function of a process. */
+export function namesEvents(pattern: string): boolean {
+  return eventTypes(pattern).length > 0;
+}
+
+function eventTypes(pattern: string): (typeof EVENT_PROBES)[number][] {
+  const [head = ''] = pattern.split(':');
+  if (head === 't' || head === 'rt') return [SHORT[head]];
+  // a bare glob is about functions
+  return /[a-z]/.test(head) ? EVENT_PROBES.filter((type) => matches(head, type)) : [];
+}
+
+/** Lines for the events that a pattern names. ENOENT where it names none. */
+export function listEvents({ events, channels }: ProcessEvents, pattern: string, verbose: boolean): string[] {
+  const types = eventTypes(pattern);
+  const at = pattern.indexOf(':');
+  const target = at < 0 ? '*' : pattern.slice(at + 1);
+  const lines: string[] = [];
+  if (types.includes('tracepoint')) {
+    const found = events.filter(({ system, name }) => matches(target, `${system}:${name}`));
+    lines.push(...eventLines(found, verbose));
+  }
+  if (types.includes('rawtracepoint'))
+    lines.push(...channels.filter((name) => matches(target, name)).map((name) => `rawtracepoint:${name}`));
+  if (lines.length > 0) return lines;
+  const names = events.map(({ system, name }) => `${system}:${name}`);
+  const known = [...names, ...events.map(({ system }) => `${system}:*`), ...channels];
+  throw new TraplineError('ENOENT', `no probe matches ${pattern}`, {
+    hint: didYouMean(target, known, at < 0 ? '' : pattern.slice(0, at + 1)),
+  });
 }
 
 /** Why a pattern names nothing (ENOENT), with the nearest name: of any file, then. */

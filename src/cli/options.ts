@@ -56,7 +56,7 @@ export const OPTIONS = [
     short: 'l',
     group: 'What to trace',
     description:
-      'List the probes that match a pattern (`kprobe:server.js:*`) instead of tracing; with -v also parameters and places.',
+      'List the probes that match a pattern (`kprobe:server.js:*`, `tracepoint:*`) instead of tracing; with -v also parameters, places and fields.',
   },
   {
     name: 'output',

@@ -14,6 +14,8 @@ import {
   parseScript,
   type ScriptPosition,
 } from '../lang/index.ts';
+import type { ProcessEvents } from '../target/session.ts';
+import { ANY_EVENTS, matchPoint } from './events.ts';
 
 /** A script that parses, with what is known of it without a process. */
 export interface ScriptText {
@@ -29,7 +31,9 @@ export interface ScriptText {
   readonly targets: readonly string[];
   /** Some probe is on the end of a call. */
   readonly wantsEnds: boolean;
-  /** Attach points that name no function: BEGIN, END, interval, profile. */
+  /** Some probe is on an event of the process. */
+  readonly needsEvents: boolean;
+  /** Attach points that name neither function nor event: BEGIN, END, interval, profile. */
   readonly otherProbes: number;
 }
 
@@ -44,25 +48,36 @@ export function parseText(options: {
   const ast = parseScript(source, file);
   const points = attachPoints(ast, params);
   const targets = points.filter(({ type }) => isFunctionProbe(type)).map(({ target }) => target);
-  const otherProbes = points.length - targets.length;
+  const events = points.filter(({ type }) => isEventProbe(type)).length;
+  const otherProbes = points.length - targets.length - events;
+  const needsEvents = events > 0;
   const wantsEnds = points.some(({ type }) => isFunctionProbe(type) && type !== 'kprobe');
   const needsSymbols = targets.length > 0;
-  return { source, file, params, unsafe, ast, needsSymbols, targets, wantsEnds, otherProbes };
+  return { source, file, params, unsafe, ast, needsSymbols, targets, wantsEnds, needsEvents, otherProbes };
 }
 
 /** Compiles a script for the functions of one process, and verifies every program. Throws before anything is loaded. */
 export function compileFor(
   text: ScriptText,
   index: SymbolIndex | undefined,
+  events?: ProcessEvents,
 ): { script: CompiledScript; programs: VerifiedProgram[] } {
-  const { script } = compileText(text, index);
+  const { script } = compileText(text, index, events);
   return { script, programs: verifyScript(script) };
 }
 
 /** Compiles only, with the intermediate results. Without an index, as if every function that a probe names were there. */
-export function compileText(text: ScriptText, index: SymbolIndex | undefined): Compilation {
+export function compileText(
+  text: ScriptText,
+  index: SymbolIndex | undefined,
+  events: ProcessEvents = ANY_EVENTS,
+): Compilation {
   const resolver: ProbeResolver = {
-    resolve: (point) => (isFunctionProbe(point.type) ? resolvePoint(text, point, index) : []),
+    resolve: (point) => {
+      const { type, target } = point;
+      if (isEventProbe(type)) return placed(text, point, () => matchPoint(type, target, events));
+      return isFunctionProbe(point.type) ? resolvePoint(text, point, index) : [];
+    },
   };
   const { source, file, params, unsafe } = text;
   return compile(source, { file, params, unsafe, resolver });
@@ -91,14 +106,19 @@ export function verifyScript(script: CompiledScript, logLevel: 0 | 1 | 2 = 0): V
 }
 
 function resolvePoint(
-  { file, ast }: ScriptText,
+  text: ScriptText,
   point: AttachPoint,
   index: SymbolIndex | undefined,
 ): readonly ProbeTarget[] {
   // Without a process, for -d and --dry-run: as if one function of that name were there.
-  if (index === undefined) return [{ name: point.target, params: parametersNamed(ast) }];
+  if (index === undefined) return [{ name: point.target, params: parametersNamed(text.ast) }];
+  return placed(text, point, () => index.match(point.target));
+}
+
+/** Gives an error without a place that of the attach point. */
+function placed<T>({ file }: ScriptText, point: AttachPoint, match: () => T): T {
   try {
-    return index.match(point.target);
+    return match();
   } catch (error) {
     if (!(error instanceof TraplineError) || error.position !== undefined) throw error;
     const { code, message, hint, log } = error;
@@ -126,6 +146,10 @@ function parametersNamed({ probes }: Script): string[] {
 /** A script position as an error's. */
 export function positionIn(file: string, { line, column, length, text }: ScriptPosition) {
   return { file, line, column, length, sourceLine: text };
+}
+
+export function isEventProbe(type: AttachPoint['type']): type is 'tracepoint' | 'rawtracepoint' {
+  return type === 'tracepoint' || type === 'rawtracepoint';
 }
 
 export function isFunctionProbe(type: AttachPoint['type']): boolean {

@@ -11,7 +11,7 @@ export function armLine(report: ArmReport): string {
   const waited = waitedMs < 1 ? '' : `, ${ms(waitedMs)} of it waiting for a processor`;
   const parts = [`estimated ${ms(estimateMs)}`, `paused ${ms(pauseMs)}${waited}`];
   if (rateLimit !== undefined) parts.push(`at most ${rateLimit} hits a second`);
-  if (escaped !== undefined) parts.push(`${escaped} calls escaped`);
+  if (escaped !== undefined) parts.push(`${escaped} call${escaped === 1 ? '' : 's'} escaped`);
   if (note !== undefined) parts.push(note);
   return `${name}: ${way} (${parts.join(', ')})`;
 }

@@ -13,14 +13,22 @@ import { TraplineError } from '../errors.ts';
 import type { AttachPoint, CompiledScript, ScriptProgram } from '../lang/script.ts';
 import { type DecodeContext, type RawMapEntry, RecordDecoder, type RecordEvent } from '../output/index.ts';
 import type { ArmOptions, AttachRequest, SessionEvents, TraceSession } from '../target/session.ts';
+import type { EventMatch } from './events.ts';
 import { compileFor, type ScriptText } from './pipeline.ts';
 
-const EVENT_OF = { kprobe: 'entry', kretprobe: 'return', throw: 'throw', settle: 'settle' } as const;
+const EVENT_OF = {
+  kprobe: 'entry',
+  kretprobe: 'return',
+  throw: 'throw',
+  settle: 'settle',
+  tracepoint: 'entry',
+  rawtracepoint: 'entry',
+} as const;
 
 /** One attachment of a program: what a probe's cookie counts. */
 interface Attachment {
   readonly point: AttachPoint;
-  readonly match: TargetMatch | undefined;
+  readonly match: TargetMatch | EventMatch | undefined;
 }
 
 /** A process with the script compiled for it: what has to be known to load, attach and decode. */
@@ -59,8 +67,9 @@ export class Tracee {
     { way = 'auto', maxPauseMs = 100 }: Partial<Pick<ArmOptions, 'way' | 'maxPauseMs'>> = {},
   ): Promise<Tracee> {
     const { cwd } = session.info;
+    const events = text.needsEvents ? await session.events?.() : undefined;
     const prepared = (index: SymbolIndex | undefined): Tracee => {
-      const { script, programs } = compileFor(text, index);
+      const { script, programs } = compileFor(text, index, events);
       return new Tracee(session, script, programs, index, text.otherProbes);
     };
     if (!text.needsSymbols) return prepared(undefined);
@@ -113,12 +122,11 @@ export class Tracee {
     for (const [program, attachments] of this.#attachments.entries()) {
       for (const [cookie, { point, match }] of attachments.entries()) {
         if (match === undefined) continue;
-        const { symbol, at } = match;
         requests.push({
           program,
           event: EVENT_OF[point.type as keyof typeof EVENT_OF],
           cookie,
-          at: at === undefined ? { kind: 'function', symbol } : { kind: 'line', symbol, ...at },
+          at: placeOf(match),
         });
       }
     }
@@ -172,7 +180,8 @@ export class Tracee {
     const names = new Map<bigint, string>();
     if (index !== undefined) {
       for (const { match } of this.#attachments.flat()) {
-        if (match !== undefined) names.set(match.symbol.address, functionName(match.symbol));
+        if (match !== undefined && 'symbol' in match)
+          names.set(match.symbol.address, functionName(match.symbol));
       }
     }
     const { session, script } = this;
@@ -224,9 +233,15 @@ function attachmentsOf(program: ScriptProgram): Attachment[] {
   return program.attach.flatMap(({ point, targets }): Attachment[] =>
     point.type in EVENT_OF
       ? // The compiler hands back the very targets that the resolver gave it.
-        targets.map((target) => ({ point, match: target as TargetMatch }))
+        targets.map((target) => ({ point, match: target as TargetMatch | EventMatch }))
       : [{ point, match: undefined }],
   );
+}
+
+function placeOf(match: TargetMatch | EventMatch): AttachRequest['at'] {
+  if ('event' in match) return { kind: 'event', event: match.event };
+  const { symbol, at } = match;
+  return at === undefined ? { kind: 'function', symbol } : { kind: 'line', symbol, ...at };
 }
 
 function attachmentName({ point, match }: Attachment): string {

@@ -8,13 +8,13 @@ import { emptySystem, processSystem, type TracefsSystem } from './tracefs-system
 export const TRACEFS_USAGE = `Usage: trapline tracefs --mount DIR [-p PID]
 
 Mounts the tracing folder of a Node.js process, as /sys/kernel/tracing is that of the kernel, until
-Ctrl-C, an unmount, or the end of the process. Needs root and /dev/fuse.
+Ctrl-C, an unmount, or the end of the process. Needs Linux, and root or fusermount3.
 
   -m, --mount DIR     Where to mount; the folder has to exist.
   -p, --pid PID       The process; without, an empty system: markers, options, instances.
       --max-pause MS  The longest stop of the process that arming may cause. Default 100.
       --no-allow-other
-                      Lets no other user in.
+                      Lets no other user in; without root nobody else is anyway.
   -v, --verbose       Print warnings.
   -h, --help          Show this help.
 `;
@@ -87,7 +87,7 @@ async function tracefsCommand(argv: readonly string[]): Promise<number> {
   try {
     const { request, flush, settle } = system;
     const mount = await mountTracefs(system.fs, line.mount, {
-      allowOther: line.allowOther,
+      ...(line.allowOther ? {} : { allowOther: false }),
       defect: (error) => note(`ERROR: ${error instanceof Error ? error.stack : String(error)}`),
       ...(request === undefined ? {} : { request }),
       ...(flush === undefined ? {} : { flush }),

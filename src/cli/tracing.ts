@@ -7,9 +7,10 @@ import { HOW_TO_FIND } from '../target/process.ts';
 import { complain } from './complain.ts';
 import { connect } from './connect.ts';
 import { showStage } from './debug.ts';
+import { ANY_EVENTS } from './events.ts';
 import { helpText } from './help.ts';
 import { machineInfo, processInfo } from './info.ts';
-import { listProbes } from './list.ts';
+import { listEvents, listProbes, namesEvents } from './list.ts';
 import { type CommandLine, flagName, parseCommandLine } from './options.ts';
 import { compileFor, parseText } from './pipeline.ts';
 import { armLine, armWarning, countingLine, detachLines, notRestored } from './reports.ts';
@@ -174,6 +175,13 @@ async function debug(line: CommandLine, program: Program): Promise<number> {
 
 async function list(line: CommandLine): Promise<number> {
   const pattern = line.execute ?? line.positionals[0] ?? '*';
+  // what any process has
+  if (line.pids.length === 0 && line.command === undefined && namesEvents(pattern))
+    return print(
+      listEvents(ANY_EVENTS, pattern, line.verbose)
+        .map((text) => `${text}\n`)
+        .join(''),
+    );
   const sessions = await connect(runningOf(line), () => new EventRelay());
   try {
     const lines = new Set<string>();

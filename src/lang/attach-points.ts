@@ -19,6 +19,10 @@ const PROVIDERS: Record<string, ProbeType> = {
   i: 'interval',
   profile: 'profile',
   p: 'profile',
+  tracepoint: 'tracepoint',
+  t: 'tracepoint',
+  rawtracepoint: 'rawtracepoint',
+  rt: 'rawtracepoint',
 };
 
 /** bpftrace's other probe types, and what to use for them. */
@@ -31,9 +35,6 @@ const ELSEWHERE: Record<string, string> = {
   kfunc: 'use kprobe:FILE:FUNCTION with args.NAME',
   fexit: 'use kretprobe:FILE:FUNCTION',
   kretfunc: 'use kretprobe:FILE:FUNCTION',
-  tracepoint: 'there are no tracepoints in a script yet',
-  t: 'there are no tracepoints in a script yet',
-  rawtracepoint: 'there are no tracepoints in a script yet',
   usdt: 'there are no static probes; use kprobe:FILE:FUNCTION',
   software: 'there are no perf events; use profile:hz:99',
   hardware: 'there are no perf events; use profile:hz:99',
@@ -92,6 +93,18 @@ export function toAttachPoint(
       }
       return { type, target: target!, periodNs, position };
     }
+    case 'tracepoint':
+    case 'rawtracepoint':
+      if (target === undefined || target === '' || (type === 'tracepoint' && !/^[^:]+:[^:]+$/.test(target))) {
+        const isRaw = type === 'rawtracepoint';
+        diagnostics.error(
+          node,
+          `${type} probe type requires ${isRaw ? 'a channel' : 'a category and a name'}`,
+          `such as ${type}:${isRaw ? 'http.server.request.start' : 'http:server_request_start'}`,
+        );
+        return undefined;
+      }
+      return { type, target, position };
     default:
       if (target === undefined || target === '') {
         diagnostics.error(node, `${type} probe type requires a function`, `such as ${type}:server.js:handle`);

@@ -12,11 +12,11 @@ export interface Builtin {
 
 const CALLS: readonly ProbeType[] = ['kprobe', 'kretprobe', 'throw', 'settle'];
 /** Probes that run on the application's thread. */
-const MAIN_THREAD: readonly ProbeType[] = [...CALLS, 'profile'];
+const MAIN_THREAD: readonly ProbeType[] = [...CALLS, 'profile', 'tracepoint', 'rawtracepoint'];
 
 export const BUILTINS: Record<string, Builtin> = {
   this: { type: VALUE, probes: CALLS },
-  args: { type: VALUE, probes: CALLS },
+  args: { type: VALUE, probes: [...CALLS, 'tracepoint'] },
   retval: { type: VALUE, probes: ['kretprobe', 'settle'] },
   error: { type: VALUE, probes: ['kretprobe', 'throw', 'settle'] },
   func: { type: { kind: 'func' }, probes: CALLS },
@@ -43,7 +43,7 @@ export function argNumber(name: string): number | undefined {
 
 /** The builtin of a name, argN included. */
 export function builtin(name: string): Builtin | undefined {
-  if (argNumber(name) !== undefined) return { type: VALUE, probes: CALLS };
+  if (argNumber(name) !== undefined) return { type: VALUE, probes: [...CALLS, 'rawtracepoint'] };
   return Object.hasOwn(BUILTINS, name) ? BUILTINS[name] : undefined;
 }
 

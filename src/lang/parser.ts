@@ -441,7 +441,9 @@ class Parser {
     let expr = this.#primary();
     for (;;) {
       const { start } = expr;
-      if (this.#accept('.')) {
+      // args->field, as older scripts of tracepoints have it
+      const isArgs = expr.kind === 'ident' && expr.name === 'args';
+      if (this.#accept('.') || (isArgs && this.#accept('->'))) {
         const name = this.#token;
         if (name.kind !== 'ident' && name.kind !== 'int') this.#unexpected('a property name');
         this.#advance();

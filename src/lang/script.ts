@@ -98,7 +98,9 @@ export type ProbeType =
   | 'BEGIN'
   | 'END'
   | 'interval'
-  | 'profile';
+  | 'profile'
+  | 'tracepoint'
+  | 'rawtracepoint';
 
 /** One attach point as written: `kprobe:server.js:handle`, `interval:s:1`. */
 export interface AttachPoint {
@@ -116,6 +118,14 @@ export interface ProbeTarget {
   readonly name: string;
   /** Parameter names by index; undefined where a pattern has no name. */
   readonly params: readonly (string | undefined)[];
+  /** The fields of an event, one for each of `params`: an integer or a text, at a property of an argument. */
+  readonly fields?: readonly TargetField[];
+}
+
+export interface TargetField {
+  readonly type: 'signed' | 'unsigned' | 'string';
+  readonly arg: number;
+  readonly path: readonly (string | number)[];
 }
 
 export interface ScriptProgram {

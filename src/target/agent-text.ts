@@ -6,6 +6,7 @@ import { TraplineError } from '../errors.ts';
 export interface AgentTexts {
   readonly main: string;
   readonly arming: string;
+  readonly events: string;
   readonly inject: string;
   readonly half: string;
   readonly worker: string;
@@ -31,6 +32,7 @@ export function agentTexts(): AgentTexts {
   texts = {
     main: read('main'),
     arming: read('arming'),
+    events: read('events'),
     inject: read('inject'),
     half: read('half'),
     worker: read('worker'),

@@ -38,16 +38,13 @@ export type CompiledIn = ReadonlyMap<string, { readonly url: string; readonly fo
 
 export class ArmItems {
   readonly #prefix: string;
-  readonly #foldsBindings: boolean;
   /** Sites that are in the edited text of each script. */
   readonly edits = new Map<string, EditedScript>();
   compiledIn: CompiledIn = new Map();
   readonly #lines = new Map<string, { text: string; table: LineTable }>();
 
-  /** `foldsBindings`: optimized code takes a variable that is never assigned for a constant. */
-  constructor(prefix: string, foldsBindings: boolean) {
+  constructor(prefix: string) {
     this.#prefix = prefix;
-    this.#foldsBindings = foldsBindings;
   }
 
   item(job: Job, way: Exclude<ArmWay, 'edit'>): ArmItem {
@@ -88,15 +85,25 @@ export class ArmItems {
           ends: site.events.some((event) => event !== 'entry'),
           window,
           deoptimize: job.deoptimize,
-          verify: this.#foldsBindings && !symbol.isGenerator,
+          verify: !symbol.isGenerator,
         };
         return item;
       }
       case 'break': {
+        // V8 binds `this` while it evaluates a condition, and super() throws behind that
+        if (symbol.kind === 'derived-constructor')
+          throw new Error("a breakpoint's condition would make its super() throw");
         const at = this.#location(script, symbol, this.#offset(job));
         job.rateLimit = BREAK_LIMIT;
         const firstMs = hitMs(script.source);
-        return { kind: 'break', site: number, at, args: argumentText(symbol), firstMs, nextMs: NEXT_HIT_MS };
+        return {
+          kind: 'break',
+          site: number,
+          at,
+          args: argumentText(symbol),
+          firstMs,
+          nextMs: NEXT_HIT_MS,
+        };
       }
       case 'nop': {
         const ends = site.events.some((event) => event !== 'entry');

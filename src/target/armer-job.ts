@@ -100,6 +100,12 @@ export function refusal(job: Job): TraplineError {
   return new TraplineError(code, message, { hint });
 }
 
+/** Whether an edit is the first way that is not ruled out, be its stop allowed or not. */
+export function wantsEdit({ plan, options: { way } }: Job): boolean {
+  const [first] = plan.candidates.filter((candidate) => way === 'auto' || candidate.way === way);
+  return first?.way === 'edit';
+}
+
 /**
  * Where a script is edited for one function, the others of it join: the stop is the same. Not those that may have
  * suspended calls, which V8 does not let be edited.

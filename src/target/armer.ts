@@ -5,12 +5,22 @@
 
 import type { ArmedNotice, ArmItem, BindItem } from '../agent/worker/requests.ts';
 import { type Candidate, isProperty, planSite } from '../arch/v8/arm.ts';
-import { calibrate, deoptimizeMs, enableMs, type TargetCost } from '../arch/v8/arm-cost.ts';
+import { calibrate, deoptimizeMs, editMs, enableMs, type TargetCost } from '../arch/v8/arm-cost.ts';
 import { exportKey, forgetText, mayHold } from '../arch/v8/exports.ts';
+import { scopesMs } from '../arch/v8/scope-cost.ts';
 import type { ArmReport, ArmWay, FunctionSymbol } from '../arch/v8/types.ts';
 import { TraplineError } from '../errors.ts';
 import { ArmItems } from './armer-items.ts';
-import { type ArmSite, type Job, paused, refusal, reject, reportOf, shareEdits } from './armer-job.ts';
+import {
+  type ArmSite,
+  type Job,
+  paused,
+  refusal,
+  reject,
+  reportOf,
+  shareEdits,
+  wantsEdit,
+} from './armer-job.ts';
 import type { AgentConnection } from './connection.ts';
 import type { ArmOptions } from './session.ts';
 import {
@@ -44,8 +54,6 @@ export class Armer {
   readonly #connection: AgentConnection;
   readonly #text: TextSpace;
   readonly #items: ArmItems;
-  /** Optimized code takes a variable that is never assigned for a constant, and does not notice when a debugger assigns it. */
-  readonly #foldsBindings: boolean;
   readonly #report: (report: ArmReport) => void;
   readonly #jobs = new Map<number, Job>();
   #work: Promise<unknown> = Promise.resolve();
@@ -56,13 +64,11 @@ export class Armer {
     connection: AgentConnection,
     text: TextSpace,
     prefix: string,
-    nodeVersion: string,
     report: (report: ArmReport) => void,
   ) {
     this.#connection = connection;
     this.#text = text;
-    this.#foldsBindings = Number(/\d+/.exec(nodeVersion)?.[0]) < 26;
-    this.#items = new ArmItems(prefix, this.#foldsBindings);
+    this.#items = new ArmItems(prefix);
     this.#report = report;
   }
 
@@ -80,11 +86,14 @@ export class Armer {
   readonly #optimizers = new Set<NodeJS.Timeout>();
 
   async arm(sites: readonly ArmSite[], options: ArmOptions): Promise<ArmReport[]> {
-    const target = await this.#target();
     const places = await this.#places(sites, options);
     const exported = await this.#exported(places, options);
     await this.#reach(places);
-    let jobs = places.map((site) => this.#plan(site, options, target, exported.get(site)));
+    const plan = (target: TargetCost): Job[] =>
+      places.map((site) => this.#plan(site, options, target, exported.get(site)));
+    let jobs = plan(await this.#target());
+    // an edit's estimate is many walks of the heap
+    if (jobs.some(wantsEdit)) jobs = plan(await this.#target(true));
     shareEdits(jobs);
     let failed = await this.#run(jobs);
     if (failed.some(({ site }) => !isDebuggable(site.symbol)))
@@ -221,12 +230,26 @@ export class Armer {
   }
 
   #deoptimize(estimateMs: number, maxPauseMs: number): BindItem['deoptimize'] {
-    if (!this.#foldsBindings || estimateMs > maxPauseMs) return 'never';
+    if (estimateMs > maxPauseMs) return 'never';
     return estimateMs <= CHEAP_DEOPTIMIZE_MS ? 'now' : 'later';
   }
 
-  async #target(): Promise<TargetCost> {
-    return calibrate(await this.#connection.request('cost'));
+  /** `walk`: measures a walk of the heap, once, by a stop that is no longer than enabling the debugger was. */
+  async #target(walk = false): Promise<TargetCost> {
+    return calibrate(await this.#connection.request('cost', { walk }));
+  }
+
+  /** An edit is ruled out by the heap alone: its script's text need not be looked through. */
+  #tooLong(target: TargetCost, { length }: string, { way, maxPauseMs }: ArmOptions): boolean {
+    return way !== 'edit' && editMs(target, { length, scopesMs: () => 0 }) > maxPauseMs;
+  }
+
+  readonly #scopes = new WeakMap<LoadedScript, number>();
+
+  #scopesMs(script: LoadedScript): number {
+    const known = this.#scopes.get(script) ?? scopesMs(script.source, script.symbols);
+    this.#scopes.set(script, known);
+    return known;
   }
 
   #plan(site: ArmSite, options: ArmOptions, target: TargetCost, exportedAs: string | undefined): Job {
@@ -234,16 +257,21 @@ export class Armer {
     const script = this.#text.get(symbol.scriptId);
     if (script === undefined)
       throw new TraplineError('EINVAL', `${site.spec.name}: its script is not loaded any more`);
-    const { info, source, symbols } = script;
+    const { info, source } = script;
+    const deoptimize = this.#deoptimize(deoptimizeMs(target), options.maxPauseMs);
     const plan = planSite(
       { symbol, line: line !== undefined, events },
       {
         target,
-        script: { length: source.length, functions: symbols.length },
+        script: {
+          length: source.length,
+          scopesMs: () => (this.#tooLong(target, source, options) ? 0 : this.#scopesMs(script)),
+        },
         compiledIn: this.#form(script, symbol),
         debuggable: isDebuggable(symbol),
         commonJs: isCommonJs(info),
         exportedAs,
+        deoptimizeMs: deoptimize === 'never' ? 0 : deoptimizeMs(target),
       },
     );
     const { way, breakpoints = true } = options;
@@ -268,7 +296,7 @@ export class Armer {
       escaped: undefined,
       rateLimit: undefined,
       exportedAs,
-      deoptimize: this.#deoptimize(deoptimizeMs(target), options.maxPauseMs),
+      deoptimize,
       tries: 0,
       unfit: false,
     };
@@ -505,7 +533,8 @@ export class Armer {
     const failed = await this.#run([job]).catch(() => [job]);
     if (this.#ended) return;
     if (failed.length === 0) {
-      if (before?.way === 'bind') job.note = `${job.escaped} calls had come past its binding`;
+      if (before?.way === 'bind')
+        job.note = `${job.escaped} call${job.escaped === 1 ? '' : 's'} had come past its binding`;
       job.escaped = undefined;
       job.bound = false;
       this.#report(reportOf(job));

@@ -243,8 +243,8 @@ async function injectThrough(client: CdpClient, config: InjectConfig, pid: numbe
 
 /** Into a folder that belongs to the process, whoever we are; never through a link of somebody else's. */
 export function writeAgent(pid: number, folder: string): void {
-  const { worker, main, arming } = agentTexts();
-  const texts: AgentFile = { worker, agent: main, arming };
+  const { worker, main, arming, events } = agentTexts();
+  const texts: AgentFile = { worker, agent: main, arming, events };
   const { O_DIRECTORY, O_NOFOLLOW, O_CREAT, O_EXCL, O_WRONLY } = constants;
   const linux = process.platform === 'linux';
   const directory = openSync(folder, O_DIRECTORY | O_NOFOLLOW);

@@ -2,7 +2,7 @@
 
 import type { ProgramImage } from '../agent/protocol.ts';
 import { jitProgram, type MemoryLayout, type VerifiedProgram } from '../bpf/index.ts';
-import { readsOf } from '../kernel/trace/bpf-trace.ts';
+import { readsOf, registersOf } from '../kernel/trace/bpf-trace.ts';
 
 export function programImages(
   programs: readonly VerifiedProgram[],
@@ -13,5 +13,6 @@ export function programImages(
     index: first + index,
     wasm: Buffer.from(jitProgram(program, layout).wasm).toString('base64'),
     reads: readsOf(program),
+    converts: registersOf(program),
   }));
 }

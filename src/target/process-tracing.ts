@@ -6,6 +6,7 @@ import type { TraplineError } from '../errors.ts';
 import { RingBuffer } from '../kernel/trace/ring-buffer/ring-buffer.ts';
 import { Tracing } from '../kernel/trace/tracing.ts';
 import { addDefinedEvents } from '../kernel/tracepoint/trace-event.ts';
+import { tracedEventCall } from '../kernel/tracepoint/traced-event.ts';
 import { attach } from './attach.ts';
 import { selfSession } from './self.ts';
 import type { DetachReport, SessionEvents, TraceSession } from './session.ts';
@@ -33,6 +34,8 @@ export interface ProcessTracing {
   readonly tracing: Tracing;
   readonly session: TraceSession;
   readonly arch: ProcessTraceArch;
+  /** Looks for events that the process's code has defined since. */
+  addEvents(): Promise<void>;
   /** Everything that was hit before is in the buffers when this resolves. */
   flush(): Promise<void>;
   /** Every probe that was asked for is armed, or was refused; the refusals since the last call. */
@@ -97,13 +100,17 @@ export async function openProcessTracing(
     const opened = arch;
     // What this thread's code defines can be recorded here as well.
     const close = pid === process.pid ? addDefinedEvents(tracing) : undefined;
+    const addEvents = eventAdder(tracing, arch, session);
+    await addEvents();
     return {
       tracing,
       session,
       arch,
+      addEvents,
       flush: async () => {
         if (gone) return;
         await session.flush();
+        await opened.released();
         await opened.sync();
       },
       settled: () => opened.settled(),
@@ -114,6 +121,7 @@ export async function openProcessTracing(
         // What is counted in the process is fetched once, behind the last hit.
         if (opened.counting) await session.disable?.().catch(() => undefined);
         await session.flush().catch(() => undefined);
+        await opened.released();
         await opened.sync().catch(() => undefined);
         opened.close();
         gone = true;
@@ -124,6 +132,20 @@ export async function openProcessTracing(
     await session.detach().catch(() => undefined);
     throw error;
   }
+}
+
+/** Adds what the process has of events, but for those that are there. */
+function eventAdder(tracing: Tracing, arch: ProcessTraceArch, session: TraceSession): () => Promise<void> {
+  return async () => {
+    const { events } = (await session.events?.()) ?? { events: [] };
+    for (const event of events) {
+      const { system, name } = event;
+      if (tracing.events.byName(system, name) !== undefined) continue;
+      const source = `${system}:${name}`;
+      const address = arch.addEvent({ name: `tracepoint:${source}`, source });
+      tracing.addEvent(tracedEventCall(tracing, event, address));
+    }
+  };
 }
 
 /** /proc/PID/comm; `node` where there is none. */

@@ -1,6 +1,6 @@
 /** A session with a process whose agent answers on a Unix socket. */
 
-import type { Notice, SiteSpec, SiteStats } from '../agent/protocol.ts';
+import type { Notice, SiteEvent, SiteSpec, SiteStats } from '../agent/protocol.ts';
 import type { ArmedNotice, TargetInfo } from '../agent/worker/requests.ts';
 import { functionName, shownPath } from '../arch/v8/match.ts';
 import type { ArmReport, FunctionSymbol, ScriptInfo } from '../arch/v8/types.ts';
@@ -14,6 +14,7 @@ import {
 import { TraplineError } from '../errors.ts';
 import type { PropertyPath } from '../kernel/trace/js-kfuncs.ts';
 import { ARG_REGS, READS } from '../kernel/trace/pt-regs.ts';
+import { eventsOf } from '../kernel/tracepoint/event-list.ts';
 import { Armer } from './armer.ts';
 import type { ArmSite } from './armer-job.ts';
 import type { AgentConnection } from './connection.ts';
@@ -24,8 +25,10 @@ import type {
   AttachedSite,
   AttachRequest,
   DetachReport,
+  EventPlace,
   ListOptions,
   LoadSpec,
+  ProcessEvents,
   ProcessInfo,
   SessionEvents,
   TraceSession,
@@ -82,9 +85,7 @@ export class RemoteSession implements TraceSession {
     this.#events = events;
     this.#cleanUp = cleanUp;
     this.info = { ...info, monotonicToRealtimeNs: BigInt(info.monotonicToRealtimeNs) };
-    this.#armer = new Armer(connection, this.#text, prefix, info.nodeVersion, (report) =>
-      events.onArmed(report),
-    );
+    this.#armer = new Armer(connection, this.#text, prefix, (report) => events.onArmed(report));
     connection.events = {
       onNotice: (notice) => this.#notice(notice),
       onRecord: (record) => events.onRecord(record),
@@ -206,6 +207,14 @@ export class RemoteSession implements TraceSession {
     return known ?? (await this.#connection.request('source', { scriptId })).source;
   }
 
+  async events({ channels = false }: { readonly channels?: boolean } = {}): Promise<ProcessEvents> {
+    const defined = await this.#connection.request('definedEvents');
+    return {
+      events: eventsOf(this.info.nodeVersion, defined),
+      channels: channels ? await this.#connection.request('channels') : [],
+    };
+  }
+
   async load(spec: LoadSpec): Promise<void> {
     const layout = layoutMemory(spec.maps, { ncpu: NCPU, reserve: spec.reserve ?? 0 });
     const programs = programImages(spec.programs, layout);
@@ -244,6 +253,7 @@ export class RemoteSession implements TraceSession {
     options: ArmOptions,
   ): Promise<readonly AttachedSite[]> {
     const sites = this.#sites(requests, options).map((site) => {
+      if (isEvent(site)) return site;
       // its parameters, whatever the first programs read: others may follow
       const parameters = (1 << Math.min(site.symbol.params.length, ARG_REGS.length)) - 1;
       return { ...site, reads: site.reads | parameters };
@@ -252,21 +262,34 @@ export class RemoteSession implements TraceSession {
     return sites.map((site, index) => this.#attached(site, reports[index] as ArmReport));
   }
 
-  #attached({ spec, events, reads }: ArmSite, report: ArmReport): AttachedSite {
+  #attached(site: Site, report: ArmReport): AttachedSite {
+    const { spec, events } = site;
+    let started = true;
     const ofText = READS.args | READS.this | READS.argc | READS.allArgs;
     return {
       report,
       events,
+      // an event gives all its values whoever reads them
       covers: (programs) =>
-        programs.every((program) => ((this.#reads[program] ?? 0) & ofText & ~reads) === 0),
+        isEvent(site) ||
+        programs.every((program) => ((this.#reads[program] ?? 0) & ofText & ~site.reads) === 0),
       setPrograms: async (programs) => {
         const numbers = [spec.site];
         if (programs.length === 0) {
           await this.#connection.request('disable', { sites: numbers });
+          // nothing of an event stays that nobody wants
+          if (isEvent(site) && started) {
+            started = false;
+            await this.#connection.request('disarm', { sites: numbers });
+          }
           return;
         }
         await this.#connection.request('setSites', { sites: [{ ...spec, programs }] });
         await this.#connection.request('enable', { sites: numbers });
+        if (isEvent(site) && !started) {
+          started = true;
+          await this.#startEvents([site]);
+        }
       },
       stats: async () => (await this.siteStats()).find(({ site: number }) => number === spec.site),
     };
@@ -276,31 +299,61 @@ export class RemoteSession implements TraceSession {
     return await this.#armSites(this.#sites(requests, options), options);
   }
 
-  async #armSites(sites: readonly ArmSite[], options: ArmOptions): Promise<readonly ArmReport[]> {
+  async #armSites(sites: readonly Site[], options: ArmOptions): Promise<readonly ArmReport[]> {
     const numbers = sites.map(({ spec }) => spec.site);
     await this.#connection.request('setSites', { sites: sites.map(({ spec }) => spec) });
     await this.#connection.request('enable', { sites: numbers });
     try {
-      return await this.#armer.arm(sites, options);
+      const events = await this.#startEvents(sites.filter(isEvent));
+      const functions = sites.filter((site): site is ArmSite => !isEvent(site));
+      const armed = functions.length === 0 ? [] : [...(await this.#armer.arm(functions, options))];
+      return sites.map((site) => (isEvent(site) ? events.get(site) : armed.shift()) as ArmReport);
     } catch (error) {
       await this.#connection.request('disable', { sites: numbers }).catch(() => undefined);
       throw error;
     }
   }
 
+  /** Begins events: no function of the application is touched for them. EARM. */
+  async #startEvents(sites: readonly EventSite[]): Promise<ReadonlyMap<EventSite, ArmReport>> {
+    const reports = new Map<EventSite, ArmReport>();
+    if (sites.length === 0) return reports;
+    const items = sites.map(({ spec, event }) => ({
+      kind: 'event' as const,
+      site: spec.site,
+      event: event.source,
+    }));
+    const results = await this.#connection.request('arm', { items });
+    for (const [index, site] of sites.entries()) {
+      const { ok = false, pauseMs = 0, reason = 'no answer' } = results[index] ?? {};
+      const { name } = site.event;
+      if (!ok) throw new TraplineError('EARM', `${name}: it cannot be traced: ${reason}`);
+      const report: ArmReport = { name, way: 'event', estimateMs: 0, pauseMs };
+      this.#events.onArmed(report);
+      reports.set(site, report);
+    }
+    return reports;
+  }
+
   /** Requests on the same place share a site. */
-  #sites(requests: readonly AttachRequest[], options: ArmOptions): ArmSite[] {
+  #sites(requests: readonly AttachRequest[], options: ArmOptions): Site[] {
     const groups = new Map<string, AttachRequest[]>();
     for (const request of requests) {
       const { at } = request;
+      if (at.kind === 'event') {
+        const key = `event ${at.event.source}`;
+        groups.set(key, [...(groups.get(key) ?? []), request]);
+        continue;
+      }
       const place = at.kind === 'line' ? `:${at.line}:${at.column}` : '';
       const key = `${at.symbol.address}${place}`;
       const group = groups.get(key);
       if (group === undefined) groups.set(key, [request]);
       else group.push(request);
     }
-    return [...groups.values()].map((group): ArmSite => {
+    return [...groups.values()].map((group): Site => {
       const { at } = group[0]!;
+      if (at.kind === 'event') return this.#eventSite(at.event, group);
       const { symbol } = at;
       const file = shownPath(symbol.file, this.info.cwd);
       const name = at.kind === 'line' ? `${file}:${at.line}` : `${file}:${functionName(symbol)}`;
@@ -325,6 +378,20 @@ export class RemoteSession implements TraceSession {
       const line = at.kind === 'line' ? { line: at.line, column: at.column } : undefined;
       return { spec, symbol, events, reads, line };
     });
+  }
+
+  #eventSite(event: EventPlace, group: readonly AttachRequest[]): EventSite {
+    const spec: SiteSpec = {
+      site: this.#nextSite++,
+      address: '0',
+      name: event.name,
+      programs: group.map(({ program, event: when, cookie }) => ({ program, event: when, cookie })),
+      maxactive: 0,
+      isAsync: false,
+      isGenerator: false,
+    };
+    this.#names.set(spec.site, event.name);
+    return { spec, event, events: ['entry'] };
   }
 
   async runOnce(program: number): Promise<void> {
@@ -414,5 +481,16 @@ export class RemoteSession implements TraceSession {
     }
   }
 }
+
+/** A site that an event of the process calls. */
+interface EventSite {
+  readonly spec: SiteSpec;
+  readonly event: EventPlace;
+  readonly events: readonly SiteEvent[];
+}
+
+type Site = ArmSite | EventSite;
+
+const isEvent = (site: Site): site is EventSite => 'event' in site;
 
 const bytes = (text: string): Uint8Array => new Uint8Array(Buffer.from(text, 'base64'));

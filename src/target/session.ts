@@ -2,6 +2,7 @@ import type { SiteEvent, SiteStats } from '../agent/protocol.ts';
 import type { ArmReport, ArmWay, FunctionSymbol } from '../arch/v8/types.ts';
 import type { MapSpec, VerifiedProgram } from '../bpf/index.ts';
 import type { PropertyPath } from '../kernel/trace/js-kfuncs.ts';
+import type { EventDescription } from '../kernel/tracepoint/runtime-events.ts';
 
 export interface ProcessInfo {
   readonly pid: number;
@@ -42,7 +43,25 @@ export interface AttachRequest {
         readonly symbol: FunctionSymbol;
         readonly line: number;
         readonly column: number;
-      };
+      }
+    /** An event of the process; its programs are `entry` ones, whose arguments are the event's values. */
+    | { readonly kind: 'event'; readonly event: EventPlace };
+}
+
+/** An event of a process, for a program to sit on. */
+export interface EventPlace {
+  /** As messages call it: `tracepoint:http:server_request_start`. */
+  readonly name: string;
+  /** As the process finds it: `http:server_request_start`, `raw:http.server.request.start`. */
+  readonly source: string;
+}
+
+/** What a process has of events. */
+export interface ProcessEvents {
+  /** Those of its runtime, then those that its code defines. */
+  readonly events: readonly EventDescription[];
+  /** The channels of node:diagnostics_channel that are known to exist. */
+  readonly channels: readonly string[];
 }
 
 export interface ArmOptions {
@@ -114,6 +133,8 @@ export interface TraceSession {
    * yes to. The others are not even fetched.
    */
   functions(wanted?: (path: string) => boolean, options?: ListOptions): Promise<readonly FunctionSymbol[]>;
+  /** The events that programs can sit on; with `channels`, V8 is asked for those that exist, which collects garbage. */
+  events?(options?: { readonly channels?: boolean }): Promise<ProcessEvents>;
   load(spec: LoadSpec): Promise<void>;
   attach(requests: readonly AttachRequest[], options: ArmOptions): Promise<readonly ArmReport[]>;
   /**

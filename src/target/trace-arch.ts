@@ -26,7 +26,8 @@ import type { EventTrigger } from '../kernel/trace/trace-event-file.ts';
 import type { TraceField } from '../kernel/trace/trace-field.ts';
 import { FunctionCalls } from './function-calls.ts';
 import { COUNTERS_MAP, HitCounts } from './hit-counts.ts';
-import type { ArmOptions, AttachedSite, AttachRequest, TraceSession } from './session.ts';
+import type { ArmOptions, AttachedSite, AttachRequest, EventPlace, TraceSession } from './session.ts';
+import { StackSymbols } from './stack-symbols.ts';
 import { type ProcessSymbol, ProcessSymbols } from './trace-arch-symbols.ts';
 
 /** The main thread, and the agent's worker: where a session's programs run. */
@@ -93,12 +94,24 @@ interface WantedProgram {
   readonly probe: Probe;
 }
 
-/** A function that has, or had, probes. */
+/** A function, or an event of the process, that has, or had, probes. */
 interface Place {
-  readonly symbol: ProcessSymbol;
+  readonly symbol: ProcessSymbol | EventSymbol;
   readonly probes: { readonly probe: Probe; readonly event: 'entry' | 'return' }[];
   readonly sites: { readonly site: AttachedSite; programs: string }[];
 }
+
+/** Where an event stands among the addresses. */
+interface EventSymbol {
+  readonly address: bigint;
+  readonly event: EventPlace;
+}
+
+/** Behind every function: addresses that stand for events. */
+const EVENTS_BASE = 0xffff_e000_0000_0000n;
+
+const nameOf = (symbol: Place['symbol']): string =>
+  'event' in symbol ? symbol.event.name : `${symbol.module}:${symbol.name}`;
 
 export class ProcessTraceArch implements TraceArch {
   readonly ncpu = NCPU;
@@ -112,9 +125,14 @@ export class ProcessTraceArch implements TraceArch {
   /** By the number in their records. */
   readonly #versions: Version[] = [];
   readonly #places = new Map<bigint, Place>();
+  readonly #events = new Map<bigint, EventSymbol>();
+  readonly #stacks: StackSymbols;
   readonly #calls: FunctionCalls;
   #work: Promise<void> = Promise.resolve();
   #refusals: TraplineError[] = [];
+  #held: DataView[] = [];
+  #release: Promise<void> = Promise.resolve();
+  #stacksGone = false;
   #lost = 0;
   #received = 0;
 
@@ -130,6 +148,11 @@ export class ProcessTraceArch implements TraceArch {
       counters: COUNTERS,
       maxString: this.#maxString,
     });
+    this.#stacks = new StackSymbols({
+      stack: (id) => options.session.stack(id),
+      symbols: () => this.#symbols,
+      cwd: options.session.info.cwd,
+    });
     this.#calls = this.#functionCalls();
   }
 
@@ -142,6 +165,7 @@ export class ProcessTraceArch implements TraceArch {
       paths: this.#paths,
       arm,
       at: (address) => this.#symbols.at(address),
+      stacks: this.#stacks,
       queue: (what, change) => this.#queue(what, change),
       onRefused: ({ module, name }, why) => onRefused(`${module}:${name}`, new TraplineError('EARM', why)),
     });
@@ -192,7 +216,7 @@ export class ProcessTraceArch implements TraceArch {
   }
 
   lookupAddress(address: bigint): KallsymsSymbol | undefined {
-    return this.#symbols.around(address);
+    return this.#symbols.around(address) ?? this.#stacks.lookup(address);
   }
 
   hasModule(name: string): boolean {
@@ -205,7 +229,7 @@ export class ProcessTraceArch implements TraceArch {
 
   *enabledFunctions(): Iterable<readonly [KallsymsSymbol, number]> {
     for (const { symbol, probes } of this.#places.values())
-      if (probes.length > 0) yield [symbol, probes.length];
+      if (probes.length > 0 && !('event' in symbol)) yield [symbol, probes.length];
     yield* this.#calls.enabled();
   }
 
@@ -215,9 +239,9 @@ export class ProcessTraceArch implements TraceArch {
   }
 
   armProbe(at: Parameters<TraceArch['armProbe']>[0], hit: ProbeHit): ArmedProbe {
-    const symbol = this.#symbols.at(at.address);
+    const symbol = this.#events.get(at.address) ?? this.#symbols.at(at.address);
     if (symbol === undefined) throw new KernelError('ENOENT', 'no function begins at this address');
-    const name = `${symbol.module}:${symbol.name}`;
+    const name = nameOf(symbol);
     const probe: Probe = {
       name,
       hit,
@@ -344,7 +368,14 @@ export class ProcessTraceArch implements TraceArch {
     return number;
   }
 
-  #place(symbol: ProcessSymbol): Place {
+  /** An event that probes may sit on, by the address of the answer. */
+  addEvent(event: EventPlace): bigint {
+    const address = EVENTS_BASE + BigInt(this.#events.size);
+    this.#events.set(address, { address, event });
+    return address;
+  }
+
+  #place(symbol: Place['symbol']): Place {
     let place = this.#places.get(symbol.address);
     if (place === undefined) {
       place = { symbol, probes: [], sites: [] };
@@ -413,7 +444,10 @@ export class ProcessTraceArch implements TraceArch {
     maxactive: number,
   ): Promise<void> {
     const programs = wanted.map(({ index, event }) => ({ program: index, event, cookie: 0 }));
-    const at = { kind: 'function', symbol: symbol.function } as const;
+    const at: AttachRequest['at'] =
+      'event' in symbol
+        ? { kind: 'event', event: symbol.event }
+        : { kind: 'function', symbol: symbol.function };
     const requests = programs.map((program): AttachRequest => ({ ...program, at }));
     const site = await this.#session.attachSite?.(requests, { ...this.#options.arm, maxactive });
     if (site !== undefined) sites.push({ site, programs: JSON.stringify(programs) });
@@ -425,8 +459,31 @@ export class ProcessTraceArch implements TraceArch {
     return false;
   }
 
-  /** A record of the ring. */
+  /** A record of the ring. What comes behind one whose stack has to be fetched waits with it. */
   onRecord(record: DataView): void {
+    if (this.#held.length === 0 && (this.#stacksGone || !this.#calls.needsStack(record))) {
+      this.#take(record);
+      return;
+    }
+    const bytes = new Uint8Array(record.buffer, record.byteOffset, record.byteLength).slice();
+    if (this.#held.push(new DataView(bytes.buffer)) === 1) this.#release = this.#fetchStacks();
+  }
+
+  async #fetchStacks(): Promise<void> {
+    try {
+      await this.#session.flush();
+    } catch {
+      this.#stacksGone = true;
+    }
+    for (const record of this.#held.splice(0)) this.onRecord(record);
+  }
+
+  /** Every record that came is taken. */
+  async released(): Promise<void> {
+    while (this.#held.length > 0) await this.#release;
+  }
+
+  #take(record: DataView): void {
     if (this.#calls.onRecord(record, this.#session.info.pid)) {
       this.#received++;
       return;

@@ -284,6 +284,62 @@ describe('dump, disasm', () => {
   });
 });
 
+describe('raw instructions with maps', () => {
+  const COUNT = `
+    r1 = 7
+    *(u64 *)(r10 -8) = r1
+    r1 = map[idx:0]
+    r2 = r10
+    r2 += -8
+    call bpf_map_lookup_elem#1
+    if r0 == 0x0 goto pc+4
+    r1 = *(u64 *)(r0 +0)
+    r1 += 1
+    *(u64 *)(r0 +0) = r1
+    r0 = r1
+    exit`;
+  const counts = ['--new-map', 'counts=hash:8:8:16'];
+
+  test('run, verify, dump and map have them', async () => {
+    const run = await bpf(['run', '-', ...counts, '--put', 'counts=[7,41]', '--data-in', 'zero:64'], COUNT);
+    expect(run).toMatchObject({ code: 0, err: '' });
+    expect(run.out).toMatch(/^Return value: 42,/);
+    expect(await bpf(['verify', '-', ...counts], COUNT)).toMatchObject({ code: 0, err: '' });
+    expect((await bpf(['dump', '-', ...counts], COUNT)).out).toContain('r1 = map[id:1]');
+    const map = await bpf(
+      ['map', '-', ...counts, '--put', 'counts=[7,41]', '--data-in', 'zero:64', '-f', 'json'],
+      COUNT,
+    );
+    expect(lines(map.out)).toEqual([
+      {
+        name: 'counts',
+        id: 1,
+        type: 'hash',
+        elements: [{ key: '0700000000000000', value: '2a00000000000000' }],
+      },
+    ]);
+  });
+
+  test.each([
+    [
+      ['counts=hash:8:8'],
+      'ERROR: --new-map: counts=hash:8:8 is not NAME=TYPE:KEY:VALUE:ENTRIES[:FLAGS]\nHINT: for example --new-map counts=hash:8:8:1024\n',
+    ],
+    [['counts=hsh:8:8:1'], 'ERROR: --new-map: there is no map type hsh\nHINT: did you mean hash?\n'],
+    [['a=hash:8:8:1', 'a=hash:8:8:1'], 'ERROR: --new-map: there are two maps a\n'],
+    [['a=array:8:8:1'], "ERROR: map a: an array's key size is 4, not 8\n"],
+  ])('%s is refused', async (maps, err) => {
+    const options = maps.flatMap((map) => ['--new-map', map]);
+    expect(await bpf(['run', '-', ...options], COUNT)).toMatchObject({ code: 1, out: '', err });
+  });
+
+  test('an object declares its own', async () => {
+    const { code, err } = await bpf(['run', firewall, ...counts]);
+    expect(code).toBe(1);
+    expect(err).toContain('--new-map is for instructions: an object declares its maps');
+  });
+});
+
 describe('btf, gen, map', () => {
   test('btf dump, both formats', async () => {
     const file = path.join(objects, 'maps-19.o');

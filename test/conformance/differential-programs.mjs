@@ -1,5 +1,6 @@
 // Random XDP programs that a verifier accepts, from a seed: ALU of all forms, jumps, stack, packet, map values at fixed and variable
-// offsets, atomics, map helpers, calls between BPF functions, loops. What they compute depends on nothing but packet and maps.
+// offsets, atomics, load-acquire and store-release, map helpers, maps in maps, calls between BPF functions, callbacks, loops with and
+// without may_goto. What they compute depends on nothing but packet and maps.
 //
 // r0 to r5, r8 and r9 are numbers, r6 is the packet (64 bytes were checked), r7 a value of the array map.
 
@@ -42,7 +43,10 @@ export const PACKET_SIZE = 64;
 export const MAPS = [
   { name: 'values', type: 'array', keySize: 4, valueSize: 64, maxEntries: 2 },
   { name: 'table', type: 'hash', keySize: 8, valueSize: 16, maxEntries: 4 },
+  { name: 'outer', type: 'array_of_maps', keySize: 4, valueSize: 4, maxEntries: 3 },
 ];
+/** What two entries of the outer map hold; the third one is empty. */
+export const INNER = { name: 'inner', type: 'array', keySize: 4, valueSize: 16, maxEntries: 2 };
 /** Keys that programs use. */
 export const KEYS = [1, 2, 3, 4, 5];
 
@@ -56,7 +60,11 @@ const OPERATIONS = [0x00, 0x10, 0x20, 0x30, 0x40, 0x50, 0x60, 0x70, 0x90, 0xa0, 
 const JUMPS = [0x10, 0x20, 0x30, 0x40, 0x50, 0x60, 0x70, 0xa0, 0xb0, 0xc0, 0xd0];
 const SIZE_BITS = { 1: 0x10, 2: 0x08, 4: 0x00, 8: 0x18 };
 const ATOMICS = [0x00, 0x40, 0x50, 0xa0, 0x01, 0x41, 0x51, 0xa1, 0xe1, 0xf1];
-const HELPER = { lookup: 1, update: 2, delete: 3 };
+const HELPER = { lookup: 1, update: 2, delete: 3, forEach: 164, loop: 181 };
+const MAP = { values: 0, table: 1, outer: 2 };
+const LOAD_ACQUIRE = 0x100;
+const STORE_RELEASE = 0x110;
+const MAY_GOTO = 0xe5;
 /** Bytes of stack, in words, that every function sets before it uses them. */
 const STACK_WORDS = 6;
 const SCALARS = [0, 1, 2, 3, 4, 5, 8, 9];
@@ -70,6 +78,8 @@ class Writer {
     this.insns = [];
     /** What `call` has to be linked to, by instruction. */
     this.calls = [];
+    /** Functions that helpers call, by the instruction that loads their address. */
+    this.callbacks = [];
     this.depth = depth;
     this.scalars = SCALARS;
     /** Of the main program only. */
@@ -193,6 +203,64 @@ class Writer {
     this.emit(0xc3 | SIZE_BITS[size], reg, this.scalar(), off, random.pick(ATOMICS));
   }
 
+  /** load_acquire or store_release */
+  ordered() {
+    const { random } = this;
+    const size = random.pick([1, 2, 4, 8]);
+    const { reg, off } = this.place(size, true, false);
+    const isLoad = random.below(2) === 0;
+    if (isLoad) this.emit(0xc3 | SIZE_BITS[size], this.scalar(), reg, off, LOAD_ACQUIRE);
+    else this.emit(0xc3 | SIZE_BITS[size], reg, this.scalar(), off, STORE_RELEASE);
+  }
+
+  /** `reg` becomes a pointer to the stack. */
+  stackAddress(reg, off) {
+    this.emit(ALU64 | 0xb0 | X, reg, 10, 0, 0);
+    this.emit(ALU64, reg, 0, 0, off);
+  }
+
+  /** bpf_loop or bpf_for_each_map_elem with two words of this function's stack; what they hold then is numbers again. */
+  callback() {
+    const { random } = this;
+    if (!this.hasPointers) return this.load();
+    const kind = random.pick(['loop', 'loop', 'array', 'hash']);
+    this.emit(0x7b, 10, this.scalar(), VALUE_AT, 0);
+    this.emit(0x7b, 10, this.scalar(), VALUE_AT + 8, 0);
+    if (kind === 'loop') this.emit(ALU64 | 0xb0, 1, 0, 0, random.below(12));
+    else this.wide(1, kind === 'array' ? MAP.values : MAP.table, 0, 5);
+    this.callbacks.push({ at: this.insns.length, kind });
+    this.wide(2, 0, 0, 4);
+    this.stackAddress(3, VALUE_AT);
+    this.emit(ALU64 | 0xb0, 4, 0, 0, 0);
+    this.emit(0x85, 0, 0, 0, kind === 'loop' ? HELPER.loop : HELPER.forEach);
+    this.refill();
+    this.emit(0x79, 8, 10, VALUE_AT, 0);
+    this.emit(0x79, 1, 10, VALUE_AT + 8, 0);
+  }
+
+  /** A value of a map in the outer map. */
+  inner() {
+    const { random } = this;
+    if (!this.hasPointers) return this.load();
+    this.emit(0x62, 10, 0, KEY_AT, random.below(4));
+    this.wide(1, MAP.outer, 0, 5);
+    this.stackAddress(2, KEY_AT);
+    this.emit(0x85, 0, 0, 0, HELPER.lookup);
+    const noMap = this.emit(JMP | 0x10, 0, 0, 0, 0);
+    this.emit(0x62, 10, 0, KEY_AT, random.below(3));
+    this.emit(ALU64 | 0xb0 | X, 1, 0, 0, 0);
+    this.stackAddress(2, KEY_AT);
+    this.emit(0x85, 0, 0, 0, HELPER.lookup);
+    const noValue = this.emit(JMP | 0x10, 0, 0, 0, 0);
+    const size = random.pick([1, 2, 4, 8]);
+    const off = random.below(16 / size) * size;
+    if (random.below(2) === 0) this.emit(0x63 | SIZE_BITS[size], 0, 8, off, 0);
+    this.emit(0x61 | SIZE_BITS[size], 0, 0, off, 0);
+    this.land(noMap);
+    this.land(noValue);
+    this.refill();
+  }
+
   /** Gives new numbers to registers that a call destroyed. */
   refill() {
     for (const reg of [1, 2, 3, 4, 5]) {
@@ -270,6 +338,8 @@ class Writer {
     this.emit((wide ? ALU64 : ALU32) | 0xb0, 9, 0, 0, 0);
     this.scalars = scalars.filter((reg) => reg !== 9);
     const start = this.insns.length;
+    // The counter ends the loop long before may_goto would.
+    const mayGoto = random.below(3) === 0 ? this.emit(MAY_GOTO, 0, 0, 0, 0) : -1;
     const atStart = random.below(3) === 0;
     const leave = atStart ? this.emit((wide ? JMP : JMP32) | 0x30, 9, 0, 0, limit) : -1;
     this.statements(1 + random.below(5), 0);
@@ -283,6 +353,7 @@ class Writer {
       const back = this.emit((wide ? JMP : JMP32) | operation, 9, 0, 0, limit);
       this.insns[back].off = start - back - 1;
     }
+    if (mayGoto >= 0) this.land(mayGoto);
     this.scalars = scalars;
   }
 
@@ -290,7 +361,7 @@ class Writer {
   statements(count, budget) {
     const { random } = this;
     for (let n = 0; n < count; n++) {
-      const kind = random.below(budget > 0 ? 24 : 18);
+      const kind = random.below(budget > 0 ? 28 : 19);
       if (kind < 6) this.alu();
       else if (kind < 8) this.unary();
       else if (kind < 9) this.rotation();
@@ -299,9 +370,12 @@ class Writer {
       else if (kind < 15) this.wide(this.scalar(), random.s32(), random.s32());
       else if (kind < 17) this.atomic();
       else if (kind < 18) this.variable();
-      else if (kind < 20) this.branch(budget);
-      else if (kind < 21) this.loop();
-      else if (kind < 23) this.helper();
+      else if (kind < 19) this.ordered();
+      else if (kind < 21) this.branch(budget);
+      else if (kind < 22) this.loop();
+      else if (kind < 24) this.helper();
+      else if (kind < 26) this.callback();
+      else if (kind < 27) this.inner();
       else this.call();
     }
   }
@@ -366,6 +440,39 @@ function subprogram(random, depth) {
   return w;
 }
 
+/** What a helper calls. Its results do not depend on the order in which a hash map is gone through. */
+function callbackFunction(random, kind) {
+  const w = new Writer(random, 3);
+  const [value, ctx] = kind === 'loop' ? [0, 2] : [3, 4];
+  w.emit(ALU64 | 0xb0 | X, 6, ctx, 0, 0);
+  if (kind !== 'loop') w.emit(ALU64 | 0xb0 | X, 7, value, 0, 0);
+  const loadKey = kind === 'hash' ? 0x79 : 0x61;
+  if (kind === 'loop') w.emit(ALU64 | 0xb0 | X, 8, 1, 0, 0);
+  else w.emit(loadKey, 8, 2, 0, 0);
+  w.fillStack();
+  if (kind === 'loop') w.emit(0x79, 9, 6, 0, 0);
+  else w.emit(0x79, 9, 7, 8 * random.below(2), 0);
+  for (const reg of [0, 1, 2, 3, 4, 5]) w.wide(reg, random.s32(), random.s32());
+  w.statements(1 + random.below(5), 0);
+  if (random.below(2) === 0) {
+    const skip = w.condition();
+    w.statements(1 + random.below(3), 0);
+    w.land(skip);
+  }
+  if (kind !== 'loop') w.emit(0x7b, 7, w.scalar(), 8 * random.below(2), 0);
+  // Sums are the same in every order.
+  w.emit(0xdb, 6, w.scalar(), 8 * random.below(2), 0);
+  const ends = kind !== 'hash' && random.below(2) === 0 ? w.condition() : -1;
+  w.emit(ALU64 | 0xb0, 0, 0, 0, 0);
+  w.emit(0x95, 0, 0, 0, 0);
+  if (ends >= 0) {
+    w.land(ends);
+    w.emit(ALU64 | 0xb0, 0, 0, 0, 1);
+    w.emit(0x95, 0, 0, 0, 0);
+  }
+  return w;
+}
+
 /** The program of a seed, as instructions; a map load has src 5 and the map's index. */
 export function randomProgram(seed) {
   const random = new Random(seed);
@@ -377,6 +484,10 @@ export function randomProgram(seed) {
       if (target < 0) target = functions.push(subprogram(random, functions[n].depth + 1)) - 1;
       functions[n].insns[at].target = target;
     }
+  }
+  for (const { callbacks, insns } of [...functions]) {
+    for (const { at, kind } of callbacks)
+      insns[at].target = functions.push(callbackFunction(random, kind)) - 1;
   }
   const starts = [];
   let length = 0;

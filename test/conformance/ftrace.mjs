@@ -51,9 +51,11 @@ export async function runFtrace(dir, report, only) {
   const child = spawn('unshare', args, { stdio: ['ignore', 'pipe', 'inherit'] });
   const closed = new Promise((resolve) => child.once('close', resolve));
   const known = expectations();
+  const times = [];
   let seen = 0;
   for await (const line of readline.createInterface({ input: child.stdout })) {
-    const { test, result, defects, log } = JSON.parse(line);
+    const { test, result, seconds, defects, log } = JSON.parse(line);
+    times.push([seconds, test]);
     const { expected, reason } = known.get(test);
     const passed = (result === 'PASS' || result === 'XFAIL') && defects.length === 0;
     seen++;
@@ -69,6 +71,9 @@ export async function runFtrace(dir, report, only) {
     }
   }
   await closed;
+  const slowest = times.sort(([a], [b]) => b - a).slice(0, 5);
+  if (only === undefined)
+    console.log(`slowest: ${slowest.map(([seconds, test]) => `${test} ${seconds.toFixed(0)} s`).join(', ')}`);
   // What the inside could not report on has failed.
   counts.failed += tests.length - seen;
   if (seen < tests.length) report('ftrace', [`ended after ${seen} of ${tests.length} tests`]);

@@ -217,7 +217,7 @@ export function traplineWith(options: { readonly stdout?: 'pipe' | number }, ...
     out: () => out,
     err: () => err,
     saw,
-    attached: () => saw(/^\S+: (nop|property|bind|edit|break) \(/m),
+    attached: () => saw(/^\S+: (nop|property|bind|edit|break|event) \(/m),
     interrupt: () => {
       child.kill('SIGINT');
       return finished;

@@ -330,6 +330,51 @@ test('perfetto: packets decode by the schema to the events that were recorded', 
   expect(texts.fields['more']).toBe('größe');
 });
 
+/** What the tests use of protobufjs; it is not among the dependencies everywhere. */
+interface Protobuf {
+  parse(
+    text: string,
+    options: { keepCase: boolean },
+  ): {
+    root: {
+      lookupType(name: string): {
+        decode(bytes: Uint8Array): object;
+        toObject(message: object, options: object): Record<string, unknown>;
+      };
+    };
+  };
+}
+const PROTOBUFJS = 'protobufjs';
+const protobuf = await import(PROTOBUFJS).then(
+  (module: { default: Protobuf }) => module.default,
+  () => undefined,
+);
+
+test.skipIf(protobuf === undefined)(
+  `perfetto: a compiler of schemas reads the same${protobuf === undefined ? ' (skipped: protobufjs is not installed)' : ''}`,
+  () => {
+    const text = readFileSync(new URL('perfetto.proto', import.meta.url), 'utf8');
+    const events = recorded((system) => {
+      calls(system, SCRIPT);
+      system.run(200);
+    });
+    const bytes = Buffer.concat([...exportPerfetto(events)]);
+    const type = (protobuf as Protobuf)
+      .parse(text, { keepCase: true })
+      .root.lookupType('perfetto.protos.Trace');
+    const theirs = type.toObject(type.decode(bytes), { longs: String, enums: Number });
+    expect(plain(theirs)).toEqual(plain(decode(parseProto(text), 'Trace', bytes)));
+  },
+);
+
+/** Numbers and truth values as text, in the ways of either decoder. */
+function plain(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(plain);
+  if (typeof value === 'object' && value !== null)
+    return Object.fromEntries(Object.entries(value).map(([key, one]) => [key, plain(one)]));
+  return typeof value === 'boolean' ? String(Number(value)) : String(value);
+}
+
 test('a filter leaves out events, and no calls', () => {
   const events = recorded((system) => {
     calls(system, SCRIPT);

@@ -4,48 +4,55 @@ interface FieldType {
   readonly name: string;
   readonly type: string;
   readonly repeated: boolean;
+  /** The `oneof` that it is in: of its fields one is there. */
+  readonly group: string | undefined;
 }
 export type Decoded = Record<string, unknown>;
-export type Schema = ReadonlyMap<string, ReadonlyMap<number, FieldType>>;
+export interface Schema {
+  readonly messages: ReadonlyMap<string, ReadonlyMap<number, FieldType>>;
+  /** Numbers of enums, by their names. */
+  readonly enums: ReadonlyMap<string, ReadonlySet<number>>;
+}
 
-/** Messages and their fields; enums are numbers. `oneof` groups are read as the fields in them. */
+/** Messages with their fields, and enums; names are not qualified. */
 export function parseProto(text: string): Schema {
-  const schema = new Map<string, Map<number, FieldType>>();
+  const messages = new Map<string, Map<number, FieldType>>();
+  const enums = new Map<string, Set<number>>();
   const stack: string[] = [];
   for (const line of text.replace(/\/\/.*$/gm, '').split('\n')) {
     const open = /^\s*(message|oneof|enum)\s+(\w+)\s*\{/.exec(line);
     if (open !== null) {
-      stack.push(open[1] === 'message' ? (open[2] as string) : `:${open[1]}`);
-      if (open[1] === 'message') schema.set(open[2] as string, new Map());
+      stack.push(open[1] === 'message' ? (open[2] as string) : `:${open[1]} ${open[2]}`);
+      if (open[1] === 'message') messages.set(open[2] as string, new Map());
+      if (open[1] === 'enum') enums.set(open[2] as string, new Set());
     } else if (/^\s*\}/.test(line)) stack.pop();
     else {
+      const inside = /^:(\w+) (\w+)$/.exec(stack.at(-1) ?? '');
+      const value = /^\s*\w+\s*=\s*(\d+);/.exec(line)?.[1];
+      if (inside?.[1] === 'enum') {
+        if (value !== undefined) enums.get(inside[2] as string)?.add(Number(value));
+        continue;
+      }
       const field = /^\s*(?:(optional|repeated)\s+)?(\w+)\s+(\w+)\s*=\s*(\d+)/.exec(line);
-      if (field === null || stack.at(-1) === ':enum') continue;
+      if (field === null || stack.length === 0) continue;
       const message = stack.findLast((one) => !one.startsWith(':')) as string;
       const [, label, type = '', name = '', number] = field;
-      schema.get(message)?.set(Number(number), { name, type, repeated: label === 'repeated' });
+      const group = inside?.[1] === 'oneof' ? inside[2] : undefined;
+      messages.get(message)?.set(Number(number), { name, type, repeated: label === 'repeated', group });
     }
   }
-  return schema;
+  return { messages, enums };
 }
 
-const VARINTS = new Set([
-  'uint32',
-  'uint64',
-  'int32',
-  'int64',
-  'bool',
-  'Type',
-  'BuiltinClock',
-  'ChromeThreadType',
-]);
+const VARINTS = new Set(['uint32', 'uint64', 'int32', 'int64', 'bool']);
 const decoder = new TextDecoder('utf-8', { fatal: true });
 
-/** A message; unknown fields and wrong wire types are errors. */
+/** A message; unknown fields and numbers of enums, wrong wire types and two fields of a `oneof` are errors. */
 export function decode(schema: Schema, message: string, bytes: Uint8Array): Decoded {
-  const fields = schema.get(message);
+  const fields = schema.messages.get(message);
   if (fields === undefined) throw new Error(`no message ${message}`);
   const result: Decoded = {};
+  const groups = new Set<string>();
   let at = 0;
   const varint = (): bigint => {
     let value = 0n;
@@ -60,11 +67,17 @@ export function decode(schema: Schema, message: string, bytes: Uint8Array): Deco
     const tag = Number(varint());
     const field = fields.get(tag >>> 3);
     if (field === undefined) throw new Error(`${message} has no field ${tag >>> 3}`);
-    const { name, type, repeated } = field;
+    const { name, type, repeated, group } = field;
+    if (group !== undefined) {
+      if (groups.has(group)) throw new Error(`${message} has two of ${group}`);
+      groups.add(group);
+    }
     let value: unknown;
-    if (VARINTS.has(type)) {
+    const numbers = schema.enums.get(type);
+    if (VARINTS.has(type) || numbers !== undefined) {
       if ((tag & 7) !== 0) throw new Error(`${message}.${name} has wire type ${tag & 7}`);
       const raw = varint();
+      if (numbers?.has(Number(raw)) === false) throw new Error(`${message}.${name} is no ${type}: ${raw}`);
       value = type.startsWith('int') ? BigInt.asIntN(64, raw) : raw;
     } else {
       if ((tag & 7) !== 2) throw new Error(`${message}.${name} has wire type ${tag & 7}`);

@@ -71,3 +71,14 @@ it.each(cases)('%s %s', async (node, file) => {
   expect(report.optimized).toBe(38);
   expect(report).toMatchObject({ counted: false, environment: true, list: '' });
 });
+
+// V8 13.0 to 14.5 ends such a process with SIGSEGV, unless its optimized code goes: src/arch/v8/stale-code.ts.
+it.each(nodes)('%s: a caller that was optimized while its callee was rewritten', async (node) => {
+  const { stdout } = await run(node, [
+    '--expose-gc',
+    path.join(root, 'test/fixtures/self/stale.mjs'),
+    library,
+    path.join(root, 'test/e2e/fixtures/stale/callee.mjs'),
+  ]);
+  expect(stdout).toBe('9000');
+});

@@ -267,12 +267,12 @@ kretprobe:f, kprobe:f { print(error); }
                               ~~~~~`,
   'BEGIN { print(arg0); }',
   `
-stdin:1:15: ERROR: The arg0 builtin can only be used with "kprobe", "kretprobe", "throw", "settle" probes, not BEGIN
+stdin:1:15: ERROR: The arg0 builtin can only be used with "kprobe", "kretprobe", "throw", "settle", "rawtracepoint" probes, not BEGIN
 BEGIN { print(arg0); }
               ~~~~`,
   'interval:s:1 { @[asyncid] = 1; }',
   `
-stdin:1:18: ERROR: The asyncid builtin can only be used with "kprobe", "kretprobe", "throw", "settle", "profile" probes, not interval
+stdin:1:18: ERROR: The asyncid builtin can only be used with "kprobe", "kretprobe", "throw", "settle", "profile", "tracepoint", "rawtracepoint" probes, not interval
 interval:s:1 { @[asyncid] = 1; }
                  ~~~~~~~`,
   'kprobe:f { print(ctx); }',
@@ -491,7 +491,7 @@ stdin:2:16: ERROR: printf: %d specifier expects a value of type int (string supp
 stdin:3:1: ERROR: Invalid probe type: foo
 foo:bar { }
 ~~~
-HINT: probe types are kprobe kretprobe throw settle BEGIN begin END end interval profile`,
+HINT: probe types are kprobe kretprobe throw settle BEGIN begin END end interval profile tracepoint rawtracepoint`,
   'kprobe:f { $x = 1; $x = "a"; }',
   `
 stdin:1:20: ERROR: Type mismatch for $x: trying to assign value of type 'string' when variable already contains a value of type 'int64'

@@ -14,6 +14,7 @@ import {
   RingBufferConsumer,
   verifyProgram,
 } from '../../src/bpf/index.ts';
+import { ANY_EVENTS, matchPoint } from '../../src/cli/events.ts';
 import { JS_KFUNC_DECLS, JS_VALUE } from '../../src/kernel/trace/js-kfuncs.ts';
 import { ARG_REGS, HANDLE_TAG, PT_REGS, PT_REGS_SIZE, referenceOf } from '../../src/kernel/trace/pt-regs.ts';
 import { type CompiledScript, compileScript, type ScriptConfig } from '../../src/lang/index.ts';
@@ -72,11 +73,13 @@ export class Engine {
     this.script = compileScript(source, {
       file: 'test.bt',
       resolver: {
-        resolve: ({ target }) =>
-          Object.entries(options.targets ?? { [target]: ['req', 'res'] }).map(([name, params]) => ({
-            name,
-            params,
-          })),
+        resolve: ({ type, target }) =>
+          type === 'tracepoint' || type === 'rawtracepoint'
+            ? matchPoint(type, target, ANY_EVENTS)
+            : Object.entries(options.targets ?? { [target]: ['req', 'res'] }).map(([name, params]) => ({
+                name,
+                params,
+              })),
       },
       params: options.params ?? [],
       config: options.config ?? {},

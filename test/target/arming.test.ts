@@ -19,6 +19,23 @@ module.exports = { unreached };
 // taken out of the exports: its property is not for sure the only way to it
 void module.exports.unreached;
 const one = [1];
+function hot(a) { /* hot */
+  const of = { a, list: [a, 1] };
+  return a > 5 ? of.list.map((x) => x + a) : JSON.stringify(of);
+}
+class Base {}
+class Derived extends Base {
+  constructor(a) { /* derived */
+    super();
+    this.later = () => this.a;
+    this.a = a;
+  }
+}
+function slipped(a) { /* slipped */
+  return a + 1;
+}
+const others = new WeakMap([[other, slipped]]);
+const captured = () => slipped;
 const calls = {
   unreached: () => module.exports.unreached(1),
   concise: () => one.map((x) => /* concise */ x + 1),
@@ -26,6 +43,9 @@ const calls = {
   listed: () => one.map((x) => (/* listed */ keep[0], x)),
   callback: () => one.forEach((x) => { /* callback */ keep[0] = x; }),
   foreign: () => other.go(),
+  hot: () => hot(7),
+  derived: () => { keep[0] = new Derived(1).later(); },
+  slipped: () => others.get(other)(1),
 };
 let last = performance.now();
 let longest = 0;
@@ -124,6 +144,56 @@ describe.each(nodeBinaries())('arming on Node $version', ({ path: node }) => {
     expect(counted).toBeGreaterThan(100);
     expect(counted).toBeLessThan(4000);
     expect(ran).toBeGreaterThan(2 * counted);
+    await session.detach();
+  });
+
+  test('optimized code that has the function as a constant: its calls are counted, then it is thrown away', async () => {
+    const { pid, file, call } = await start(node);
+    await call('hot', 20_000, 300);
+    const { session, events } = await openSession(pid);
+    const symbol = functionAround(await session.functions(), file, '/* hot */');
+    await session.attach([entryOf(symbol)], ARM);
+    let { done } = await call('hot', 0, 600);
+    const settled = () => events.armed.filter(({ escaped }) => escaped !== undefined);
+    await until('it is settled', () => settled().length > 0);
+    done += (await call('hot', 100, 1000)).done;
+    // once more, when the code is hot again
+    await until('it has been looked at twice', () => settled().length > 1);
+    done += (await call('hot', 100, 300)).done;
+    expect(settled().map(({ way, escaped }) => ({ way, escaped }))).toEqual([
+      { way: 'bind', escaped: 0 },
+      { way: 'bind', escaped: 0 },
+    ]);
+    expect((await readCounts(session))[0]).toBe(done);
+    expect((await session.siteStats()).map(({ nmissed }) => nmissed)).toEqual([0]);
+    await session.detach();
+  });
+
+  test('calls that all come by another reference: what is not seen of them is told as missed', async () => {
+    const { pid, file, call } = await start(node);
+    await call('slipped', 10);
+    const { session, events } = await openSession(pid);
+    const symbol = functionAround(await session.functions(), file, '/* slipped */');
+    await session.attach([entryOf(symbol)], { ...ARM, way: 'bind' });
+    let done = 0;
+    await until('it is told', async () => {
+      done += (await call('slipped', 100)).done;
+      return events.armed.some(({ escaped = 0 }) => escaped > 0);
+    });
+    const counted = (await readCounts(session))[0]!;
+    expect(counted).toBeGreaterThan(1);
+    expect(counted).toBeLessThanOrEqual(done);
+    await call('slipped', 1000, 100);
+    expect((await session.siteStats())[0]!.nmissed).toBeGreaterThan(0);
+    await session.detach();
+  });
+
+  test('no breakpoint in the constructor of a derived class: its super() would throw', async () => {
+    const { pid, file, call } = await start(node);
+    const { session } = await openSession(pid);
+    const symbol = functionAround(await session.functions(), file, '/* derived */');
+    await expect(session.attach([entryOf(symbol)], { ...ARM, way: 'break' })).rejects.toThrow(/super/);
+    expect((await call('derived', 20)).done).toBe(20);
     await session.detach();
   });
 

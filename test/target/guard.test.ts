@@ -1,11 +1,11 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import path from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { describe, expect, test } from 'vitest';
 import { processListeners } from '../../src/target/procfs.ts';
 import { nodeBinaries } from '../support/nodes.ts';
+import { OwnTime, processesOf } from '../support/own-time.ts';
 
 const root = path.dirname(path.dirname(path.dirname(fileURLToPath(import.meta.url))));
 const dist = (name: string) => pathToFileURL(path.join(root, 'dist/target', name)).href;
@@ -21,14 +21,14 @@ if (${end}) guard.end();
 else process.kill(process.pid, 'SIGKILL');
 `;
 
-async function whenClosed(pid: number, ms: number): Promise<boolean> {
-  const until = Date.now() + ms;
-  while (Date.now() < until) {
-    if (processListeners(pid).length === 0) return true;
-    await sleep(20);
-  }
-  return false;
-}
+/** Of the time that the target and those that stand by for it have to themselves. */
+const ownTime = (pid: number): OwnTime =>
+  new OwnTime(() => [pid, ...processesOf('guard-main.js', String(pid))]);
+
+/** A tracer's death undoes everything within this. */
+const CLOSED_MS = 2000;
+/** An inspector that opens late is left to another tracer for so long. */
+const STAYS_MS = 1000;
 
 describe.runIf(process.platform === 'linux').each(nodeBinaries())('Node $version', ({ path: node }) => {
   test.each([
@@ -43,8 +43,9 @@ describe.runIf(process.platform === 'linux').each(nodeBinaries())('Node $version
       const text = tracer(pid, end);
       const child = spawn(process.execPath, ['--input-type=module', '-e', text], { stdio: 'ignore' });
       const [code, signal] = (await once(child, 'exit')) as [number | null, string | null];
+      const time = ownTime(pid);
       expect({ code, signal }).toEqual(end ? { code: 0, signal: null } : { code: null, signal: 'SIGKILL' });
-      expect(await whenClosed(pid, end ? 500 : 15_000)).toBe(!end);
+      expect(await time.within(end ? 500 : CLOSED_MS, () => processListeners(pid).length === 0)).toBe(!end);
       expect(target.exitCode).toBe(null);
     } finally {
       target.kill('SIGKILL');
@@ -91,10 +92,11 @@ describe.runIf(process.platform === 'linux').each(nodeBinaries())('Node $version
         await attach(${target.pid}, {}).catch((error) => { process.exitCode = error.code === 'ESIGUSR1' ? 7 : 1; });`;
       const child = spawn(process.execPath, ['--input-type=module', '-e', text], { stdio: 'ignore' });
       expect(await once(child, 'exit')).toEqual([7, null]);
+      const time = ownTime(target.pid!);
       target.stdin!.write('\n');
-      for (let i = 0; i < 400 && !said.includes('Debugger ending'); i++) await sleep(50);
+      const closed = () => said.includes('Debugger ending') && processListeners(target.pid!).length === 0;
+      expect(await time.within(STAYS_MS + CLOSED_MS, closed)).toBe(true);
       expect(said).toContain('Debugger listening');
-      expect(await whenClosed(target.pid!, 10_000)).toBe(true);
       expect(target.exitCode).toBe(null);
     } finally {
       target.kill('SIGKILL');

@@ -55,7 +55,9 @@ async function probeAll(node: string, file: string, way: Way, flags: string[] = 
     const latest = new Map(reports.map((report) => [report.name, report]));
     await callAll(3);
     // the first calls replace bindings; each says when nothing of that is still to come
-    await until('every binding is settled', () => {
+    await until('every binding is settled', async () => {
+      // where a call has escaped, more have to show whether they still do
+      if (way !== 'break') await callAll(1);
       for (const report of events.armed) latest.set(report.name, report);
       return [...latest.values()].every(({ way: by, escaped }) => by !== 'bind' || escaped !== undefined);
     });
@@ -119,7 +121,8 @@ describe.each(nodeBinaries())('every kind of function on Node $version', ({ path
 
   test('by breakpoints', async () => {
     const outcomes = await probeAll(path, 'kinds.cjs', 'break');
-    expect(missing(outcomes)).toEqual([]);
+    // V8 would make its super() throw
+    expect(missing(outcomes)).toEqual(['derivedConstructor']);
     expect(wrong(outcomes)).toEqual([]);
   });
 

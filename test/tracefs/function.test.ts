@@ -96,8 +96,8 @@ describe.each(nodeBinaries())('function tracers on a process with Node $version'
     await fs.writeFile('function_profile_enabled', '1');
     await fs.writeFile('trace', '');
     await run(child, '/a/b', 700);
-    const names = (await fs.readFile('trace')).match(/: (work|parse) \[/g) ?? [];
-    expect(names).toHaveLength(1400);
+    const trace = await fs.readFile('trace');
+    expect(trace.match(/: (work|parse) \[[^ ]+ <-handle \[[^ ]*routes.cjs\]$/gm)).toHaveLength(1400);
     const rows = (await fs.readFile('trace_stat/function0')).split('\n').slice(2);
     expect(rows.map((row) => row.trim().split(/\s+/).slice(0, 2).join(' ')).sort()).toEqual([
       '',
@@ -130,6 +130,63 @@ describe.each(nodeBinaries())('function tracers on a process with Node $version'
     await run(child, '/a', 3);
     const hits = (await fs.readFile('kprobe_profile')).match(/\d+/g);
     expect(hits).toEqual(['5', '0', '3', '0']);
+  });
+
+  test('stacks lead to the application and into Node, and returned values are shown', async () => {
+    const { child, fs } = await start(path);
+    await fs.writeFile('set_ftrace_filter', 'work parse');
+    await fs.writeFile('current_tracer', 'function');
+    await fs.writeFile('options/func_stack_trace', '1');
+    await run(child, '/a/b/c', 20);
+    const stacks = calls(await fs.readFile('trace'))
+      .map((line) => line.replace(/^.*: | \[[^\]]+\]/g, ''))
+      .join('\n')
+      .split(/^(?=work|parse)/m);
+    expect(stacks).toHaveLength(40);
+    // The first call is of the listener, the others go on where a promise was awaited.
+    expect(stacks[0]).toMatch(/^parse <-handle.*\n<stack trace>\n => parse\n => handle\n(.*\n)* => .*emit\n/);
+    for (const [n, stack] of stacks.entries())
+      expect(stack).toMatch(n % 2 === 0 ? /\n => parse\n => handle\n/ : /\n => work\n => handle\n/);
+    await fs.writeFile('options/func_stack_trace', '0');
+    await fs.writeFile('set_ftrace_filter', 'work');
+    await fs.writeFile('current_tracer', 'function_graph');
+    await fs.writeFile('options/funcgraph-retval', '1');
+    // Until the binding is in place whose calls are followed to their ends with what they return.
+    const traced = async (url: string): Promise<string[]> => {
+      await fs.writeFile('trace', '');
+      await run(child, url, 1);
+      return calls(await fs.readFile('trace'));
+    };
+    await expect.poll(() => traced('/a/b/c/d'), { timeout: 30_000 }).toEqual(['work(); /* = 0x3 */']);
+    expect(await traced('/a/b/c')).toEqual(['work(); /* = 0x1 */']);
+  });
+
+  test('loopstall keeps the callback that took longest', async () => {
+    const { child, fs } = await start(path);
+    await fs.writeFile('set_ftrace_filter', 'handle parse work');
+    await fs.writeFile('current_tracer', 'loopstall');
+    const longest = async (): Promise<string> => (await fs.readFile('trace')).replace(/^#.*\n/gm, '');
+    // Until the calls go by the bindings that follow them to their ends.
+    await expect
+      .poll(
+        async () => {
+          await fs.writeFile('tracing_max_latency', '0');
+          await run(child, '/'.repeat(100_000), 1);
+          return longest();
+        },
+        { timeout: 30_000 },
+      )
+      .toMatch(/: handle .*\n.*: parse .* <-handle .*\n.*: work .* <-handle .*\n.*: handle /);
+    await fs.writeFile('tracing_max_latency', '0');
+    await run(child, '/'.repeat(2_000_000), 1);
+    const stall = Number(await fs.readFile('tracing_max_latency'));
+    expect(stall).toBeGreaterThan(1000);
+    const shown = await longest();
+    // The file cuts, lines round.
+    const end = Number(/(\d+)us[^\n]*\n$/.exec(shown)?.[1]);
+    expect([stall, stall + 1]).toContain(end);
+    await run(child, '/a/b', 100);
+    expect(await longest()).toBe(shown);
   });
 
   test('a command switches tracing off at a call', async () => {

@@ -272,6 +272,30 @@ describe.each(nodeBinaries())('filters and hists in a process with Node $version
     expect(await fs.readFile('kprobe_profile')).toMatch(new RegExp(`total +${hits - fs.process.arch.lost} `));
   });
 
+  test('values that are only read as they are, beside the same as registers hold them', async () => {
+    const traced = await start(path, true);
+    const { fs } = traced;
+    await fs.writeFile(
+      'kprobe_events',
+      [
+        'p:shop/text shop.cjs:label name=name:string price=price:string new=isNew:string',
+        'p:shop/both shop.cjs:label price=price:string whole=price:s32 new=isNew:u8',
+        'r:shop/given shop.cjs:label name=name->length:u32 text=$retval->length:u32',
+      ].join('\n'),
+    );
+    await fs.writeFile('events/shop/enable', '1');
+    await traced.run({ op: 'label', count: 2 });
+    const lines = (await fs.readFile('trace')).split('\n').filter((line) => line.includes('label'));
+    const of = (event: string): string[] =>
+      lines.flatMap((line) => (line.includes(` ${event}: `) ? [line.slice(line.indexOf(') ') + 2)] : []));
+    expect(of('text')).toEqual([
+      'name="order 0" price="0.5" new="true"',
+      'name="order 1" price="1.5" new="false"',
+    ]);
+    expect(of('both')).toEqual(['price="0.5" whole=0 new=1', 'price="1.5" whole=1 new=0']);
+    expect(of('given')).toEqual(['name=7 text=19', 'name=7 text=14']);
+  });
+
   test('a hist keeps what it has counted when the process is detached from, or has gone', async () => {
     const first = await start(path, true);
     await first.fs.writeFile('kprobe_events', EVENTS);

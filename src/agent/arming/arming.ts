@@ -36,7 +36,20 @@ export interface ArmingOptions {
 
 export interface HookNotice {
   readonly site: number;
-  readonly state: 'bound' | 'const' | 'missed' | 'settled' | 'escaping' | 'drop' | 'limit' | 'window';
+  /**
+   * Of a binding: replaced; to be replaced by the worker; not reached. Of its window: no call of so many has escaped; some have; too
+   * many have passed (`crowded`); it may be opened. `drop`: the breakpoint is too dear for what waits. `limit`: of breakpoint probes.
+   */
+  readonly state:
+    | 'bound'
+    | 'const'
+    | 'missed'
+    | 'settled'
+    | 'escaping'
+    | 'crowded'
+    | 'window'
+    | 'drop'
+    | 'limit';
 }
 
 interface Bound {
@@ -55,8 +68,10 @@ interface Bound {
   escaped: number;
   /** The end of the window has been told. */
   told: boolean;
-  /** Since the breakpoint was taken away while calls escaped: the time, and the site's count. */
-  dropped: { readonly ms: number; readonly calls: number } | undefined;
+  /** Since when nobody has looked, the breakpoint having been taken away: the time, and the site's count. */
+  unseen: { readonly ms: number; readonly calls: number } | undefined;
+  /** Nobody looked for so long, and nothing had escaped before: what the next window shows tells of that time too. */
+  quiet: { readonly ms: number; readonly calls: number } | undefined;
   /** When the window began. */
   since: number;
   scopeMs: number;
@@ -189,7 +204,8 @@ export class Arming {
         hits: 0,
         escaped: 0,
         told: false,
-        dropped: undefined,
+        unseen: undefined,
+        quiet: undefined,
         since: 0,
         scopeMs: 0,
       });
@@ -273,40 +289,41 @@ export class Arming {
       bound.told = true;
       // calls that escape go on being counted here until something better is in place
       this.#notify({ site, state: bound.escaped > 0 ? 'escaping' : 'settled' }, bound.escaped === 0);
-    } else if (bound.hits === ESCAPE_HITS) {
-      this.leaveWindow(site);
-      this.#notify({ site, state: 'drop' }, true);
-    }
+    } else if (bound.hits === ESCAPE_HITS) this.#notify({ site, state: 'crowded' }, true);
   }
 
-  /** The breakpoint goes, and calls come past the binding: they are not seen from here on. */
+  /** The breakpoint has gone: what comes past the binding is not seen from here on. */
   leaveWindow(site: number): void {
     const bound = this.#sites.get(site);
-    if (bound === undefined || bound.state !== 'bound' || bound.escaped === 0) return;
-    bound.dropped ??= { ms: this.#now(), calls: this.#count(site) };
+    if (bound === undefined || bound.state !== 'bound') return;
+    this.#tellQuiet(bound);
+    bound.unseen ??= { ms: this.#now(), calls: this.#count(site) };
   }
 
   /** Before counts are read. */
   tellUnseen(): void {
     for (const [site, bound] of this.#sites) {
-      if (bound.dropped === undefined) continue;
+      if (bound.unseen === undefined || bound.escaped === 0) continue;
       this.#tellUnseen(bound);
       this.leaveWindow(site);
     }
   }
 
-  /**
-   * Calls that escaped since the breakpoint has gone are missed; how many, is estimated from how many did before: for each that
-   * came by the wrapper, or in each millisecond where none did.
-   */
+  /** Calls that escaped since the breakpoint has gone are missed, as many as the share that escaped before says. */
   #tellUnseen(bound: Bound): void {
-    const { item, hits, escaped, dropped, since } = bound;
-    if (dropped === undefined) return;
-    bound.dropped = undefined;
-    const passed = hits - escaped;
-    const rate = passed > 0 ? escaped / passed : escaped / Math.max(1, dropped.ms - since);
-    const times = passed > 0 ? this.#count(item.site) - dropped.calls : this.#now() - dropped.ms;
-    this.#agent.addMissed(item.site, Math.round(rate * times));
+    const { item, unseen } = bound;
+    if (unseen === undefined) return;
+    bound.unseen = undefined;
+    const { ms, calls } = unseen;
+    this.#agent.addMissed(item.site, escapes(bound, this.#count(item.site) - calls, this.#now() - ms, ms));
+  }
+
+  /** The same for the time before a window, if it shows that calls had begun to escape in it. */
+  #tellQuiet(bound: Bound): void {
+    const { item, quiet } = bound;
+    bound.quiet = undefined;
+    if (quiet !== undefined)
+      this.#agent.addMissed(item.site, escapes(bound, quiet.calls, quiet.ms, this.#now()));
   }
 
   #bind(
@@ -397,15 +414,18 @@ export class Arming {
     return 0;
   }
 
-  /** Counts escapes anew: what led past the wrapper before may be gone. */
-  newWindow(site: number): void {
+  /** Counts escapes anew: what led past the wrapper before may be gone. Returns how many there were. */
+  newWindow(site: number): number {
     const bound = this.#sites.get(site);
-    if (bound === undefined) return;
+    if (bound === undefined) return 0;
+    const { escaped } = bound;
+    this.#tellQuiet(bound);
     this.#tellUnseen(bound);
     bound.hits = 1;
     bound.escaped = 0;
     bound.told = false;
     bound.since = this.#now();
+    return escaped;
   }
 
   /**
@@ -417,8 +437,11 @@ export class Arming {
     this.#immediate(() => {
       const bound = this.#sites.get(site);
       if (bound === undefined) return;
+      const { unseen, escaped } = bound;
       this.newWindow(site);
       bound.last = this.#count(site);
+      if (unseen !== undefined && escaped === 0)
+        bound.quiet = { ms: this.#now() - unseen.ms, calls: bound.last - unseen.calls };
       this.#notify({ site, state: 'window' }, false);
     });
   }
@@ -595,6 +618,23 @@ export class Arming {
     }
   }
 
+  /** A function that is no JavaScript and that hardly anybody calls, Node's own or V8's: ../worker/compiled-code.ts. */
+  nativePlace(): unknown {
+    const global = globalThis as unknown as Record<string, object | undefined>;
+    const places = [
+      [global.process, '_debugEnd'],
+      [global.Atomics, 'isLockFree'],
+      [global.Math, 'expm1'],
+    ] as const;
+    for (const [owner, name] of places) {
+      if (owner === undefined || this.#types.isProxy(owner)) continue;
+      const value: unknown = getOwnPropertyDescriptor(owner, name)?.value;
+      if (!isFunction(value) || this.#types.isProxy(value)) continue;
+      if (textOf(value) === `function ${name}() { [native code] }`) return value;
+    }
+    return undefined;
+  }
+
   promisePrototype(): object {
     return this.#waiters.prototype();
   }
@@ -622,6 +662,7 @@ export class Arming {
       if (!all) kept.push(site);
       else if (replacements.length > 0 || bound?.state === 'bound') count++;
       if (bound !== undefined) {
+        this.#tellQuiet(bound);
         this.#tellUnseen(bound);
         bound.state = 'restored';
       }
@@ -664,6 +705,16 @@ interface SiteRegistry {
 interface Candidate {
   readonly value: unknown;
   replace(wrapper: unknown): Replacement | undefined;
+}
+
+/**
+ * How many calls escape while so many come by the wrapper, or in so many ms where none does: as in the window that ended at `until`.
+ * The window's first pass is the call that replaced the binding.
+ */
+function escapes({ hits, escaped, since }: Bound, calls: number, ms: number, until: number): number {
+  const passed = hits - 1 - escaped;
+  const estimate = passed > 0 ? (escaped / passed) * calls : (escaped / Math.max(1, until - since)) * ms;
+  return Math.round(estimate);
 }
 
 function attempt<T>(operation: (() => T) | undefined): T | undefined {

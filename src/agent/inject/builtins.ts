@@ -14,5 +14,6 @@ type Builtins = {
   diagnostics_channel: typeof import('node:diagnostics_channel');
   vm: typeof import('node:vm');
   module: typeof import('node:module');
+  v8: typeof import('node:v8');
 };
 export type Builtin = <K extends keyof Builtins>(id: K) => Builtins[K];

@@ -21,6 +21,7 @@ export interface AgentFile {
   readonly worker: string;
   readonly agent: string;
   readonly arming: string;
+  readonly events: string;
 }
 
 export type InjectResult =

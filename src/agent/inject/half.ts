@@ -6,14 +6,17 @@
 import type { MemoryLayout } from '../../bpf/index.ts';
 import type { AgentMain, CreateAgent } from '../agent-main.ts';
 import type { Arming, ArmingOptions, HookNotice } from '../arming/arming.ts';
+import type { Events, EventsOptions } from '../events/events.ts';
 import type { ProgramImage } from '../protocol.ts';
 import type { Part } from '../worker/parts.ts';
-import type { TargetInfo, WorkerNotice } from '../worker/requests.ts';
+import type { EventInfo, TargetInfo, WorkerNotice } from '../worker/requests.ts';
 import type { Builtin } from './builtins.ts';
 import { agentPrefix } from './config.ts';
 
 /** A hook waits this long for the worker to post the removal of a breakpoint. */
 const ACKNOWLEDGE_MS = 20;
+/** A worker that is to say what comes next has been stopped itself after so long. */
+const HOLD_MS = 500;
 /** Node publishes there whenever a Worker is made. */
 const WORKERS_CHANNEL = 'worker_threads';
 /** Modules that are named in one piece. */
@@ -33,7 +36,7 @@ export class MainHalf {
   readonly #builtin: Builtin;
   readonly #port: import('node:worker_threads').MessagePort;
   readonly #stamps: Float64Array;
-  /** [acknowledgements of hooks, turns of the event loop] */
+  /** [acknowledgements of hooks, turns of the event loop, times that hold() was let go on] */
   readonly #acknowledged: Int32Array;
   readonly #nonce: string;
   /** Another tracer may come from then on. */
@@ -41,9 +44,10 @@ export class MainHalf {
   readonly #now: () => number;
   #agent: AgentMain | undefined;
   #arming: Arming | undefined;
+  #events: Events | undefined;
   #script: import('node:vm').Script | undefined;
   /** What has come of the agent until it is made. */
-  #parts: { agent?: unknown; arming?: unknown; memory?: unknown } = {};
+  #parts: { agent?: unknown; arming?: unknown; events?: unknown; memory?: unknown } = {};
 
   constructor(
     builtin: Builtin,
@@ -56,7 +60,7 @@ export class MainHalf {
     this.#builtin = builtin;
     this.#port = port;
     this.#stamps = new Float64Array(shared, 0, 2);
-    this.#acknowledged = new Int32Array(shared, 16, 2);
+    this.#acknowledged = new Int32Array(shared, 16, 3);
     this.#nonce = nonce;
     const { performance } = builtin('perf_hooks');
     const { now } = performance;
@@ -120,6 +124,26 @@ export class MainHalf {
     return files.length === 0 ? undefined : files.map(String);
   }
 
+  /** Events that the application defines (src/kernel/tracepoint/trace-event.ts). */
+  definedEvents(): EventInfo[] {
+    const registry = (globalThis as Record<symbol, unknown>)[Symbol.for('trapline.tracepoints')];
+    if (!Array.isArray(registry)) return [];
+    return (registry as Map<string, EventInfo>[]).flatMap((events) =>
+      [...events.values()].map(({ system, name, types }) => ({ system, name, types })),
+    );
+  }
+
+  /** That of channels without (0) or with (1) subscribers; ours has one. */
+  channelPrototype(kind: number): object {
+    const { channel, Channel } = this.#builtin('diagnostics_channel');
+    return kind === 0 ? Channel.prototype : Object.getPrototypeOf(channel(WORKERS_CHANNEL));
+  }
+
+  channelNames(channels: readonly object[]): string[] {
+    const names = channels.map((one) => Object.getOwnPropertyDescriptor(one, 'name')?.value as unknown);
+    return names.filter((name) => typeof name === 'string') as string[];
+  }
+
   /** The first worker thread that the application starts from now on is told, others are not. */
   watchWorkers(): void {
     const { subscribe } = this.#builtin('diagnostics_channel');
@@ -139,6 +163,16 @@ export class MainHalf {
 
   heapUsed(): number {
     return process.memoryUsage().heapUsed;
+  }
+
+  /** In bytes, without the youngest objects, most of which are garbage. Loads a module of Node's, so not for nothing. */
+  oldHeapUsed(): number {
+    const { getHeapSpaceStatistics } = this.#builtin('v8');
+    let bytes = this.heapUsed();
+    for (const { space_name, space_used_size } of getHeapSpaceStatistics()) {
+      if (space_name === 'new_space') bytes -= space_used_size;
+    }
+    return bytes;
   }
 
   /**
@@ -182,7 +216,7 @@ export class MainHalf {
   }
 
   /** Runs what was read last. */
-  runPart(name: 'agent' | 'arming'): void {
+  runPart(name: 'agent' | 'arming' | 'events'): void {
     this.#parts[name] = this.#script?.runInThisContext();
     this.#script = undefined;
   }
@@ -205,12 +239,23 @@ export class MainHalf {
     const notify = (notice: HookNotice, wait: boolean): void => this.#notify(notice, wait);
     this.#arming = createArming({ agent, require: builtin, notify });
     this.#parts = {};
-    // since Node 25 the inspector edits scripts only with this flag; older ones complain of it on stderr
-    if (Number(process.versions.node.split('.')[0]) >= 25) {
+    // since Node 26 the inspector edits scripts only with this flag; older ones complain of it on stderr
+    if (Number(process.versions.node.split('.')[0]) >= 26) {
       (builtin('v8') as { setFlagsFromString(flag: string): void }).setFlagsFromString(
         '--inspector-live-edit',
       );
     }
+  }
+
+  makeEvents(): void {
+    const createEvents = this.#parts.events as (options: EventsOptions) => Events;
+    this.#parts = {};
+    const agent = this.#agent as AgentMain;
+    this.#events = createEvents({ agent, require: this.#builtin as (id: string) => unknown });
+  }
+
+  getEvents(): Events | undefined {
+    return this.#events;
   }
 
   /** The programs' modules have come by the port. */
@@ -223,6 +268,14 @@ export class MainHalf {
   turn(): void {
     const { setImmediate } = this.#builtin('timers');
     setImmediate(() => Atomics.add(this.#acknowledged, 1, 1));
+  }
+
+  /** Nothing else runs here until the worker has posted what is to come next: `turn` says which time it is. */
+  hold(turn: number): void {
+    for (;;) {
+      const released = Atomics.load(this.#acknowledged, 2);
+      if (released >= turn || Atomics.wait(this.#acknowledged, 2, released, HOLD_MS) === 'timed-out') return;
+    }
   }
 
   getAgent(): AgentMain | undefined {
@@ -266,6 +319,8 @@ export class MainHalf {
 
   dispose(): void {
     this.#ignoreWorkers();
+    this.#events?.dispose();
+    this.#events = undefined;
     this.#agent?.dispose();
     this.#agent = undefined;
     this.#arming = undefined;

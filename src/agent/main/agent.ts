@@ -6,7 +6,15 @@ import { createAsyncId } from './async-id.ts';
 import { createHelpers } from './helpers.ts';
 import { createHooks } from './hooks.ts';
 import { createInspect } from './inspect.ts';
-import { apply, builtinModules, construct, ProxyConstructor, WeakMapConstructor } from './intrinsics.ts';
+import { createIntercept } from './intercept.ts';
+import {
+  apply,
+  builtinModules,
+  callFunction,
+  construct,
+  ProxyConstructor,
+  WeakMapConstructor,
+} from './intrinsics.ts';
 import { createKfuncs } from './kfuncs.ts';
 import { createNatives } from './natives.ts';
 import { createPaths } from './paths.ts';
@@ -19,7 +27,7 @@ import { createStacks } from './stacks.ts';
 import { createStringWriter, MAX_ROPE } from './strings.ts';
 import { createToStringPatch } from './tostring.ts';
 import { createTrampolines } from './trampoline.ts';
-import { createValues } from './values.ts';
+import { createValues, FAULT } from './values.ts';
 
 /** The application's main thread. */
 const MAIN_CPU = 0;
@@ -62,15 +70,18 @@ export function createAgentMain(options: AgentOptions): AgentMain {
   const settle = createSettle(types, builtin);
   const env: SiteEnv = {
     apply: apply as SiteEnv['apply'],
+    call: callFunction,
     construct: construct as SiteEnv['construct'],
     makeProxy: (target, handler) => new ProxyConstructor(target as object, handler),
     state,
     handles: values.handles,
     ctx: block.ctx,
-    load: values.load,
+    i32: values.i32,
+    words: values.words,
+    put: values.put,
+    loadRest: values.loadRest,
     release: values.release,
     runAll: sites.runAll,
-    setCookie: values.setCookie,
     contain: sites.contain,
     followAsync: settle.followAsync,
     isPromise: types.isPromise,
@@ -81,6 +92,7 @@ export function createAgentMain(options: AgentOptions): AgentMain {
   const toStringPatch = createToStringPatch(originals);
   const trampolines = createTrampolines(compiler, types, originals, toStringPatch);
   const hooks = createHooks(prefix, sites, trampolines, toStringPatch);
+  const intercept = createIntercept(trampolines, values, state);
 
   return {
     memory,
@@ -109,6 +121,16 @@ export function createAgentMain(options: AgentOptions): AgentMain {
     },
     wrap: (site, original) => trampolines.wrap(sites.get(site), original),
     unwrap: trampolines.unwrap,
+    emitter: (id) => trampolines.code(sites.get(id)).hooks.b as ReturnType<AgentMain['emitter']>,
+    intercept,
+    property(value, key) {
+      try {
+        const found = paths.getProperty(value, key);
+        return found === FAULT ? undefined : found;
+      } catch {
+        return undefined;
+      }
+    },
     installHooks: hooks.install,
     removeHooks: hooks.remove,
     addGlobal: hooks.addGlobal,

@@ -15,6 +15,11 @@ const { bind, call } = Function.prototype;
 /** `uncurry(f)(self, …)` is `f.call(self, …)`; V8 inlines it as it does a plain call. */
 export const uncurry = apply(bind, bind, [call]) as <F extends AnyFunction>(f: F) => Uncurried<F>;
 
+export const callFunction = uncurry(call as AnyFunction) as unknown as (
+  f: unknown,
+  self: unknown,
+  ...args: unknown[]
+) => unknown;
 export const charCodeAt = uncurry(String.prototype.charCodeAt) as (text: string, index: number) => number;
 export const slice = uncurry(String.prototype.slice) as (text: string, start: number, end?: number) => string;
 export const indexOf = uncurry(String.prototype.indexOf) as (text: string, part: string) => number;

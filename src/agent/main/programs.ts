@@ -20,6 +20,13 @@ export interface Programs {
   get(index: number): Program;
 }
 
+/** What a hit has to load; registers that a program only refers to are not written. */
+function readsIn({ reads, converts = reads }: CompiledImage): number {
+  const known = reads & ((READS.raw << 1) - 1);
+  const unread = known & (READS.args | READS.retval) & ~converts;
+  return (known & ~unread) | ((unread & READS.args) << READS.refShift);
+}
+
 export function createPrograms(
   memory: WebAssembly.Memory,
   cpu: number,
@@ -47,7 +54,7 @@ export function createPrograms(
         }
         const { run } = new WasmInstance(module, imports).exports as { run: (ctx: number) => number };
         if (typeof run !== 'function') throw new Error(`program ${image.index} exports no run()`);
-        made[i] = { index: image.index, reads: image.reads & ((READS.raw << 1) - 1), run, broken: false };
+        made[i] = { index: image.index, reads: readsIn(image), run, broken: false };
       }
       for (let i = 0; i < made.length; i++) mapSet(table, made[i]!.index, made[i]!);
     },

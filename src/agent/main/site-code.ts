@@ -53,24 +53,29 @@ export interface SiteState {
 
 export interface SiteEnv {
   readonly apply: (f: unknown, self: unknown, args: ArrayLike<unknown>) => unknown;
+  readonly call: (f: unknown, self: unknown, ...args: unknown[]) => unknown;
   readonly construct: (f: unknown, args: ArrayLike<unknown>, newTarget: unknown) => object;
   readonly makeProxy: (target: unknown, handler: object) => unknown;
   /** `busy` is not 0 while a program runs on this thread; `site` is the one it runs for. */
   readonly state: { busy: number; site: SiteState | undefined };
   readonly handles: { used: number };
   readonly ctx: number;
-  readonly load: (
-    mask: number,
-    site: SiteState,
+  readonly i32: Int32Array;
+  /** Words of the registers of arguments 0 to 5, and of the probed address. */
+  readonly words: { readonly registers: Int32Array; readonly ip: number };
+  readonly put: (word: number, value: unknown) => void;
+  /** Registers other than arguments and address; `kept` are the arguments where a program may ask for more of them. */
+  readonly loadRest: (
+    event: SiteEventState,
     self: unknown,
-    args: ArrayLike<unknown>,
+    argc: number,
+    kept: ArrayLike<unknown> | undefined,
     value: unknown,
     error: unknown,
     failed: boolean,
   ) => void;
   readonly release: () => void;
   readonly runAll: (event: SiteEventState) => void;
-  readonly setCookie: (cookie: number) => void;
   /** A program threw: never let it out. */
   readonly contain: (event: SiteEventState, site: SiteState, error: unknown) => void;
   /** Gives the promise to hand out in place of `value`, which a function returned: its settling is a `settle` event. */
@@ -121,8 +126,67 @@ export interface SiteHooks {
 }
 
 export function siteCode(env: SiteEnv, site: SiteState): SiteCode {
-  const { apply, construct, state, handles, ctx, load, release, runAll, setCookie, contain } = env;
-  const { makeProxy, followAsync, followPlain } = env;
+  const { apply, call, construct, state, handles, ctx, loadRest, release, runAll, contain } = env;
+  const { makeProxy, followAsync, followPlain, i32, put } = env;
+  const { registers, ip } = env.words;
+
+  const none: unknown[] = [];
+
+  // A list of arguments that stays within the site's own functions need not be made: V8 takes its elements from the stack. So
+  // registers are written and originals called from here, element by element, and the list is handed on in rare cases only.
+
+  function sitePut(word: number, value: unknown): void {
+    if (typeof value !== 'number' || (value | 0) !== value) put(word, value);
+    else {
+      i32[word] = value;
+      i32[word + 1] = value >> 31;
+    }
+  }
+
+  function siteArgs(mask: number, args: ArrayLike<unknown>): void {
+    const n = args.length;
+    // A loop, as V8 inlines so much text and no more.
+    for (let i = 0, left = mask & 63; left !== 0; i++, left >>= 1) {
+      if ((left & 1) !== 0) sitePut(registers[i]!, i < n ? args[i] : undefined);
+    }
+  }
+
+  /** A list for the time of the hit. */
+  function siteKept(args: ArrayLike<unknown>): ArrayLike<unknown> {
+    // who intercepts calls may put something else in an argument's place
+    if (site.id < 0) return args;
+    switch (args.length) {
+      case 0:
+        return none;
+      case 1:
+        return [args[0]];
+      case 2:
+        return [args[0], args[1]];
+      case 3:
+        return [args[0], args[1], args[2]];
+      case 4:
+        return [args[0], args[1], args[2], args[3]];
+      default:
+        return args;
+    }
+  }
+
+  function siteCall(original: unknown, self: unknown, args: ArrayLike<unknown>): unknown {
+    switch (args.length) {
+      case 0:
+        return call(original, self);
+      case 1:
+        return call(original, self, args[0]);
+      case 2:
+        return call(original, self, args[0], args[1]);
+      case 3:
+        return call(original, self, args[0], args[1], args[2]);
+      case 4:
+        return call(original, self, args[0], args[1], args[2], args[3]);
+      default:
+        return apply(original, self, args);
+    }
+  }
 
   function siteFire(
     event: SiteEventState,
@@ -140,11 +204,16 @@ export function siteCode(env: SiteEnv, site: SiteState): SiteCode {
     state.site = site;
     const { mask, single } = event;
     try {
-      if (mask !== 0) load(mask, site, self, args, value, error, failed);
-      if (single !== undefined) {
-        if ((mask & 2048) !== 0) setCookie(event.cookies[0]!);
-        single(ctx);
-      } else runAll(event);
+      if ((mask & 63) !== 0) siteArgs(mask, args);
+      if ((mask & 1024) !== 0) {
+        i32[ip] = site.ipLo;
+        i32[ip + 1] = site.ipHi;
+      }
+      if ((mask & 15296) !== 0) {
+        loadRest(event, self, args.length, mask < 4096 ? undefined : siteKept(args), value, error, failed);
+      }
+      if (single !== undefined) single(ctx);
+      else runAll(event);
     } catch (problem) {
       // With a full JavaScript stack these calls throw as well.
       try {
@@ -168,13 +237,14 @@ export function siteCode(env: SiteEnv, site: SiteState): SiteCode {
   ): unknown {
     if (site.maxactive !== 0 && site.active >= site.maxactive) {
       site.nmissed++;
-      return newTarget === undefined ? apply(original, self, args) : construct(original, args, newTarget);
+      return newTarget === undefined ? siteCall(original, self, args) : construct(original, args, newTarget);
     }
     site.active++;
     let value: unknown;
     if (site.catches !== 0) {
       try {
-        value = newTarget === undefined ? apply(original, self, args) : construct(original, args, newTarget);
+        value =
+          newTarget === undefined ? siteCall(original, self, args) : construct(original, args, newTarget);
       } catch (error) {
         site.active--;
         siteFailed(self, args, error);
@@ -184,7 +254,8 @@ export function siteCode(env: SiteEnv, site: SiteState): SiteCode {
       // No catch clause: V8 then still reports an uncaught error at the place that threw it.
       let returned = false;
       try {
-        value = newTarget === undefined ? apply(original, self, args) : construct(original, args, newTarget);
+        value =
+          newTarget === undefined ? siteCall(original, self, args) : construct(original, args, newTarget);
         returned = true;
       } finally {
         if (!returned) {
@@ -228,7 +299,7 @@ export function siteCode(env: SiteEnv, site: SiteState): SiteCode {
     site.handed = 1;
     try {
       if (site.exits !== 0) return siteTraced(original, self, args, newTarget);
-      return newTarget === undefined ? apply(original, self, args) : construct(original, args, newTarget);
+      return newTarget === undefined ? siteCall(original, self, args) : construct(original, args, newTarget);
     } finally {
       site.handed = 0;
     }
@@ -242,7 +313,20 @@ export function siteCode(env: SiteEnv, site: SiteState): SiteCode {
           if (site.entry !== undefined) siteFire(site.entry, this, args, undefined, undefined, false);
           if (site.exits !== 0) return siteTraced(original, this, args, undefined);
         } else if (site.on === 2) return sitePassed(original, this, args, undefined);
-        return apply(original, this, args);
+        switch (args.length) {
+          case 0:
+            return call(original, this);
+          case 1:
+            return call(original, this, args[0]);
+          case 2:
+            return call(original, this, args[0], args[1]);
+          case 3:
+            return call(original, this, args[0], args[1], args[2]);
+          case 4:
+            return call(original, this, args[0], args[1], args[2], args[3]);
+          default:
+            return apply(original, this, args);
+        }
       },
     }.wrapper as AnyFunction;
   }
@@ -255,7 +339,20 @@ export function siteCode(env: SiteEnv, site: SiteState): SiteCode {
           if (site.entry !== undefined) siteFire(site.entry, this, args, undefined, undefined, false);
           if (site.exits !== 0) return siteTraced(original, this, args, undefined);
         } else if (site.on === 2) return sitePassed(original, this, args, undefined);
-        return apply(original, this, args);
+        switch (args.length) {
+          case 0:
+            return call(original, this);
+          case 1:
+            return call(original, this, args[0]);
+          case 2:
+            return call(original, this, args[0], args[1]);
+          case 3:
+            return call(original, this, args[0], args[1], args[2]);
+          case 4:
+            return call(original, this, args[0], args[1], args[2], args[3]);
+          default:
+            return apply(original, this, args);
+        }
       }
       const newTarget = new.target === wrapper ? original : new.target;
       if (site.on === 1) {
@@ -316,8 +413,6 @@ export function siteCode(env: SiteEnv, site: SiteState): SiteCode {
     marks[instance] = free;
     free = instance;
   }
-
-  const none: unknown[] = [];
 
   function siteE(self?: unknown, ...args: unknown[]): number {
     if (site.on === 0) return 0;

@@ -38,11 +38,12 @@ export function createSiteCompiler(env: SiteEnv, builtin: BuiltinModules): SiteC
 
   return {
     compile(site, sloppy) {
-      if (own < OWN_CODE) {
+      // those of interceptors are many, and never run programs
+      if (own < OWN_CODE && site.id >= 0) {
         own++;
         return make(sloppy)(env, site);
       }
-      const mode = sloppy ? 'sloppy' : 'strict';
+      const mode = `${sloppy ? 'sloppy' : 'strict'}${site.id < 0 ? ' intercepted' : ''}`;
       shared[mode] ??= make(sloppy);
       return shared[mode](env, site);
     },

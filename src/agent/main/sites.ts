@@ -113,7 +113,8 @@ export function createSites(values: Values): Sites {
     const failMask = (ret?.mask ?? 0) | (thrown?.mask ?? 0);
     site.catches = (failMask & READS.error) === 0 ? 0 : 1;
     const exitMask = failMask | (settle?.mask ?? 0);
-    site.keeps = (exitMask & (READS.args | READS.this | READS.argc | READS.allArgs)) === 0 ? 0 : 1;
+    site.keeps =
+      (exitMask & (READS.args | READS.refs | READS.this | READS.argc | READS.allArgs)) === 0 ? 0 : 1;
     site.maxactive = spec.maxactive === 0 && settle !== undefined ? SETTLE_MAXACTIVE : spec.maxactive;
     // An async generator returns its generator object and settles nothing.
     site.isAsync = spec.isAsync && !spec.isGenerator;

@@ -25,8 +25,9 @@ export interface Stacks {
   dispose(): void;
 }
 
-/** Frames of the agent that may lie among the first. */
+/** Frames of the agent that may lie among the first: each costs about a microsecond, so as many are captured as were seen. */
 const SPARE = 12;
+const SPARE_AT_FIRST = 3;
 const MAX_DEPTH = 127;
 const MAX_STACKS = 16384;
 
@@ -63,6 +64,7 @@ const REALM = `(function () {
 /** Functions of site-code.ts that are no wrappers. */
 const SITE_FUNCTIONS = [
   'siteFire',
+  'siteCall',
   'siteTraced',
   'sitePassed',
   'siteFailed',
@@ -94,6 +96,7 @@ export function createStacks(builtin: BuiltinModules, siteName: () => string | u
   const scripts = new MapConstructor<string, number>();
   const stacks: string[][] = [];
   let scriptCount = 0;
+  let spare = SPARE_AT_FIRST;
 
   function prepare(): void {
     if (capture !== undefined) return;
@@ -150,58 +153,66 @@ export function createStacks(builtin: BuiltinModules, siteName: () => string | u
     return `${shown} (${file}:${line}:${m.column(site) ?? 0})`;
   }
 
+  function id(depth: number, top: AnyFunction): number {
+    prepare();
+    const most = depth < 1 ? 1 : depth > MAX_DEPTH ? MAX_DEPTH : depth;
+    const sites = capture!(most + spare, top);
+    if (sites.length === 0) return 0;
+    methods ??= methodsOf(sites[0]!);
+    const m = methods;
+    const cut = sites.length === most + spare && spare < SPARE;
+    let low = 0x811c9dc5 | 0;
+    let high = 0x1234567;
+    let n = 0;
+    const kept: object[] = [];
+    let first: string | undefined;
+    for (let i = 0; i < sites.length && n < most; i++) {
+      const site = sites[i]!;
+      // Code of an inspector's evaluation has the empty name, as the agent's own has; eval() has none at all.
+      const script = m.script(site) ?? '<eval>';
+      if (script === '') continue;
+      if (startsWith(script, SCRIPT_PREFIX)) {
+        // A wrapper on top: the probed function itself comes after it, and has no frame yet (or no more).
+        if (n === 0 && first === undefined && !isSiteFunction(m.functionName(site))) first = siteName();
+        continue;
+      }
+      // The program itself, and the evaluation of a breakpoint's condition.
+      if (n === 0 && startsWith(script, 'wasm://')) continue;
+      if (n === 0 && script === '<eval>' && m.functionName(site) === 'eval') continue;
+      const position = m.position(site);
+      const file = scriptId(script);
+      low = imul(low ^ position, 0x01000193);
+      low = imul(low ^ file, 0x01000193);
+      high = imul(high ^ file, 0x85ebca6b) + position;
+      high = imul(high ^ (high >>> 15), 0xc2b2ae35);
+      kept[n++] = site;
+    }
+    if (n < most && cut) {
+      // Frames of the agent took the room of others.
+      spare = sites.length - n < SPARE ? sites.length - n + 1 : SPARE;
+      return id(depth, top);
+    }
+    if (n === 0) return 0;
+    if (first !== undefined) {
+      low = imul(low ^ scriptId(first), 0x01000193);
+      high = imul(high ^ scriptId(first), 0xc2b2ae35);
+    }
+    // 53 bits of hash: two of the table's stacks share a number once in half a million tables.
+    const key = (low >>> 0) * 2097152 + ((high >>> 11) & 0x1fffff);
+    const known = mapGet(table, key) as number | undefined;
+    if (known !== undefined) return known;
+    if (stacks.length >= MAX_STACKS) return 0;
+    const frames: string[] = [];
+    if (first !== undefined) frames[0] = siteFrame(first);
+    for (let i = 0; i < n && frames.length < most; i++) frames[frames.length] = format(kept[i]!, m);
+    stacks[stacks.length] = frames;
+    mapSet(table, key, stacks.length);
+    return stacks.length;
+  }
+
   return {
     prepare,
-    id(depth, top) {
-      prepare();
-      const most = depth < 1 ? 1 : depth > MAX_DEPTH ? MAX_DEPTH : depth;
-      const sites = capture!(most + SPARE, top);
-      if (sites.length === 0) return 0;
-      methods ??= methodsOf(sites[0]!);
-      const m = methods;
-      let low = 0x811c9dc5 | 0;
-      let high = 0x1234567;
-      let n = 0;
-      const kept: object[] = [];
-      let first: string | undefined;
-      for (let i = 0; i < sites.length && n < most; i++) {
-        const site = sites[i]!;
-        // Code of an inspector's evaluation has the empty name, as the agent's own has; eval() has none at all.
-        const script = m.script(site) ?? '<eval>';
-        if (script === '') continue;
-        if (startsWith(script, SCRIPT_PREFIX)) {
-          // A wrapper on top: the probed function itself comes after it, and has no frame yet (or no more).
-          if (n === 0 && first === undefined && !isSiteFunction(m.functionName(site))) first = siteName();
-          continue;
-        }
-        // The program itself, and the evaluation of a breakpoint's condition.
-        if (n === 0 && startsWith(script, 'wasm://')) continue;
-        if (n === 0 && script === '<eval>' && m.functionName(site) === 'eval') continue;
-        const position = m.position(site);
-        const file = scriptId(script);
-        low = imul(low ^ position, 0x01000193);
-        low = imul(low ^ file, 0x01000193);
-        high = imul(high ^ file, 0x85ebca6b) + position;
-        high = imul(high ^ (high >>> 15), 0xc2b2ae35);
-        kept[n++] = site;
-      }
-      if (n === 0) return 0;
-      if (first !== undefined) {
-        low = imul(low ^ scriptId(first), 0x01000193);
-        high = imul(high ^ scriptId(first), 0xc2b2ae35);
-      }
-      // 53 bits of hash: two of the table's stacks share a number once in half a million tables.
-      const key = (low >>> 0) * 2097152 + ((high >>> 11) & 0x1fffff);
-      const known = mapGet(table, key) as number | undefined;
-      if (known !== undefined) return known;
-      if (stacks.length >= MAX_STACKS) return 0;
-      const frames: string[] = [];
-      if (first !== undefined) frames[0] = siteFrame(first);
-      for (let i = 0; i < n && frames.length < most; i++) frames[frames.length] = format(kept[i]!, m);
-      stacks[stacks.length] = frames;
-      mapSet(table, key, stacks.length);
-      return stacks.length;
-    },
+    id,
     since(after) {
       const found: { id: number; frames: string[] }[] = [];
       for (let i = after < 0 ? 0 : after; i < stacks.length; i++)

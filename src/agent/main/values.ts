@@ -15,6 +15,7 @@ import {
   referenceOf,
 } from '../../kernel/trace/pt-regs.ts';
 import { asIntN, floor, toBigInt, toNumber, trunc } from './intrinsics.ts';
+import type { SiteEventState } from './site-code.ts';
 
 export const EFAULT = 14;
 export const ESTALE = 116;
@@ -25,7 +26,6 @@ export const EINVAL = 22;
 const TAG_HI = (HANDLE_TAG_HI16 << 16) | 0;
 /** Bits 10 to 31 of the low word and 0 to 15 of the high word hold the generation. */
 const GENERATION_STEP = HANDLE_SLOT_MASK + 1;
-const KEPT = READS.allArgs | READS.raw;
 const TWO_63 = 2 ** 63;
 const MAX_BIGINT = 2n ** 64n;
 const MIN_BIGINT = -(2n ** 63n);
@@ -46,12 +46,17 @@ export interface Values {
   /** Writes a value to two words. */
   put(word: number, value: unknown): void;
   putHandle(word: number, value: unknown): void;
-  /** Writes the registers that `mask` (READS) asks for. */
-  load(
-    mask: number,
-    site: { readonly ipLo: number; readonly ipHi: number },
+  /** Words of the registers that sites write themselves. */
+  readonly words: { readonly registers: Int32Array; readonly ip: number };
+  /**
+   * Writes the registers that the event's mask (READS) asks for, but for arguments and the address; `kept` are the arguments where it asks for
+   * references to them.
+   */
+  loadRest(
+    event: SiteEventState,
     self: unknown,
-    args: ArrayLike<unknown>,
+    argc: number,
+    kept: ArrayLike<unknown> | undefined,
     value: unknown,
     error: unknown,
     failed: boolean,
@@ -74,18 +79,12 @@ export function createValues(memory: WebAssembly.Memory, _layout: MemoryLayout, 
   const u8 = new Uint8Array(buffer);
   const f64 = new Float64Array(buffer, 0, buffer.byteLength >> 3);
   const word = (offset: number) => (block.ctx + offset) >> 2;
-  const register = (n: number) => word(PT_REGS[ARG_REGS[n]!]);
-  const DI = register(0);
-  const SI = register(1);
-  const DX = register(2);
-  const CX = register(3);
-  const R8 = register(4);
-  const R9 = register(5);
+  const words = { registers: new Int32Array(ARG_REGS.length), ip: word(PT_REGS.ip) };
+  for (let n = 0; n < ARG_REGS.length; n++) words.registers[n] = word(PT_REGS[ARG_REGS[n]!]);
   const THIS = word(PT_REGS.r10);
   const ERROR = word(PT_REGS.r11);
   const ARGC = word(PT_REGS.r12);
   const AX = word(PT_REGS.ax);
-  const IP = word(PT_REGS.ip);
   const BX = word(PT_REGS.bx);
 
   // handles are numbered from 1 up: the list grows to as many as a hit has had
@@ -164,25 +163,20 @@ export function createValues(memory: WebAssembly.Memory, _layout: MemoryLayout, 
     }
   }
 
-  function load(
-    mask: number,
-    site: { readonly ipLo: number; readonly ipHi: number },
+  function setCookie(cookie: number): void {
+    i32[BX] = cookie;
+    i32[BX + 1] = 0;
+  }
+
+  function loadRest(
+    { mask, single, cookies }: SiteEventState,
     self: unknown,
-    args: ArrayLike<unknown>,
+    argc: number,
+    kept: ArrayLike<unknown> | undefined,
     value: unknown,
     error: unknown,
     failed: boolean,
   ): void {
-    if ((mask & READS.args) !== 0) {
-      const n = args.length;
-      if ((mask & 1) !== 0) put(DI, n > 0 ? args[0] : undefined);
-      if ((mask & 2) !== 0) put(SI, n > 1 ? args[1] : undefined);
-      if ((mask & 4) !== 0) put(DX, n > 2 ? args[2] : undefined);
-      if ((mask & 8) !== 0) put(CX, n > 3 ? args[3] : undefined);
-      if ((mask & 16) !== 0) put(R8, n > 4 ? args[4] : undefined);
-      if ((mask & 32) !== 0) put(R9, n > 5 ? args[5] : undefined);
-    }
-    if (mask < 64) return;
     if ((mask & READS.this) !== 0) put(THIS, self);
     if ((mask & READS.retval) !== 0) put(AX, value);
     if ((mask & READS.error) !== 0) {
@@ -190,12 +184,9 @@ export function createValues(memory: WebAssembly.Memory, _layout: MemoryLayout, 
       // A thrown 0 or undefined is still an error: as a handle, so that the register is not 0.
       if (failed && i32[ERROR] === 0 && i32[ERROR + 1] === 0) putHandle(ERROR, error);
     }
-    if ((mask & READS.argc) !== 0) put(ARGC, args.length);
-    if ((mask & READS.ip) !== 0) {
-      i32[IP] = site.ipLo;
-      i32[IP + 1] = site.ipHi;
-    }
-    if ((mask & KEPT) !== 0) hit.args = args;
+    if ((mask & READS.argc) !== 0) put(ARGC, argc);
+    if ((mask & READS.cookie) !== 0 && single !== undefined) setCookie(cookies[0]!);
+    if (kept !== undefined) hit.args = kept;
     if ((mask & READS.raw) !== 0) {
       hit.self = self;
       hit.value = value;
@@ -267,11 +258,9 @@ export function createValues(memory: WebAssembly.Memory, _layout: MemoryLayout, 
     hit,
     put,
     putHandle,
-    load,
-    setCookie(cookie) {
-      i32[BX] = cookie;
-      i32[BX + 1] = 0;
-    },
+    words,
+    loadRest,
+    setCookie,
     clear() {
       for (let w = block.ctx >> 2; w < (block.ctx + PT_REGS_SIZE) >> 2; w++) i32[w] = 0;
     },

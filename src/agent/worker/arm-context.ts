@@ -1,5 +1,6 @@
 /** What the ways to arm have in common: the target's handles, one thing at a time, breakpoints, and what went wrong. */
 
+import { CompiledCode } from './compiled-code.ts';
 import type { ArmedNotice, RestoreFailure } from './requests.ts';
 import type { Scripts } from './scripts.ts';
 import { InspectorError, type MainSession } from './session.ts';
@@ -15,6 +16,7 @@ export const SELF = '(()=>{try{return this}catch{}})()';
 export class ArmContext {
   readonly session: MainSession;
   readonly scripts: Scripts;
+  readonly code: CompiledCode;
   /** Handles of the agent and of the rebinding half. */
   readonly agent: string;
   readonly main: string;
@@ -39,6 +41,7 @@ export class ArmContext {
   ) {
     this.session = session;
     this.scripts = scripts;
+    this.code = new CompiledCode(session, main);
     this.agent = agent;
     this.main = main;
     this.events = events;

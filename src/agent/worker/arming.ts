@@ -9,6 +9,7 @@ import { ArmContext, type ArmingEvents, reasonOf } from './arm-context.ts';
 import { Bindings } from './bindings.ts';
 import { Breaks } from './breaks.ts';
 import { Edits } from './edits.ts';
+import type { EventSources } from './events.ts';
 import { Properties } from './properties.ts';
 import type { ArmItem, ArmResult, BreakItem, RestoreReport } from './requests.ts';
 import type { Scripts } from './scripts.ts';
@@ -16,6 +17,9 @@ import { type MainSession, NO_STOP } from './session.ts';
 
 /** The tracer may ask for more at once, and enabling the debugger again walks the heap. */
 const REST_MS = 500;
+/** How often a walk is tried to be measured, and the share of it that may have been spent waiting: that is not known exactly. */
+const WALKS = 3;
+const MOST_WAITED = 0.3;
 
 export class WorkerArming {
   readonly #context: ArmContext;
@@ -23,8 +27,17 @@ export class WorkerArming {
   readonly #bindings: Bindings;
   readonly #edits: Edits;
   readonly #breaks: Breaks;
+  readonly #sources: EventSources;
 
-  constructor(session: MainSession, scripts: Scripts, agent: string, main: string, events: ArmingEvents) {
+  constructor(
+    session: MainSession,
+    scripts: Scripts,
+    agent: string,
+    main: string,
+    events: ArmingEvents,
+    sources: EventSources,
+  ) {
+    this.#sources = sources;
     const context = new ArmContext(session, scripts, agent, main, events, () => this.#idle());
     this.#context = context;
     this.#properties = new Properties(context);
@@ -50,6 +63,10 @@ export class WorkerArming {
       for (const item of items) {
         if (item.kind === 'nop')
           results.push(await this.#guard(item, [item.site], () => this.#properties.nop(item)));
+      }
+      for (const item of items) {
+        if (item.kind === 'event')
+          results.push(await this.#guard(item, [item.site], () => this.#sources.start(item)));
       }
       for (const item of items) {
         if (item.kind === 'property')
@@ -111,6 +128,23 @@ export class WorkerArming {
     await this.#context.session.call(this.#context.main, 'tellUnseen');
   }
 
+  /** How long one walk of the heap takes; undefined: not measured. */
+  walkMs: number | undefined;
+  #walks = 0;
+
+  /** Measures it once: where nothing is armed that needs the debugger, and the main thread did not wait for a processor meanwhile. */
+  measureWalk(): Promise<void> {
+    return this.#context.step(async () => {
+      while (this.walkMs === undefined && this.#walks < WALKS) {
+        if (this.#bindings.busy || this.#breaks.size > 0) return;
+        this.#walks++;
+        const walk = await this.#context.scripts.walk('walk the heap');
+        if (walk !== undefined && walk.waitedMs <= MOST_WAITED * walk.ms)
+          this.walkMs = walk.ms - walk.waitedMs;
+      }
+    });
+  }
+
   closeWindow(sites: readonly number[]): Promise<void> {
     return this.#bindings.closeWindow(sites);
   }
@@ -138,6 +172,11 @@ export class WorkerArming {
 
   async #undo(only: ReadonlySet<number> | undefined): Promise<void> {
     const chosen = (site: number): boolean => only?.has(site) ?? true;
+    const kept = await this.#sources.stop(chosen);
+    if (kept.length > 0) {
+      const reason = 'what holds it takes no other value any more';
+      this.#context.fail(`events ${kept}`, { what: 'the source of the event', sites: kept, reason });
+    }
     const breaks = await this.#breaks.undo(chosen);
     const sites = [...breaks, ...(await this.#undoBindings(chosen))];
     if (sites.length > 0) {

@@ -21,6 +21,8 @@ interface BindLog {
   /** The window after the first call; a pause; a second window; nothing more to come. */
   phase: 'window' | 'pause' | 'verify' | 'settled';
   told: boolean;
+  /** Calls have escaped in a window before: the next one is over only when a call has shown whether they still do. */
+  suspect: boolean;
   deoptimized: boolean;
   /** Calls that came past the binding before the code that made them was thrown away. */
   escapedBefore: number;
@@ -71,6 +73,7 @@ export class Bindings {
         pauseMs: 0,
         phase: 'window',
         told: false,
+        suspect: false,
         deoptimized: false,
         escapedBefore: 0,
         timer: undefined,
@@ -114,13 +117,38 @@ export class Bindings {
     }
     const { state } = notice;
     const once = log.item.window <= 1 && (state === 'bound' || state === 'const');
-    if (once || state === 'settled' || state === 'drop')
-      void this.#context.removeBreakpoint(log).catch(() => undefined);
+    // what is posted before the hook goes on is dispatched before the next call: none comes between two of these
+    const far = state === 'drop' || state === 'crowded';
+    if (state === 'crowded' && this.#mayDeoptimize(log))
+      void this.#startAnew(log, true).catch(() => undefined);
+    else if (once || state === 'settled' || far) void this.#close(log).catch(() => undefined);
     acknowledge();
-    if (state === 'drop') return;
+    if (far) return;
     void this.#context
       .step(() => this.#advance(log, notice))
       .catch((error) => this.#fail(log, reasonOf(error)));
+  }
+
+  /** Takes the breakpoint away; what escapes from there on is estimated. */
+  async #close(log: BindLog): Promise<void> {
+    await Promise.all([
+      this.#context.removeBreakpoint(log),
+      this.#context.session.call(this.#context.main, 'leaveWindow', log.item.site),
+    ]);
+  }
+
+  #mayDeoptimize({ deoptimized, item }: BindLog): boolean {
+    return item.deoptimize !== 'never' && !deoptimized && item.target.via === 'variable';
+  }
+
+  /** Escapes are counted anew, from when the references and the code are gone that led past the wrapper. */
+  async #startAnew(log: BindLog, deoptimize: boolean): Promise<void> {
+    if (deoptimize) log.deoptimized = true;
+    // posted in this order
+    const thrownAway = deoptimize ? this.deoptimize() : undefined;
+    const escaped = this.#context.session.call(this.#context.main, 'newWindow', log.item.site);
+    await Promise.all([thrownAway, escaped]);
+    log.suspect ||= Number(await escaped) > 0;
   }
 
   async #advance(log: BindLog, { state }: HookNotice): Promise<void> {
@@ -145,10 +173,7 @@ export class Bindings {
       ),
     );
     log.pauseMs = Math.max(log.pauseMs, walk.ms);
-    if (log.item.deoptimize === 'now' && log.item.target.via === 'variable') {
-      log.deoptimized = true;
-      await this.deoptimize();
-    }
+    await this.#startAnew(log, log.item.deoptimize === 'now' && this.#mayDeoptimize(log));
     this.#context.events.onArmed({
       site,
       state: 'bound',
@@ -156,16 +181,22 @@ export class Bindings {
       holders: Number(walk.value.value),
     });
     if (log.breakpoint === undefined) return this.#settle(log);
+    this.#lookAgain(log, WINDOW_MS);
+  }
+
+  #lookAgain(log: BindLog, ms: number): void {
     log.timer = setTimeout(
       () => void this.#context.step(() => this.#windowOver(log)).catch(() => undefined),
-      WINDOW_MS,
+      ms,
     );
   }
 
   async #windowOver(log: BindLog): Promise<void> {
     if (log.phase === 'settled') return;
     const status = await this.#status(log);
-    if (status.escaped > 0 && log.breakpoint !== undefined) await this.#tellEscapes(log, status);
+    if (log.breakpoint === undefined) await this.#settle(log);
+    else if (status.escaped > 0) await this.#tellEscapes(log, status);
+    else if (log.suspect && status.hits <= 1) this.#lookAgain(log, VERIFY_MS);
     else await this.#settle(log);
   }
 
@@ -187,13 +218,8 @@ export class Bindings {
       this.#context.setBreakpoint(item.at, this.#condition(item)),
     );
     log.breakpoint = set.value;
-    const look = async (): Promise<void> => {
-      if (log.phase !== 'verify') return;
-      const { hits } = await this.#status(log);
-      if (hits > 1) await this.#windowOver(log);
-      else log.timer = setTimeout(() => void this.#context.step(look).catch(() => undefined), VERIFY_MS);
-    };
-    log.timer = setTimeout(() => void this.#context.step(look).catch(() => undefined), WINDOW_MS);
+    log.suspect = true;
+    this.#lookAgain(log, WINDOW_MS);
   }
 
   async #status({ item }: BindLog): Promise<{ hits: number; escaped: number; holders: number }> {
@@ -211,21 +237,18 @@ export class Bindings {
     known?: { hits: number; escaped: number; holders: number },
   ): Promise<void> {
     if (log.told) return;
+    const { hits, escaped, holders } = known ?? (await this.#status(log));
+    // told before a new window began
+    if (escaped === 0) return;
     clearTimeout(log.timer);
-    if (log.item.deoptimize !== 'never' && !log.deoptimized && log.item.target.via === 'variable') {
-      log.deoptimized = true;
+    if (this.#mayDeoptimize(log)) {
       // in the first window each of them was counted; what came past between the two was not
-      if (log.phase === 'verify') log.escapedBefore += (known ?? (await this.#status(log))).escaped;
-      await this.deoptimize();
-      await this.#context.session.call(this.#context.main, 'newWindow', log.item.site);
-      log.timer = setTimeout(
-        () => void this.#context.step(() => this.#windowOver(log)).catch(() => undefined),
-        WINDOW_MS,
-      );
+      if (log.phase === 'verify') log.escapedBefore += escaped;
+      await this.#startAnew(log, true);
+      this.#lookAgain(log, WINDOW_MS);
       return;
     }
     log.told = true;
-    const { hits, escaped, holders } = known ?? (await this.#status(log));
     const { site } = log.item;
     this.#context.events.onArmed({
       site,
@@ -238,20 +261,14 @@ export class Bindings {
     log.timer = setTimeout(() => void this.closeWindow([site]).catch(() => undefined), ESCAPE_MS);
   }
 
-  /**
-   * Code that V8 optimized while nobody had ever assigned the binding has the function in it as a constant. Precise call
-   * counts are not kept by optimized code, so that switching them on throws all of it away.
-   */
+  /** Code that V8 optimized while nobody had ever assigned the binding has the function in it as a constant. */
   async deoptimize(): Promise<void> {
-    await this.#context.session.stopping('deoptimize', async () => {
-      const done = [
-        this.#context.session.post('Profiler.enable'),
-        this.#context.session.post('Profiler.startPreciseCoverage', { callCount: true, detailed: false }),
-        this.#context.session.post('Profiler.stopPreciseCoverage'),
-        this.#context.session.post('Profiler.disable'),
-      ];
-      await Promise.all(done);
-    });
+    const { code, scripts, session } = this.#context;
+    await scripts.enable();
+    await code.prepare();
+    const { value: done } = await session.stopping('deoptimize', () => code.discard());
+    await code.release();
+    if (!done) await code.deoptimize('deoptimize');
   }
 
   closeWindow(sites: readonly number[]): Promise<void> {
@@ -269,8 +286,7 @@ export class Bindings {
     const again = log.phase === 'verify';
     if (log.phase === 'settled') return;
     log.phase = 'settled';
-    await this.#context.removeBreakpoint(log);
-    await this.#context.session.call(this.#context.main, 'leaveWindow', log.item.site);
+    await this.#close(log);
     if (log.item.verify && !again && log.bound) {
       log.phase = 'pause';
       log.timer = setTimeout(

@@ -13,12 +13,20 @@ const RESTORE_MS = 5000;
 const RESTORE_SHARE = 4;
 /** After so many refusals the notes that V8 has on promises are taken over (notes.ts). */
 const REFUSALS = 2;
-/** And at least so often. */
-const LEAST_TRIES = REFUSALS + 1;
+/** And at least so often: whether a function is on the stack when V8 looks is chance, and on a crowded machine a try takes seconds. */
+const LEAST_TRIES = REFUSALS + 5;
 /** How much longer than an edit that stops the main thread: V8 collects garbage until there is none. */
 const NOTES_SHARE = 3;
 
 const delay = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+
+interface SetSourceReply {
+  readonly status?: string;
+  readonly exceptionDetails?: {
+    readonly exception?: { readonly description?: string };
+    readonly text?: string;
+  };
+}
 
 /** The ways that an edit takes the place of. */
 export interface Replaced {
@@ -95,35 +103,40 @@ export class Edits {
   ): Promise<number> {
     let status = '';
     let longest = 0;
+    /** Without what it waited for a processor. */
+    let longestOwn = 0;
     const patienceMs =
       undoing === undefined ? EDIT_TRIES * EDIT_RETRY_MS : (undoing.patienceMs ?? RESTORE_MS);
     const since = performance.now();
     const tries = undoing === undefined ? EDIT_TRIES : LEAST_TRIES;
+    await this.#context.code.prepare();
     for (let attempt = 0; attempt < tries || performance.now() - since < patienceMs; attempt++) {
       if (undoing === undefined) this.#context.goOn();
       if (attempt > 0) {
         const share = undoing === undefined ? 0 : RESTORE_SHARE * longest;
         await delay(Math.max(share, EDIT_RETRY_MS * Math.min(attempt, EDIT_TRIES)));
       }
-      if (attempt === REFUSALS && undoing !== undefined && NOTES_SHARE * longest <= undoing.maxPauseMs) {
+      if (attempt === REFUSALS && undoing !== undefined && NOTES_SHARE * longestOwn <= undoing.maxPauseMs) {
         // the calls that V8 takes for running may have ended long ago
         await takeNotes(this.#context).catch(() => undefined);
       }
       const passed = bound.filter((site) => !this.#off.has(site));
-      const { value, ms } = await this.#context.session.stopping('live edit', async () => {
-        const off =
-          passed.length === 0
-            ? undefined
-            : this.#context.session.call(this.#context.agent, 'passWrappers', passed);
-        const edit = this.#context.session.post('Debugger.setScriptSource', { scriptId, scriptSource });
-        const [reply] = await Promise.all([edit, off]);
-        return reply;
-      });
+      const { session, agent, code } = this.#context;
+      const {
+        value: reply,
+        ms,
+        waitedMs,
+      } = await session
+        .stoppingTogether('live edit', async () => {
+          const off = passed.length === 0 ? undefined : session.call(agent, 'passWrappers', passed);
+          const discarded = code.discardForEdit();
+          const edit = session.post('Debugger.setScriptSource', { scriptId, scriptSource });
+          const [answer] = await Promise.all([edit, off, discarded]);
+          return answer as SetSourceReply;
+        })
+        .finally(() => code.release());
       longest = Math.max(longest, ms);
-      const reply = value as {
-        status?: string;
-        exceptionDetails?: { exception?: { description?: string }; text?: string };
-      };
+      longestOwn = Math.max(longestOwn, ms - waitedMs);
       status = reply.status ?? 'Ok';
       if (status === 'Ok' && reply.exceptionDetails === undefined) return longest;
       await this.#enableAgain(bound);

@@ -11,8 +11,10 @@ import { reasonOf } from './arm-context.ts';
 import { WorkerArming } from './arming.ts';
 import { WorkerContexts } from './contexts.ts';
 import { DataPlane } from './data.ts';
+import { EventSources } from './events.ts';
 import { compileParts, sendPart } from './parts.ts';
 import type {
+  ArmedNotice,
   ArmItem,
   LoadParams,
   Method,
@@ -46,11 +48,12 @@ class AgentWorker {
   readonly #config: WorkerConfig;
   readonly #texts: AgentFile;
   readonly #port: MessagePort;
-  /** [f64 ×2 stamps][i32 acknowledgements of hooks][i32 turns of the event loop] */
+  /** [f64 ×2 stamps][i32 acknowledgements of hooks][i32 turns of the event loop][i32 times it was let go on] */
   readonly #shared: SharedArrayBuffer;
   readonly #server: AgentServer;
   readonly #session: MainSession;
   readonly #scripts: Scripts;
+  readonly #events: EventSources;
   /** The main thread's half, made by the injected text. */
   #state = '';
   #agent = '';
@@ -69,6 +72,13 @@ class AgentWorker {
     this.#shared = shared;
     this.#session = new MainSession(shared);
     this.#scripts = new Scripts(this.#session);
+    this.#events = new EventSources({
+      session: this.#session,
+      port,
+      text: texts.events,
+      state: () => this.#state,
+      turn: () => this.#turn(),
+    });
     port.on('message', (notice: HookNotice | WorkerNotice) => {
       if ('worker' in notice) this.#server.json({ event: 'worker', params: {} });
       else this.#onHook(notice);
@@ -151,6 +161,8 @@ class AgentWorker {
     scripts: () => this.#scripts.list(),
     modules: () => this.#inPieces<string>('modules'),
     source: async ({ scriptId }) => ({ source: await this.#scripts.source(scriptId) }),
+    definedEvents: () => this.#events.defined(),
+    channels: () => this.#events.channels(),
     evaluate: ({ expression }) => this.#session.evaluate(expression),
     compiledIn: async () => {
       if (!this.#prepared) return undefined;
@@ -224,12 +236,16 @@ class AgentWorker {
       plane.reportLost();
       return undefined;
     },
-    cost: async () => ({
-      heapBytes: (await this.#session.call(this.#state, 'heapUsed')) as number,
-      debuggerEnabled: this.#scripts.enabled,
-      enableMs: this.#session.longest.get('enable debugger'),
-      busy: (loadavg()[0] ?? 0) / availableParallelism(),
-    }),
+    cost: async ({ walk }) => {
+      if (walk) await this.#arming?.measureWalk();
+      return {
+        heapBytes: Number(await this.#session.call(this.#state, walk ? 'oldHeapUsed' : 'heapUsed')),
+        debuggerEnabled: this.#scripts.enabled,
+        enableMs: this.#session.longest.get('enable debugger'),
+        walkMs: this.#arming?.walkMs,
+        busy: (loadavg()[0] ?? 0) / availableParallelism(),
+      };
+    },
     detach: () => this.#restore(),
   };
 
@@ -254,10 +270,11 @@ class AgentWorker {
     try {
       const main = await this.#loadMain(data, params);
       this.#contexts = new WorkerContexts(this.#session, main);
-      this.#arming = new WorkerArming(this.#session, this.#scripts, this.#agent, main, {
-        onArmed: (notice) => this.#server.json({ event: 'armed', params: notice }),
-        onWarning: (message) => this.#server.json({ event: 'warning', params: { message } }),
-      });
+      const events = {
+        onArmed: (notice: ArmedNotice) => this.#server.json({ event: 'armed', params: notice }),
+        onWarning: (message: string) => this.#server.json({ event: 'warning', params: { message } }),
+      };
+      this.#arming = new WorkerArming(this.#session, this.#scripts, this.#agent, main, events, this.#events);
     } catch (error) {
       data.stop();
       throw error;
@@ -309,7 +326,7 @@ class AgentWorker {
     await this.#turn();
     // WebAssembly is compiled on this thread: the main one only makes instances
     this.#port.postMessage([...modules]);
-    const images = programs.map(({ index, reads }) => ({ index, reads }));
+    const images = programs.map(({ index, reads, converts }) => ({ index, reads, converts }));
     await this.#session.stopping('load programs', () =>
       this.#session.call(this.#state, 'loadPrograms', images),
     );

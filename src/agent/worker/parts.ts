@@ -37,6 +37,13 @@ export function compileParts(file: AgentFile, memory: WebAssembly.Memory, params
   ];
 }
 
+/** A part that is loaded only when it is needed: compiled here, its functions when they are called. */
+export function compilePart(text: string): Part {
+  const marked = OWN_MARK + text;
+  const script = new Script(marked, { filename: FILENAME });
+  return { text: marked, code: script.createCachedData() };
+}
+
 export function sendPart(port: MessagePort, part: Part): void {
   port.postMessage(part, part.code.buffer instanceof ArrayBuffer ? [part.code.buffer] : []);
 }

@@ -143,7 +143,21 @@ export interface BreakItem {
   readonly nextMs: number;
 }
 
-export type ArmItem = NopItem | PropertyItem | BindItem | EditItem | BreakItem;
+/** Run the programs of a site on an event of the process: `http:server_request_start`, or `raw:CHANNEL`. */
+export interface EventItem {
+  readonly kind: 'event';
+  readonly site: number;
+  readonly event: string;
+}
+
+/** An event that the application defines: the types of its fields, by name. */
+export interface EventInfo {
+  readonly system: string;
+  readonly name: string;
+  readonly types: Readonly<Record<string, string>>;
+}
+
+export type ArmItem = NopItem | PropertyItem | BindItem | EditItem | BreakItem | EventItem;
 
 export interface ArmResult {
   readonly kind: ArmItem['kind'];
@@ -179,6 +193,8 @@ export interface CostReport {
   readonly debuggerEnabled: boolean;
   /** How long enabling the debugger stopped the main thread, in ms, but for what that waited for a processor; undefined before. */
   readonly enableMs?: number | undefined;
+  /** How long enabling it once more did; undefined where that was not asked for, or could not be done any more. */
+  readonly walkMs?: number | undefined;
   /** Programs that want a processor, for each there is, over the last minute. */
   readonly busy: number;
 }
@@ -207,6 +223,10 @@ export interface Methods {
   /** Files of the CommonJS modules in require.cache; no debugger is needed for that. */
   modules: [undefined, readonly string[]];
   source: [{ scriptId: string }, { source: string }];
+  /** Events that the application defines. */
+  definedEvents: [undefined, readonly EventInfo[]];
+  /** The channels of node:diagnostics_channel that exist; V8 collects garbage for that. */
+  channels: [undefined, readonly string[]];
   /** A value that an expression has in the global scope, by value: for the registry of trapline/register. */
   evaluate: [{ expression: string }, unknown];
   /** Scripts with compiled-in sites: by function, 0 none, 1 entry only, 2 and 3 ends too. Undefined: not prepared. */
@@ -236,7 +256,8 @@ export interface Methods {
   siteStats: [undefined, readonly SiteStats[]];
   stacks: [{ after: number }, readonly { id: number; frames: string[] }[]];
   flush: [undefined, undefined];
-  cost: [undefined, CostReport];
+  /** `walk`: measure a walk of the heap, unless that has been done. */
+  cost: [{ readonly walk: boolean }, CostReport];
   detach: [undefined, RestoreReport];
 }
 

@@ -29,13 +29,33 @@ export class Scripts {
   }
 
   enable(): Promise<unknown> {
-    this.#enabled ??= this.#session.stopping('enable debugger', async () => {
+    this.#enabled ??= this.#enable('enable debugger');
+    return this.#enabled;
+  }
+
+  #enable(what: string): Promise<{ ms: number; waitedMs: number }> {
+    return this.#session.stopping(what, async () => {
       const enabled = this.#session.post('Debugger.enable');
       // `debugger` statements of the application stay without effect, as they are without a debugger
       const skip = this.#session.post('Debugger.setSkipAllPauses', { skip: true });
       await Promise.all([enabled, skip]);
     });
-    return this.#enabled;
+  }
+
+  /**
+   * Enables the debugger once more, for the time that takes: V8 has the hashes of the scripts by now, so that it is hardly
+   * more than a walk of the heap. Breakpoints do not outlast that: there may be none.
+   */
+  async walk(what: string): Promise<{ ms: number; waitedMs: number } | undefined> {
+    if (this.#enabled === undefined) return undefined;
+    await this.#enabled;
+    const again = async (): Promise<{ ms: number; waitedMs: number }> => {
+      await this.#session.post('Debugger.disable');
+      return await this.#enable(what);
+    };
+    const enabled = again();
+    this.#enabled = enabled;
+    return await enabled;
   }
 
   async disable(): Promise<void> {

@@ -44,10 +44,20 @@ export class InspectorError extends Error {
 /** An argument of a call on the main thread: by value, or an object of the main thread. */
 export type CallArgument = { readonly value: unknown } | { readonly objectId: string };
 
+/** What came of operations, and the time that the main thread stood still, in ms; `waitedMs` of it waiting for a processor. */
+export interface Stopped<T> {
+  readonly value: T;
+  readonly ms: number;
+  readonly waitedMs: number;
+}
+
 export class MainSession {
   readonly #session = new Session();
   /** Clock stamps of the main thread, in ms: [before, behind]. */
   readonly #stamps: Float64Array;
+  /** How many times the main thread was let go on: MainHalf.hold(). */
+  readonly #released: Int32Array;
+  #holds = 0;
   /** The main thread's half: `{ stamp(i), … }`. */
   #state: string | undefined;
   readonly pauses: number[] = [];
@@ -55,6 +65,7 @@ export class MainSession {
 
   constructor(stamps: SharedArrayBuffer) {
     this.#stamps = new Float64Array(stamps, 0, 2);
+    this.#released = new Int32Array(stamps, 24, 1);
   }
 
   /** Connects; `state` is an expression whose value is the main thread's half. */
@@ -98,8 +109,8 @@ export class MainSession {
     });
   }
 
-  /** Posts operations between two marks and notes how long the main thread stood still; `ms` is that time. */
-  async stopping<T>(what: string, operations: () => Promise<T>): Promise<{ value: T; ms: number }> {
+  /** Posts operations between two marks and notes how long the main thread stood still. */
+  async stopping<T>(what: string, operations: () => Promise<T>): Promise<Stopped<T>> {
     const queued = runQueueMs();
     const before = this.#mark(0);
     const pending = operations();
@@ -107,9 +118,26 @@ export class MainSession {
     const [first, outcome] = await Promise.allSettled([before, pending, behind]);
     if (first.status === 'rejected') throw first.reason;
     const ms = Math.max(0, (this.#stamps[1] ?? 0) - (this.#stamps[0] ?? 0));
-    this.note(what, ms, Math.min(ms, runQueueMs() - queued));
+    const waitedMs = Math.min(ms, runQueueMs() - queued);
+    this.note(what, ms, waitedMs);
     if (outcome.status === 'rejected') throw outcome.reason;
-    return { value: outcome.value, ms };
+    return { value: outcome.value, ms, waitedMs };
+  }
+
+  /** As `stopping`, and nothing of the application runs between the first operation and the last: the main thread waits until all are posted. */
+  async stoppingTogether<T>(what: string, operations: () => Promise<T>): Promise<Stopped<T>> {
+    const turn = ++this.#holds;
+    let held: Promise<unknown> | undefined;
+    const stopped = this.stopping(what, () => {
+      held = this.call(this.#state as string, 'hold', turn);
+      return operations();
+    });
+    // everything has been posted
+    Atomics.store(this.#released, 0, turn);
+    Atomics.notify(this.#released, 0);
+    const [, outcome] = await Promise.allSettled([held, stopped]);
+    if (outcome.status === 'rejected') throw outcome.reason;
+    return outcome.value;
   }
 
   /** `waitedMs` of the stop were spent waiting for a processor. */

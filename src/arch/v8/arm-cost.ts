@@ -10,9 +10,9 @@ export interface TargetCost {
   readonly heapBytes: number;
   /** The inspector's debugger is enabled already. */
   readonly debuggerEnabled: boolean;
-  /** What walking this process's heap takes, as a multiple of what it took where the figures were measured. */
-  readonly pace?: number;
-  /** Programs that want a processor, for each there is: V8 collects garbage with several threads, which wait for theirs then. */
+  /** One walk of this process's heap, in ms. */
+  readonly walkMs: number;
+  /** Programs that want a processor, for each there is. */
   readonly busy?: number;
 }
 
@@ -20,53 +20,66 @@ export interface TargetCost {
 export interface MeasuredCost {
   readonly heapBytes: number;
   readonly debuggerEnabled: boolean;
+  /** Enabling the debugger, the first time: also by the scripts that it tells of. */
   readonly enableMs?: number | undefined;
+  /** Enabling it once more: hardly anything but the walk. */
+  readonly walkMs?: number | undefined;
   readonly busy?: number | undefined;
 }
 
 export interface ScriptCost {
   /** Source length in UTF-16 units. */
   readonly length: number;
-  readonly functions: number;
+  /** What comparing its scopes takes, in ms (scope-cost.ts); asked for when an edit is a way. */
+  readonly scopesMs: () => number;
 }
 
 const MB = 1e6;
 
+/** A heap of small objects. */
+const WALK_MS_PER_MB = 0.22;
+/** Enabling the debugger tells of the scripts, with a hash of each: the first time, and again. */
+const TELL_MS = 17;
+const TELL_AGAIN_MS = 3;
+const LEAST_MS_PER_MB = 0.03;
+/** More than that is not the heap's. */
+const MOST_MS_PER_MB = 0.5;
+/** How much a clean measurement counts against what the heap's size lets expect (as an exponent). */
+const TRUST = 0.7;
 const LEAST_PACE = 0.7;
 const MOST_PACE = 1.5;
-/** Of the enabling's time so much is chance, and no larger in a larger heap. */
+/** Of the first enabling's time so much is chance, and no larger in a larger heap. */
 const CHANCE_MS = 20;
 
-/** Enabling walks the heap once, for bytecode that has no source positions yet. */
-const enabling = (heapBytes: number): number => 17 + (0.22 * heapBytes) / MB;
-
-/** How much longer a collection takes when processors are wanted by others: half of one taken is as good as none. */
-const crowded = (busy = 0): number => 1 + 0.17 * Math.max(0, busy - 0.5);
-
 /**
- * The model's unknown is how fast this process, on this machine, beside what else it does, walks its heap: enabling the
- * debugger has just shown it, once. Half of that (as an exponent) was chance where it was compared with later stops.
+ * The model's unknown is how long one walk of this heap takes, on this machine, beside what else it does: by the number of its objects
+ * rather than by its size. Enabling the debugger walks it once; the first time the scripts are most of that in a small
+ * process, so only half of what it differs by is believed (as an exponent).
  */
-export function calibrate({ heapBytes, debuggerEnabled, enableMs, busy = 0 }: MeasuredCost): TargetCost {
-  const ratio = enableMs === undefined ? 1 : (enableMs + CHANCE_MS) / (enabling(heapBytes) + CHANCE_MS);
-  return {
-    heapBytes,
-    debuggerEnabled,
-    pace: Math.min(MOST_PACE, Math.max(LEAST_PACE, Math.sqrt(ratio))),
-    busy,
-  };
+export function calibrate(measured: MeasuredCost): TargetCost {
+  const { heapBytes, debuggerEnabled, enableMs, walkMs, busy = 0 } = measured;
+  const expected = (WALK_MS_PER_MB * heapBytes) / MB;
+  let walk = expected;
+  if (walkMs !== undefined) {
+    const least = (LEAST_MS_PER_MB * heapBytes) / MB;
+    const most = (MOST_MS_PER_MB * heapBytes) / MB;
+    const own = Math.min(most, Math.max(least, walkMs - TELL_AGAIN_MS));
+    walk = own ** TRUST * expected ** (1 - TRUST);
+  } else if (enableMs !== undefined) {
+    const ratio = (enableMs + CHANCE_MS) / (TELL_MS + expected + CHANCE_MS);
+    walk = expected * Math.min(MOST_PACE, Math.max(LEAST_PACE, Math.sqrt(ratio)));
+  }
+  return { heapBytes, debuggerEnabled, walkMs: walk, busy };
 }
 
-export const enableMs = ({ heapBytes, debuggerEnabled, pace = 1 }: TargetCost): number =>
-  debuggerEnabled ? 0 : pace * enabling(heapBytes);
+export const enableMs = ({ debuggerEnabled, walkMs }: TargetCost): number =>
+  debuggerEnabled ? 0 : TELL_MS + walkMs;
 
-/** Setting a breakpoint walks it for the function's closures and their baseline code. */
-export const breakpointMs = ({ heapBytes, pace = 1 }: TargetCost): number =>
-  pace * (1.5 + (0.35 * heapBytes) / MB);
+/** Setting a breakpoint walks the heap for the closures of a function that has baseline code; other functions take nothing. */
+export const breakpointMs = ({ walkMs }: TargetCost): number => 1.5 + 1.3 * walkMs;
 
-/** Throwing all optimized code away, by way of precise call counts: three walks of the heap. */
-export const deoptimizeMs = ({ heapBytes, pace = 1 }: TargetCost): number =>
-  pace * (5 + (1.0 * heapBytes) / MB);
+/** Throwing all compiled code away: two walks. */
+export const deoptimizeMs = ({ walkMs }: TargetCost): number => 2 + 2.3 * walkMs;
 
 /** Evaluating in a frame for the first time parses the whole script anew, for its scopes. */
 export const hitMs = ({ length }: Pick<ScriptCost, 'length'>): number => 0.5 + (0.09 * length) / 1000;
@@ -77,11 +90,24 @@ export const NEXT_HIT_MS = 0.12;
 /** Hits a second that keep a breakpoint probe below a tenth of the main thread's time. */
 export const BREAK_LIMIT = Math.floor(100 / NEXT_HIT_MS);
 
-/** A live edit compiles, compares functions pairwise, collects garbage twice, and walks the heap. */
-export const editMs = ({ heapBytes, pace = 1, busy }: TargetCost, { functions }: ScriptCost): number =>
-  pace * (20 + (3.6 * crowded(busy) * heapBytes) / MB) + 12e-6 * functions * functions;
+/** Marking each object in a hash table and looking all of them up there, in walks; those of throwing compiled code away are among them. */
+const EDIT_WALKS = 20;
+/** From this heap on, that table is much larger than caches are. */
+const LARGE_BYTES = 100e6;
+/** With others on the processors less of the table is in their caches. A plain walk does not suffer so. */
+const crowded = (heapBytes: number, busy = 0): number =>
+  1 + 0.17 * Math.max(0, busy - 0.5) * Math.min(1, heapBytes / LARGE_BYTES);
+/** Both texts are parsed, the new one compiled. */
+const EDIT_MS_PER_CHARACTER = 0.1e-3;
 
-/** The longest stop of one way, the debugger's own included. */
+/**
+ * A live edit compiles the whole script, compares scopes, and looks for its functions among all objects that can be reached, which V8
+ * finds out by a marking of its own, on the main thread.
+ */
+export const editMs = ({ heapBytes, walkMs, busy }: TargetCost, { length, scopesMs }: ScriptCost): number =>
+  35 + EDIT_WALKS * crowded(heapBytes, busy) * walkMs + EDIT_MS_PER_CHARACTER * length + scopesMs();
+
+/** The longest stop of one way, the debugger's own included. `bind`: without throwing code away, which not every binding needs. */
 export function estimateMs(way: ArmWay, target: TargetCost, script: ScriptCost): number {
   switch (way) {
     case 'nop':

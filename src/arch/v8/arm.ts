@@ -25,6 +25,8 @@ export interface PlanContext {
   readonly commonJs: boolean;
   /** Key of the module's exports that is the only way to the function (exports.ts). */
   readonly exportedAs: string | undefined;
+  /** Throwing compiled code away, in ms, where a replaced variable needs that; 0: it does not, or may not. */
+  readonly deoptimizeMs: number;
 }
 
 export interface Candidate {
@@ -50,9 +52,18 @@ export function planSite(site: PlannedSite, context: PlanContext): Plan {
         ? objection(way, site, context)
         : 'the debugger is not in use';
     if (reason !== undefined) excluded.set(way, reason);
-    else candidates.push({ way, estimateMs: estimateMs(way, context.target, context.script) });
+    else candidates.push({ way, estimateMs: longestMs(way, site, context) });
   }
   return { candidates, excluded };
+}
+
+function longestMs(
+  way: ArmWay,
+  { symbol }: PlannedSite,
+  { target, script, deoptimizeMs }: PlanContext,
+): number {
+  const ms = estimateMs(way, target, script);
+  return way === 'bind' && symbol.binding.via === 'variable' ? Math.max(ms, deoptimizeMs) : ms;
 }
 
 function objection(way: ArmWay, site: PlannedSite, context: PlanContext): string | undefined {

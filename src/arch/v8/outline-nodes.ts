@@ -20,9 +20,10 @@ export function sequence(expressions: readonly Node[], start: number, end: numbe
   return { type: 'SequenceExpression', start, end, expressions };
 }
 
-export class Identifier implements Node {
+/** What is known by its text alone. */
+abstract class Token implements Node {
   readonly [field: string]: unknown;
-  readonly type = 'Identifier';
+  abstract readonly type: string;
   readonly start: number;
   readonly end: number;
   readonly source: string;
@@ -33,8 +34,16 @@ export class Identifier implements Node {
     this.end = end;
   }
 
-  get name(): string {
+  get text(): string {
     return this.source.slice(this.start, this.end);
+  }
+}
+
+export class Identifier extends Token {
+  readonly type = 'Identifier';
+
+  get name(): string {
+    return this.text;
   }
 }
 
@@ -43,39 +52,19 @@ function parsed(source: string, start: number, end: number): acorn.Expression {
   return acorn.parseExpressionAt(`(${source.slice(start, end)})`, 0, { ecmaVersion: 'latest' });
 }
 
-export class Literal implements Node {
-  readonly [field: string]: unknown;
+export class Literal extends Token {
   readonly type = 'Literal';
-  readonly start: number;
-  readonly end: number;
-  readonly source: string;
-
-  constructor(source: string, start: number, end: number) {
-    this.source = source;
-    this.start = start;
-    this.end = end;
-  }
 
   get value(): unknown {
-    const text = this.source.slice(this.start, this.end);
+    const { text } = this;
     if (/^(["'])[^\\]*\1$/.test(text)) return text.slice(1, -1);
     return (parsed(this.source, this.start, this.end) as acorn.Literal).value;
   }
 }
 
 /** A template without expressions. */
-export class Template implements Node {
-  readonly [field: string]: unknown;
+export class Template extends Token {
   readonly type = 'TemplateLiteral';
-  readonly start: number;
-  readonly end: number;
-  readonly source: string;
-
-  constructor(source: string, start: number, end: number) {
-    this.source = source;
-    this.start = start;
-    this.end = end;
-  }
 
   get quasis(): unknown {
     return (parsed(this.source, this.start, this.end) as acorn.TemplateLiteral).quasis;

@@ -6,6 +6,7 @@
 import { Session } from 'node:inspector';
 import { setFlagsFromString } from 'node:v8';
 import { KernelError } from '../../kernel/errno.ts';
+import { BUILTINS, editLeavesStaleCode, isBuiltin, NEVER } from './stale-code.ts';
 import type { ScriptInfo } from './types.ts';
 
 export type EditStatus =
@@ -75,6 +76,7 @@ export class SelfInspector {
       }),
     );
     const status = answer.status ?? (answer.exceptionDetails === undefined ? 'Ok' : 'CompileError');
+    if (status === 'Ok' && editLeavesStaleCode(process.versions.v8)) this.#dropCode();
     return answer.exceptionDetails === undefined
       ? { status }
       : { status, message: answer.exceptionDetails.text };
@@ -97,6 +99,34 @@ export class SelfInspector {
 
   removeBreakpoint(breakpointId: string): void {
     this.#post('Debugger.removeBreakpoint', { breakpointId });
+  }
+
+  /** Throws all optimized code away: stale-code.ts. */
+  #dropCode(): void {
+    for (const expression of BUILTINS) {
+      const { result } = this.#post<{ result: { type: string; objectId?: string } }>('Runtime.evaluate', {
+        expression,
+        silent: true,
+        throwOnSideEffect: true,
+      });
+      const { objectId, type } = result;
+      if (objectId === undefined || type !== 'function') continue;
+      const { internalProperties } = this.#post<{ internalProperties?: { name: string }[] }>(
+        'Runtime.getProperties',
+        { objectId, ownProperties: true },
+      );
+      if (!isBuiltin(internalProperties)) continue;
+      const params = { objectId, condition: NEVER };
+      const { breakpointId } = this.#post<{ breakpointId: string }>(
+        'Debugger.setBreakpointOnFunctionCall',
+        params,
+      );
+      this.removeBreakpoint(breakpointId);
+      return;
+    }
+    this.#post('Profiler.enable');
+    this.#post('Profiler.startPreciseCoverage', { callCount: true, detailed: false });
+    this.#post('Profiler.disable');
   }
 
   /** Node 26 and later edit live only after a flag is set. */

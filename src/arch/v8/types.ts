@@ -98,7 +98,7 @@ export type ArmWay = 'nop' | 'property' | 'bind' | 'edit' | 'break';
 export interface ArmReport {
   readonly name: string;
   /** Undefined: the probe is not armed, or not any more; `note` says why. */
-  readonly way: ArmWay | undefined;
+  readonly way: ArmWay | 'event' | undefined;
   readonly estimateMs: number;
   readonly pauseMs: number;
   /** For so much of the longest pause the main thread waited for a processor that other programs used: no estimate has that. */

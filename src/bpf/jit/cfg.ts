@@ -52,10 +52,9 @@ function threadJumps(insns: readonly Insn[], pc: number): number {
   return at;
 }
 
-/** Slots that control may reach from `pc`, the taken branch first. */
+/** Slots that control may reach from the end of a block at `pc`, the taken branch first. */
 function possibleSuccessors(insns: readonly Insn[], pc: number): number[] {
   const insn = insns[pc]!;
-  if (!endsBlock(insn)) return [pc + (isa.isLdImm64(insn) ? 2 : 1)];
   if (insn.code === (isa.BPF_JMP | isa.BPF_EXIT)) return [];
   const target = threadJumps(insns, pc + 1 + isa.jumpOffset(insn));
   if (insn.code === JA64 || insn.code === JA32) return [target];
@@ -68,10 +67,8 @@ function possibleSuccessors(insns: readonly Insn[], pc: number): number[] {
  * allows. Throws BpfError EINVAL where control leaves the program.
  */
 export function buildCfg(insns: readonly Insn[], entry: number, reachable?: readonly boolean[]): Cfg {
-  const successors = (pc: number): number[] => {
-    const next = possibleSuccessors(insns, pc);
-    return reachable === undefined ? next : next.filter((target) => reachable[target] !== false);
-  };
+  const isReachable = (target: number): boolean => reachable === undefined || reachable[target] !== false;
+  const successors = (pc: number): number[] => possibleSuccessors(insns, pc).filter(isReachable);
   const seen = new Uint8Array(insns.length);
   const leader = new Uint8Array(insns.length);
   const check = (target: number, from: number): void => {
@@ -86,17 +83,19 @@ export function buildCfg(insns: readonly Insn[], entry: number, reachable?: read
     let pc = todo.pop()!;
     while (seen[pc] === 0) {
       seen[pc] = 1;
-      const next = successors(pc);
-      for (const target of next) check(target, pc);
-      if (next.length === 0) break;
-      if (endsBlock(insns[pc]!)) {
-        for (const target of next) {
+      const insn = insns[pc]!;
+      if (endsBlock(insn)) {
+        for (const target of successors(pc)) {
+          check(target, pc);
           leader[target] = 1;
           todo.push(target);
         }
         break;
       }
-      pc = next[0]!;
+      const next = pc + (isa.isLdImm64(insn) ? 2 : 1);
+      check(next, pc);
+      if (!isReachable(next)) break;
+      pc = next;
     }
   }
 
@@ -108,13 +107,15 @@ export function buildCfg(insns: readonly Insn[], entry: number, reachable?: read
   const blocks = starts.map((start): BasicBlock => {
     let pc = start;
     for (;;) {
-      const next = successors(pc);
-      if (endsBlock(insns[pc]!)) {
-        return { start, end: pc + 1, terminator: pc, succs: next.map((target) => blockAt.get(target)!) };
+      const insn = insns[pc]!;
+      if (endsBlock(insn)) {
+        const succs = successors(pc).map((target) => blockAt.get(target)!);
+        return { start, end: pc + 1, terminator: pc, succs };
       }
+      const next = pc + (isa.isLdImm64(insn) ? 2 : 1);
       // Nothing comes behind bpf_throw().
-      if (next.length === 0) return { start, end: pc + 1, terminator: -1, succs: [] };
-      pc = next[0]!;
+      if (!isReachable(next)) return { start, end: pc + 1, terminator: -1, succs: [] };
+      pc = next;
       if (leader[pc] === 1) return { start, end: pc, terminator: -1, succs: [blockAt.get(pc)!] };
     }
   });

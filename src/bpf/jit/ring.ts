@@ -71,14 +71,12 @@ export function ringReserve(context: MapContext, map: PlacedMap): Func {
     code.get(header).get(0).op(OP.i32WrapI64).i32(BPF_RINGBUF_BUSY_BIT).op(OP.i32Or);
     code.mem(OP.i32Store, RING_RECORD.len);
     code.get(header).get(producer).mem(OP.i32Store, RING_RECORD.offset);
+    // The position, and the lock behind it becomes 0: one store in place of two, each of which would wait for what was stored before.
     code
       .i32(address + RING_HEADER.producerPos)
       .get(next)
-      .atomic(ATOMIC.i32Store, 4, 0);
-    code
-      .i32(address + RING_HEADER.lock)
-      .i32(0)
-      .atomic(ATOMIC.i32Store, 4, 0);
+      .op(OP.i64ExtendI32U)
+      .atomic(ATOMIC.i64Store, 8, 0);
     code.get(header).i32(RING_RECORD.size).op(OP.i32Add);
   });
 }

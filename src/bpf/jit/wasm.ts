@@ -3,65 +3,10 @@
  * is the caller's part (and is checked by WebAssembly.validate in the tests).
  */
 
+import { Bytes, ModuleBytes } from './bytes.ts';
 import { I32, OP, type ValType, VOID } from './opcodes.ts';
 
 export { ATOMIC, F64, I32, I64, OP, type ValType } from './opcodes.ts';
-
-/** Bytes that grow: numbers until the end, because most functions are small and a typed array is dear to make. */
-class Bytes {
-  readonly data: number[] = [];
-
-  get length(): number {
-    return this.data.length;
-  }
-
-  byte(value: number): void {
-    this.data.push(value);
-  }
-
-  u32(value: number): void {
-    let rest = value >>> 0;
-    while (rest >= 0x80) {
-      this.byte((rest & 0x7f) | 0x80);
-      rest >>>= 7;
-    }
-    this.byte(rest);
-  }
-
-  s32(value: number): void {
-    let rest = value | 0;
-    while (rest < -64 || rest > 63) {
-      this.byte((rest & 0x7f) | 0x80);
-      rest >>= 7;
-    }
-    this.byte(rest & 0x7f);
-  }
-
-  s64(value: bigint): void {
-    let rest = BigInt.asIntN(64, value);
-    if (rest >= -0x80000000n && rest <= 0x7fffffffn) {
-      this.s32(Number(rest));
-      return;
-    }
-    while (rest < -64n || rest > 63n) {
-      this.byte(Number(rest & 0x7fn) | 0x80);
-      rest >>= 7n;
-    }
-    this.byte(Number(rest & 0x7fn));
-  }
-
-  bytes(data: readonly number[]): void {
-    for (let i = 0; i < data.length; i++) this.data.push(data[i]!);
-  }
-
-  name(text: string): void {
-    const data = Array.from(text, (char) => char.charCodeAt(0));
-    // Names are those of helpers and entry points.
-    if (data.some((code) => code > 0x7f)) throw new Error(`the name ${text} is not ASCII`);
-    this.u32(data.length);
-    this.bytes(data);
-  }
-}
 
 /** A branch target: what `block`, `loop` or `if` returned. */
 export interface Label {
@@ -80,7 +25,7 @@ export class Code {
   }
 
   get byteLength(): number {
-    return this.#out.length;
+    return this.#out.data.length;
   }
 
   local(type: ValType): number {
@@ -230,24 +175,22 @@ export class Code {
     return this;
   }
 
-  /** The finished body: locals, instructions, end. */
-  finish(): readonly number[] {
+  /** Writes the finished body: locals, instructions, end. */
+  write(out: ModuleBytes): void {
     if (this.#depth !== 0) throw new Error(`${this.#depth} blocks are still open`);
-    const body = new Bytes();
-    const runs: { type: ValType; count: number }[] = [];
-    for (const type of this.#locals) {
-      const last = runs.at(-1);
-      if (last?.type === type) last.count++;
-      else runs.push({ type, count: 1 });
+    const locals = this.#locals;
+    let runs = 0;
+    for (let i = 0; i < locals.length; i++) if (locals[i] !== locals[i - 1]) runs++;
+    out.u32(runs);
+    for (let i = 0; i < locals.length; ) {
+      const type = locals[i]!;
+      const start = i;
+      while (locals[i] === type) i++;
+      out.u32(i - start);
+      out.byte(type);
     }
-    body.u32(runs.length);
-    for (const { type, count } of runs) {
-      body.u32(count);
-      body.byte(type);
-    }
-    body.bytes(this.#out.data);
-    body.byte(OP.end);
-    return body.data;
+    out.bytes(this.#out.data);
+    out.byte(OP.end);
   }
 
   #open(opcode: number, type: number): Label {
@@ -281,7 +224,8 @@ export interface WasmImport {
  */
 export class WasmModule {
   readonly #types: string[] = [];
-  readonly #imports: { module: string; name: string; kind: number; payload: (out: Bytes) => void }[] = [];
+  readonly #imports: { module: string; name: string; kind: number; payload: (out: ModuleBytes) => void }[] =
+    [];
   readonly #functions: { type: number; code: Code | undefined }[] = [];
   readonly #globals: { type: ValType; mutable: boolean; value: bigint | number }[] = [];
   readonly #exports: { name: string; func: Func }[] = [];
@@ -387,16 +331,15 @@ export class WasmModule {
   }
 
   encode(): Uint8Array {
-    const out = new Bytes();
+    const out = new ModuleBytes();
     out.bytes([0, 0x61, 0x73, 0x6d, 1, 0, 0, 0]);
-    const section = (id: number, count: number, write: (body: Bytes) => void): void => {
+    const section = (id: number, count: number, write: (body: ModuleBytes) => void): void => {
       if (count === 0) return;
-      const body = new Bytes();
-      body.u32(count);
-      write(body);
       out.byte(id);
-      out.u32(body.length);
-      out.bytes(body.data);
+      out.sized(() => {
+        out.u32(count);
+        write(out);
+      });
     };
     section(1, this.#types.length, (body) => {
       for (const key of this.#types) {
@@ -481,11 +424,9 @@ export class WasmModule {
     section(10, this.#functions.length, (body) => {
       for (const { code } of this.#functions) {
         if (code === undefined) throw new Error('a declared function has no body');
-        const bytes = code.finish();
-        body.u32(bytes.length);
-        body.bytes(bytes);
+        body.sized(() => code.write(body));
       }
     });
-    return Uint8Array.from(out.data);
+    return out.finish();
   }
 }

@@ -289,7 +289,11 @@ const CHECKS: Partial<Record<MapType, (spec: MapSpec) => void>> = {
   prog_array: checkObjectArray,
   perf_event_array: checkObjectArray,
   cgroup_array: checkObjectArray,
-  reuseport_sockarray: checkObjectArray,
+  // reuseport_array_alloc_check: what is looked up may be a cookie.
+  reuseport_sockarray: (spec) => {
+    checkSizes(spec, spec.keySize, [4, 8]);
+    checkArray(spec);
+  },
   array_of_maps: (spec) => {
     checkObjectArray(spec);
     checkInner(spec);

@@ -109,7 +109,7 @@ export const RING_HEADER = {
   consumerPos: 64,
   /** Written by producers that hold the lock; stored atomically once the record's header is. */
   producerPos: 128,
-  /** 0 when free, else 1 + CPU of the holder. */
+  /** 0 when free, else 1 + CPU of the holder. Behind the position: both are stored at once. */
   lock: 132,
   /** u64: reserves that found no room, added with i64.atomic.rmw.add. */
   dropped: 136,

@@ -68,6 +68,8 @@ export const newMeta = (): CallMeta => ({
 
 const MEMORY = ['fp', 'pkt', 'pkt_meta', 'map_key', 'map_value', 'mem', 'ringbuf_mem', 'buf', 'trusted_ptr_'];
 const SOCKETS = ['sock_common', 'sock', 'tcp_sock', 'xdp_sock'];
+/** Pointers to structures of the kernel (btf_ptr_types). */
+export const KERNEL_POINTERS: readonly string[] = ['ptr_', 'trusted_ptr_', 'rcu_ptr_'];
 const BTF_SOCKETS = [...SOCKETS, 'ptr_', 'trusted_ptr_'];
 
 /** Compatible register types, as messages list them (compatible_reg_types). */
@@ -88,9 +90,9 @@ const COMPATIBLE: Readonly<Partial<Record<ArgType, readonly string[]>>> = {
   btf_id_sock_common_release: BTF_SOCKETS,
   ptr_to_socket: ['sock'],
   ptr_to_socket_or_null: ['sock'],
-  ptr_to_btf_id: ['ptr_', 'trusted_ptr_', 'rcu_ptr_'],
-  ptr_to_btf_id_or_null: ['ptr_', 'trusted_ptr_', 'rcu_ptr_'],
-  btf_id_or_null_release: ['ptr_', 'trusted_ptr_', 'rcu_ptr_'],
+  ptr_to_btf_id: KERNEL_POINTERS,
+  ptr_to_btf_id_or_null: KERNEL_POINTERS,
+  btf_id_or_null_release: KERNEL_POINTERS,
   ptr_to_percpu_btf_id: ['percpu_ptr_', 'percpu_rcu_ptr_', 'percpu_trusted_ptr_'],
   ptr_to_spin_lock: ['map_value', 'ptr_'],
   ptr_to_timer: ['map_value'],
@@ -136,6 +138,9 @@ const READS: ReadonlySet<ArgType> = new Set<ArgType>([
   'map_value',
 ]);
 
+/** Those that a helper never writes to (MEM_RDONLY). */
+const READ_ONLY: ReadonlySet<ArgType> = new Set<ArgType>(['mem', 'mem_or_null', 'mem_fixed']);
+
 function checkType(reg: Reg, regno: number, arg: ArgType, proto: HelperProto): void {
   const allowed = COMPATIBLE[arg] ?? [];
   let flags = reg.flags;
@@ -149,9 +154,18 @@ function checkType(reg: Reg, regno: number, arg: ArgType, proto: HelperProto): v
   if (!allowed.includes(name) || !plain) {
     reject('EACCES', `R${regno} type=${reg.typeName} expected=${allowed.join(', ')}`);
   }
-  if (reg.type === 'ptr_' && (arg === 'ptr_to_btf_id' || arg === 'ptr_to_btf_id_or_null')) {
-    checkStruct(reg, regno, proto);
+  if (reg.type !== 'ptr_') return;
+  if (allowed === MEMORY) {
+    if (!READ_ONLY.has(arg)) {
+      const text = `bpf_${proto.name}() may write into memory pointed by R${regno} type=${reg.typeName}`;
+      reject('EACCES', text);
+    }
+    return;
   }
+  const isRelease = RELEASES.has(arg);
+  if (reg.nullable && isRelease && (reg.flags & F_ALLOC) === 0)
+    reject('EACCES', `Possibly NULL pointer passed to helper arg${regno}`);
+  if (arg === 'ptr_to_btf_id' || arg === 'ptr_to_btf_id_or_null') checkStruct(reg, regno, proto);
 }
 
 /** The structure a helper wants, or one that starts with it. */
@@ -205,7 +219,7 @@ export function checkOffset(reg: Reg, regno: number, isRelease: boolean, isDynpt
     return;
   }
   if (FREE_OFFSET.has(reg.type)) return;
-  checkPlainPointer(reg, regno, reg.type === 'ptr_');
+  checkPlainPointer(reg, regno, reg.type === 'ptr_' && !reg.nullable);
 }
 
 /** check_func_arg */

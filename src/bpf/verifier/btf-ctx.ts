@@ -40,6 +40,17 @@ function argumentOf(btf: Btf, typeId: number, isTrusted: boolean, nullable: bool
   return { type: 'ptr_', btfId: pointee, flags, nullable };
 }
 
+/** LSM hooks whose objects are about to go, or not made yet (untrusted_lsm_hooks of kernel/bpf/bpf_lsm.c). */
+const UNTRUSTED_HOOKS: ReadonlySet<string> = new Set([
+  'bpf_map_free',
+  'bpf_prog_free',
+  'file_alloc_security',
+  'file_free_security',
+  'sk_alloc_security',
+  'sk_free_security',
+  'task_free',
+]);
+
 /** Words of the context are the target's arguments, and behind them what it returned where that is known. */
 export function programContext(input: ProgramInput, isPrivileged: boolean): ContextAccess {
   const builtin = contextOf(input.type, input.attachType, isPrivileged);
@@ -50,7 +61,10 @@ export function programContext(input: ProgramInput, isPrivileged: boolean): Cont
   const proto = btf.type(found.proto);
   if (proto.kind !== 'FUNC_PROTO') return builtin;
   const params = proto.params.slice(found.skip);
-  const isTrusted = attachType === 'trace_raw_tp' || attachType === 'trace_iter' || attachType === 'lsm_mac';
+  const isTrusted =
+    attachType === 'trace_raw_tp' ||
+    attachType === 'trace_iter' ||
+    (attachType === 'lsm_mac' && !UNTRUSTED_HOOKS.has(input.attachTo ?? ''));
   return {
     size: TRACING_CTX_SIZE,
     access(off, size, write) {

@@ -39,11 +39,33 @@ const helperName = (id: number): string => `bpf_${HELPER_NAMES[id]}#${id}`;
 export const isGplCompatible = (license: string): boolean =>
   /^(GPL|GPL v2|GPL and additional rights|Dual BSD\/GPL|Dual MIT\/GPL|Dual MPL\/GPL)$/.test(license);
 
+/** Functions that hold no lock which resolving a path takes (btf_allowlist_d_path of kernel/trace/bpf_trace.c). */
+const PATH_TARGETS: ReadonlySet<string> = new Set([
+  'security_file_permission',
+  'security_inode_getattr',
+  'security_file_open',
+  'security_path_truncate',
+  'vfs_truncate',
+  'vfs_fallocate',
+  'dentry_open',
+  'vfs_getattr',
+  'filp_close',
+]);
+
+/** bpf_d_path_allowed; which LSM hooks may sleep is up to the kernel. */
+function mayResolvePaths({ input }: Env): boolean {
+  const { type, attachType, attachTo } = input;
+  if (type === 'lsm' || attachType === 'trace_iter' || attachTo === undefined) return true;
+  return PATH_TARGETS.has(attachTo);
+}
+
 function findHelper(env: Env, id: number): HelperProto {
   const proto = protoFor(id, env.input.type);
   if (proto === undefined) reject('EINVAL', `invalid func unknown#${id}`);
   if (!mayCallHelper(env.input.type, env.input.attachType, proto.name, env.isBpfCapable))
     reject('EINVAL', `program of this type cannot use helper ${helperName(id)}`);
+  if (proto.name === 'd_path' && !mayResolvePaths(env))
+    reject('EINVAL', 'helper call is not allowed in probe');
   const { license = 'GPL' } = env.input;
   if (proto.gplOnly === true && !isGplCompatible(license)) {
     reject('EINVAL', 'cannot call GPL-restricted function from non-GPL compatible program');

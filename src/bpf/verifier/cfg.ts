@@ -77,6 +77,9 @@ function validOpcodes(): Set<number> {
   return valid;
 }
 
+/** Load-acquire and store-release have all sizes. */
+const isOrdered = (imm: number): boolean => imm === isa.BPF_LOAD_ACQ || imm === isa.BPF_STORE_REL;
+
 /** Opcodes, and the fields that have to be zero. */
 export function checkInsns(env: Env): void {
   const { insns } = env;
@@ -97,7 +100,8 @@ export function checkInsns(env: Env): void {
     if (cls === isa.BPF_LDX && ((mode !== isa.BPF_MEM && mode !== isa.BPF_MEMSX) || insn.imm !== 0)) {
       reject('EINVAL', 'BPF_LDX uses reserved fields');
     }
-    if (!VALID_OPCODES.has(insn.code))
+    const isShort = cls === isa.BPF_STX && mode === isa.BPF_ATOMIC && isOrdered(insn.imm);
+    if (!isShort && !VALID_OPCODES.has(insn.code))
       reject('EINVAL', `unknown opcode ${insn.code.toString(16).padStart(2, '0')}`);
   }
 }
@@ -133,6 +137,13 @@ function checkLdImm64(env: Env, i: number): void {
       }
       break;
     }
+    case isa.BPF_PSEUDO_MAP_FD:
+    case isa.BPF_PSEUDO_MAP_VALUE:
+      // Descriptors are bpf(2)'s, which puts the positions of maps in their place.
+      if (insn.src === isa.BPF_PSEUDO_MAP_FD && second.imm !== 0)
+        reject('EINVAL', 'unrecognized bpf_ld_imm64 insn');
+      reject('EBADF', `fd ${insn.imm} is not pointing to valid bpf_map`);
+      break;
     default:
       reject('EINVAL', 'unrecognized bpf_ld_imm64 insn');
   }

@@ -98,10 +98,13 @@ function isVoidTarget(env: Env): boolean {
 /** check_return_code */
 function checkReturn(env: Env, regno: number, isThrow = false): void {
   const { frame } = env.state;
-  const isSubprog = frame.subprog !== 0 && env.globals.has(frame.subprog) && !isThrow;
+  // What the exception callback returns is the program's result.
+  const isSubprog =
+    frame.subprog !== 0 &&
+    frame.subprog !== env.exceptionCallback &&
+    env.globals.has(frame.subprog) &&
+    !isThrow;
   if (!isSubprog && isVoidTarget(env)) return;
-  const global = isSubprog ? env.globals.get(frame.subprog) : undefined;
-  if (global !== undefined && !global.returns) return;
   const reg = readReg(env, regno);
   if (isPointerValue(env, reg)) reject('EACCES', `R${regno} leaks addr as return value`);
   let range: readonly [number, number] | undefined;

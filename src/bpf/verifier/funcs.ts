@@ -47,7 +47,7 @@ export function checkFuncCall(env: Env, insn: isa.Insn, at: number): number {
     env.log(`Func#${subprog} ('${global.name}') is global and assumed valid.`);
     env.calledGlobals.add(subprog);
     for (let i = 0; i <= 5; i++) setReg(env, i, NOT_INIT);
-    if (global.returns) setReg(env, 0, UNKNOWN);
+    setReg(env, 0, UNKNOWN);
     if (env.movesPacket(subprog)) env.forgetPackets();
     return at + 1;
   }

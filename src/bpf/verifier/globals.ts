@@ -3,13 +3,16 @@
  * btf_check_func_arg_match of kernel/bpf).
  */
 import type { Btf } from '../btf/btf.ts';
-import { sizeOf, skipModifiers } from './btf-access.ts';
+import type { BtfType } from '../btf/types.ts';
+import { essentialName } from '../core-relo/compat.ts';
+import { checkOffset, KERNEL_POINTERS, startsWith } from './args.ts';
+import { sizeOf, skipModifiers, structName } from './btf-access.ts';
 import { dynptrAt } from './dynptr.ts';
 import { type Env, readReg } from './env.ts';
 import { Rejection, reject } from './error.ts';
 import { checkHelperMem } from './helper-memory.ts';
 import { checkPlainPointer } from './memory.ts';
-import { F_TRUSTED, pointer, type Reg, UNKNOWN } from './reg.ts';
+import { F_TRUSTED, pointer, type Reg, typeString, UNKNOWN } from './reg.ts';
 import { Frame, VerifierState } from './state.ts';
 
 export type GlobalArg =
@@ -23,8 +26,8 @@ export type GlobalArg =
 export interface GlobalFunc {
   readonly name: string;
   readonly args: readonly GlobalArg[];
-  /** Gives a number; false: void. */
-  readonly returns: boolean;
+  /** Why it cannot be called nor checked. */
+  readonly refused?: Rejection;
 }
 
 /** Context structures by program type, as programs name them (bpf_ctx_convert_map). */
@@ -72,21 +75,40 @@ function isContext(env: Env, btf: Btf, typeId: number): boolean {
   }
 }
 
-/** Tags of a function's parameters: `arg:ctx`, `arg:nonnull`, `arg:nullable`, `arg:trusted`, `arg:arena`. */
+const ARG_TAGS: ReadonlySet<string> = new Set(['ctx', 'trusted', 'nonnull', 'nullable', 'arena']);
+
+/** `arg:…` tags of a function's parameters, without the prefix. */
 function argumentTags(btf: Btf, funcId: number): Map<number, Set<string>> {
   const tags = new Map<number, Set<string>>();
   for (let id = 1; id < btf.typeCount; id++) {
     if (btf.kindName(id) !== 'DECL_TAG') continue;
     const tag = btf.type(id);
     if (tag.kind !== 'DECL_TAG' || tag.type !== funcId || tag.componentIndex < 0) continue;
+    if (!tag.name.startsWith('arg:')) continue;
     const set = tags.get(tag.componentIndex) ?? new Set<string>();
-    tags.set(tag.componentIndex, set.add(tag.name));
+    tags.set(tag.componentIndex, set.add(tag.name.slice('arg:'.length)));
   }
   return tags;
 }
 
-/** What BTF says of the global function `funcId`; refuses what no caller could be checked against. */
+const isNumber = (kind: string): boolean => kind === 'INT' || kind === 'ENUM' || kind === 'ENUM64';
+
+/**
+ * What BTF says of the global function `funcId`. A function that no caller could be checked against is refused where it is called or
+ * checked, not before: `refused` says why.
+ */
 export function globalFunction(env: Env, btf: Btf, funcId: number): GlobalFunc {
+  const { name } = btf.type(funcId);
+  try {
+    return { name, args: argumentsOf(env, btf, funcId) };
+  } catch (error) {
+    if (!(error instanceof Rejection)) throw error;
+    return { name, args: [], refused: error };
+  }
+}
+
+/** btf_prepare_func_args */
+function argumentsOf(env: Env, btf: Btf, funcId: number): GlobalArg[] {
   const func = btf.type(funcId);
   if (func.kind !== 'FUNC') return reject('EINVAL', 'Invalid type id in func_info');
   const proto = btf.type(func.type);
@@ -94,44 +116,80 @@ export function globalFunction(env: Env, btf: Btf, funcId: number): GlobalFunc {
   if (proto.params.length > 5) {
     reject('EINVAL', `Global function ${func.name}() with ${proto.params.length} > 5 args. Buggy compiler.`);
   }
-  const result = btf.type(skipModifiers(btf, proto.type));
-  const returns = result.kind === 'INT' || result.kind === 'ENUM' || result.kind === 'ENUM64';
-  if (!returns && result.kind !== 'UNKN') {
+  if (!isNumber(btf.type(skipModifiers(btf, proto.type)).kind)) {
     reject('EINVAL', `Global function ${func.name}() doesn't return scalar. Only those are supported.`);
   }
   const tags = argumentTags(btf, funcId);
-  const args = proto.params.map((param, i): GlobalArg => {
-    const own = tags.get(i) ?? new Set<string>();
-    const type = btf.type(skipModifiers(btf, param.type));
-    if (type.kind === 'INT' || type.kind === 'ENUM' || type.kind === 'ENUM64') {
-      if (own.size > 0)
-        reject('EINVAL', `arg#${i} type tag '${[...own][0]}' is not supported for non-pointer arg`);
-      return { kind: 'scalar' };
+  return proto.params.map(({ type }, i) =>
+    argumentOf(env, btf, func.name, i, type, tags.get(i) ?? new Set()),
+  );
+}
+
+function argumentOf(
+  env: Env,
+  btf: Btf,
+  name: string,
+  i: number,
+  typeId: number,
+  tags: ReadonlySet<string>,
+): GlobalArg {
+  for (const tag of tags) {
+    if (!ARG_TAGS.has(tag)) reject('EOPNOTSUPP', `arg#${i} has unsupported set of tags`);
+  }
+  const only = (...allowed: string[]): void => {
+    for (const tag of tags) {
+      if (allowed.includes(tag)) continue;
+      const text = allowed[0] === 'arena' ? 'arena cannot be combined with any other tags' : undefined;
+      reject('EINVAL', `arg#${i} ${text ?? 'has invalid combination of tags'}`);
     }
-    if (type.kind !== 'PTR') {
-      reject('EINVAL', `Arg#${i} type ${type.kind} in ${func.name}() is not supported yet.`);
-    }
-    if (own.has('arg:ctx') || isContext(env, btf, type.type)) return { kind: 'ctx' };
-    const target = btf.type(skipModifiers(btf, type.type));
-    if (target.kind === 'STRUCT' && target.name === 'bpf_dynptr') return { kind: 'dynptr' };
-    if (own.has('arg:arena')) return { kind: 'arena' };
-    if (own.has('arg:trusted'))
-      return { kind: 'btf', struct: target.name, nullable: own.has('arg:nullable') };
-    const size = sizeOf(btf, type.type);
-    if (size === 0) {
-      reject(
-        'EINVAL',
-        `arg#${i} reference type('${target.kind} ${target.name}') size cannot be determined: -22`,
-      );
-    }
-    return { kind: 'mem', size, nullable: !own.has('arg:nonnull') };
-  });
-  return { name: func.name, args, returns };
+  };
+  const type = btf.type(skipModifiers(btf, typeId));
+  if (type.kind !== 'PTR') {
+    if (tags.size > 0) reject('EINVAL', `arg#${i} has pointer tag, but is not a pointer type`);
+    if (isNumber(type.kind)) return { kind: 'scalar' };
+    return reject('EINVAL', `Arg#${i} type ${type.kind} in ${name}() is not supported yet.`);
+  }
+  if (tags.has('ctx') || isContext(env, btf, type.type)) {
+    only('ctx');
+    return { kind: 'ctx' };
+  }
+  const target = btf.type(skipModifiers(btf, type.type));
+  if (target.kind === 'STRUCT' && target.name === 'bpf_dynptr') {
+    only();
+    return { kind: 'dynptr' };
+  }
+  if (tags.has('trusted')) {
+    only('trusted', 'nullable');
+    return { kind: 'btf', struct: kernelStruct(env, i, target), nullable: tags.has('nullable') };
+  }
+  if (tags.has('arena')) {
+    only('arena');
+    return { kind: 'arena' };
+  }
+  only('nonnull');
+  const size = sizeOf(btf, type.type);
+  if (size === 0) {
+    reject(
+      'EINVAL',
+      `arg#${i} reference type('${target.kind} ${target.name}') size cannot be determined: -22`,
+    );
+  }
+  return { kind: 'mem', size, nullable: !tags.has('nonnull') };
+}
+
+/** btf_get_ptr_to_btf_id: the target's structure of that name, which may have a flavour (`task_struct___local`). */
+function kernelStruct(env: Env, i: number, { kind, name }: BtfType): string {
+  const essential = essentialName(name);
+  const text = `arg#${i} reference type('${kind} ${name}')`;
+  const found = env.targetBtf?.btf.byName(essential, kind === 'UNION' ? 'UNION' : 'STRUCT');
+  if (found === undefined && env.targetBtf !== undefined) reject('ENOENT', `${text} has no matches`);
+  return essential;
 }
 
 /** btf_check_subprog_call: what a caller gives a global function. */
 export function checkGlobalArguments(env: Env, subprog: number, func: GlobalFunc): void {
   try {
+    if (func.refused !== undefined) throw func.refused;
     for (const [i, arg] of func.args.entries()) checkOne(env, i, arg);
   } catch (error) {
     if (!(error instanceof Rejection)) throw error;
@@ -173,6 +231,7 @@ function checkOne(env: Env, i: number, arg: GlobalArg): void {
     case 'dynptr': {
       if (reg.type !== 'fp' && reg.type !== 'dynptr_ptr')
         reject('EINVAL', `arg#${i} expected pointer to stack or const struct bpf_dynptr`);
+      checkOffset(reg, regno, false, true);
       if (dynptrAt(env, reg) === undefined)
         reject('EINVAL', `Expected an initialized dynptr as arg #${regno - 1}`);
       return;
@@ -184,14 +243,25 @@ function checkOne(env: Env, i: number, arg: GlobalArg): void {
       return;
     case 'btf':
       if (arg.nullable && reg.isNull) return;
-      if (reg.type !== 'ptr_' || (reg.flags & F_TRUSTED) === 0 || (reg.nullable && !arg.nullable)) {
-        reject('EACCES', `R${regno} type=${reg.typeName} expected=trusted_ptr_`);
-      }
+      checkTrusted(reg, regno, arg.struct, arg.nullable);
   }
+}
+
+/** check_reg_type, check_func_arg_reg_off */
+function checkTrusted(reg: Reg, regno: number, struct: string, nullable: boolean): void {
+  const name = typeString(reg.type, reg.flags, reg.nullable && !nullable, reg.ringbuf);
+  if (!KERNEL_POINTERS.includes(name))
+    reject('EACCES', `R${regno} type=${reg.typeName} expected=${KERNEL_POINTERS.join(', ')}`);
+  if (reg.btf !== undefined && !startsWith(reg, struct))
+    reject('EACCES', `R${regno} is of type ${structName(reg)} but ${struct} is expected`);
+  checkOffset(reg, regno, false, false);
 }
 
 /** The state that a global function is checked from. */
 export function globalState(env: Env, subprog: number, func: GlobalFunc): VerifierState {
+  if (func.refused !== undefined) throw func.refused;
+  if (subprog === env.exceptionCallback && (func.args.length !== 1 || func.args[0]!.kind !== 'scalar'))
+    reject('EINVAL', 'exception cb only supports single integer argument');
   const state = new VerifierState();
   state.isSleepable = env.isSleepable;
   const frame = new Frame(-1, 0, subprog);

@@ -52,6 +52,7 @@ export interface KfuncMeta {
   /** bpf_refcount_acquire of what the program owns. */
   isOwned: boolean;
   map: number;
+  mapUid: number;
 }
 
 /** bpf_throw: gives true where the program ends. */
@@ -88,6 +89,7 @@ export function checkKfuncCall(env: Env, insn: isa.Insn): boolean {
     given: undefined,
     isOwned: false,
     map: -1,
+    mapUid: 0,
   };
   for (const [n, arg] of kernel.args.entries()) checkKernelArg(env, meta, n, arg);
   if (kernel.flags.includes('release') && meta.releaseReg === 0)
@@ -188,21 +190,34 @@ function checkKernelArg(env: Env, meta: KfuncMeta, n: number, arg: string): void
   if (NULLABLE.test(arg) && reg.isNull) return;
   const isRelease = kfunc.flags.includes('release') && reg.refObjId !== 0;
   switch (kind) {
-    case 'ctx':
+    case 'ctx': {
+      const struct = PROJECTED[kfunc.name];
+      if (reg.type === 'ptr_' && struct !== undefined && !TYPED_CONTEXT.has(env.input.type)) {
+        checkStructArg(meta, n, reg, struct, isRelease);
+        return;
+      }
       if (reg.type !== 'ctx') reject('EINVAL', `arg#${n} expected pointer to ctx, but got ${reg.typeName}`);
       checkOffset(reg, regno, false, false);
       return;
+    }
     case 'map':
       if (reg.type !== 'map_ptr') {
+        if (reg.map < 0 && reg.type !== 'ptr_' && reg.type !== 'mem')
+          reject('EINVAL', `pointer in R${regno} isn't map pointer`);
         const has = `R${regno} has a pointer to ${reg.type === 'ptr_' ? `STRUCT ${structName(reg)}` : reg.typeName}`;
         reject(
           'EINVAL',
           `kernel function ${kfunc.name} args#${n} expected pointer to STRUCT bpf_map but ${has}`,
         );
       }
+      checkWorkqueueMap(env, meta, reg);
       meta.map = reg.map;
+      meta.mapUid = reg.mapUid;
       return;
     case 'iter':
+      if (kfunc.name === 'bpf_iter_css_task_new' && !mayIterateTasks(env)) {
+        reject('EINVAL', 'css_task_iter is only allowed in bpf_lsm, bpf_iter and sleepable progs');
+      }
       meta.iter = checkIterArg(env, kfunc, regno, detail!, iterUse(kfunc));
       return;
     case 'dynptr':
@@ -234,11 +249,52 @@ function checkKernelArg(env: Env, meta: KfuncMeta, n: number, arg: string): void
     case 'wq':
       if (reg.type !== 'map_value') reject('EINVAL', `arg#${n} doesn't point to a map value`);
       checkTimer(env, reg, regno, 'wq');
-      if (meta.map < 0) meta.map = reg.map;
+      if (meta.map < 0) {
+        meta.map = reg.map;
+        meta.mapUid = reg.mapUid;
+      }
       return;
     default:
-      if (isGraphArg(kind)) checkGraphArg(env, meta, n, kind, reg);
+      if (!isGraphArg(kind)) return;
+      checkOffset(reg, regno, isRelease, false);
+      checkGraphArg(env, meta, n, kind, reg);
   }
+}
+
+/** check_css_task_iter_allowlist */
+function mayIterateTasks(env: Env): boolean {
+  const { type, attachType } = env.input;
+  return type === 'lsm' || (type === 'tracing' && attachType === 'trace_iter') || env.state.isSleepable;
+}
+
+/** The kernel's structure behind a context argument, for programs whose own context is another (btf_is_projection_of). */
+const PROJECTED: Readonly<Record<string, string>> = {
+  bpf_dynptr_from_skb: 'sk_buff',
+  bpf_dynptr_from_xdp: 'xdp_buff',
+};
+/** Program types whose context is a packet. */
+const TYPED_CONTEXT: ReadonlySet<string> = new Set([
+  'socket_filter',
+  'sched_cls',
+  'sched_act',
+  'cgroup_skb',
+  'lwt_in',
+  'lwt_out',
+  'lwt_xmit',
+  'lwt_seg6local',
+  'sk_skb',
+  'flow_dissector',
+  'xdp',
+]);
+
+/** A work queue and the map that is named beside it belong together. */
+function checkWorkqueueMap(env: Env, meta: KfuncMeta, reg: Reg): void {
+  const hasQueue = env.maps[reg.map]?.record?.fields.some(({ kind }) => kind === 'wq') === true;
+  if (meta.map < 0 || !hasQueue || (meta.map === reg.map && meta.mapUid === reg.mapUid)) return;
+  reject(
+    'EINVAL',
+    `workqueue pointer in R1 map_uid=${meta.mapUid} doesn't match map pointer in R2 map_uid=${reg.mapUid}`,
+  );
 }
 
 function iterUse({ flags }: KernelKfunc): IterUse {

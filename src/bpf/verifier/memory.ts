@@ -280,15 +280,20 @@ export function checkBuffer(reg: Reg, regno: number, off: number, size: number, 
   }
 }
 
+/** atomic_ptr_type_ok */
+export function checkAtomicPointer(reg: Reg, regno: number, what: 'stores into' | 'loads from'): void {
+  const isRefused =
+    reg.type === 'ctx' || isPacket(reg) || reg.type === 'flow_keys' || KIND_OF[reg.type]! >= 3;
+  if (isRefused && reg.type !== 'ptr_' && reg.type !== 'arena')
+    reject('EACCES', `BPF_ATOMIC ${what} R${regno} ${reg.typeName} is not allowed`);
+}
+
 /** check_atomic */
 export function checkAtomic(env: Env, insn: isa.Insn): void {
   const size = isa.sizeBytes(insn.code);
   const reg = env.frame.regs[insn.dst]!;
   if (isPointerValue(env, env.frame.regs[insn.src]!)) reject('EACCES', `R${insn.src} leaks addr into mem`);
-  if (reg.type === 'ctx' || isPacket(reg) || reg.type === 'flow_keys' || KIND_OF[reg.type]! >= 3) {
-    if (reg.type !== 'ptr_' && reg.type !== 'arena')
-      reject('EACCES', `BPF_ATOMIC stores into R${insn.dst} ${reg.typeName} is not allowed`);
-  }
+  checkAtomicPointer(reg, insn.dst, 'stores into');
   const value = insn.imm === isa.BPF_CMPXCHG ? 0 : (insn.imm & isa.BPF_FETCH) !== 0 ? insn.src : -1;
   const access = { regno: insn.dst, off: insn.off, size, aligned: true };
   // Load first: it sees what is there before the store, also for the precision of a spilled value.

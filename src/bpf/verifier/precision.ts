@@ -112,10 +112,7 @@ function stepBackInsn(env: Env, bt: Backtrack, node: HistoryNode, next: number):
       bt.remove(insn.dst);
       return isa.BPF_MODE(insn.code) === isa.BPF_IMM;
     case isa.BPF_LDX:
-      if (!bt.has(insn.dst)) return true;
-      bt.remove(insn.dst);
-      if (node.stackFrame >= 0) bt.addSlot(node.stackFrame, node.stackSlot);
-      return true;
+      return stepBackLoad(bt, insn, node);
     case isa.BPF_ST:
     case isa.BPF_STX:
       return stepBackStore(bt, insn, node);
@@ -124,8 +121,17 @@ function stepBackInsn(env: Env, bt: Backtrack, node: HistoryNode, next: number):
   }
 }
 
+function stepBackLoad(bt: Backtrack, insn: isa.Insn, node: HistoryNode): boolean {
+  if (!bt.has(insn.dst)) return true;
+  bt.remove(insn.dst);
+  if (node.stackFrame >= 0) bt.addSlot(node.stackFrame, node.stackSlot);
+  return true;
+}
+
 function stepBackStore(bt: Backtrack, insn: isa.Insn, node: HistoryNode): boolean {
-  if (isa.BPF_CLASS(insn.code) === isa.BPF_STX && isa.BPF_MODE(insn.code) === isa.BPF_ATOMIC) {
+  const isAtomic = isa.BPF_CLASS(insn.code) === isa.BPF_STX && isa.BPF_MODE(insn.code) === isa.BPF_ATOMIC;
+  if (isAtomic && insn.imm === isa.BPF_LOAD_ACQ) return stepBackLoad(bt, insn, node);
+  if (isAtomic && insn.imm !== isa.BPF_STORE_REL) {
     const loaded = insn.imm === isa.BPF_CMPXCHG ? 0 : (insn.imm & isa.BPF_FETCH) !== 0 ? insn.src : -1;
     if (node.stackFrame >= 0 && bt.hasSlot(node.stackFrame, node.stackSlot)) return false;
     if (loaded >= 0 && bt.has(loaded)) {

@@ -1,6 +1,7 @@
 /** Before the first path: what a program's type and BTF demand (check_attach_btf_id, add_subprog_and_kfunc of kernel/bpf/verifier.c). */
 import { kernelProto } from '../helpers/kernel-protos.ts';
 import * as isa from '../isa.ts';
+import { isGplCompatible } from './calls.ts';
 import { calledFunction } from './cfg.ts';
 import type { Env } from './env.ts';
 import { reject } from './error.ts';
@@ -19,10 +20,36 @@ export function checkProgramType(env: Env): void {
   if (type === 'struct_ops') {
     reject('EINVAL', 'struct_ops programs are not supported: there is no kernel structure to put them in');
   }
+  if (type === 'lsm') checkLsm(env);
   if (type === 'lsm' && targetBtf !== undefined && attachTo !== undefined && attachType === 'lsm_mac') {
     if (targetBtf.byName(`bpf_lsm_${attachTo}`, 'FUNC') === undefined)
       reject('EINVAL', `attach_btf_id does not point to bpf_lsm_${attachTo}`);
   }
+}
+
+/** Hooks that no program may be attached to (bpf_lsm_disabled_hooks of kernel/bpf/bpf_lsm.c). */
+const DISABLED_HOOKS: ReadonlySet<string> = new Set([
+  'vm_enough_memory',
+  'inode_need_killpriv',
+  'inode_getsecurity',
+  'inode_listsecurity',
+  'inode_copy_up_xattr',
+  'getselfattr',
+  'getprocattr',
+  'setprocattr',
+  'key_getsecurity',
+  'audit_rule_match',
+  'xfrm_decode_session',
+  'ismaclabel',
+]);
+
+/** bpf_lsm_verify_prog */
+function checkLsm({ input }: Env): void {
+  const { license = 'GPL', attachTo, targetBtf } = input;
+  if (!isGplCompatible(license)) reject('EINVAL', 'LSM programs must have a GPL compatible license');
+  if (attachTo === undefined || !DISABLED_HOOKS.has(attachTo)) return;
+  const id = targetBtf?.byName(`bpf_lsm_${attachTo}`, 'FUNC') ?? 0;
+  reject('EINVAL', `attach_btf_id ${id} points to disabled hook bpf_lsm_${attachTo}`);
 }
 
 /** Global functions, the exception callback, and which functions change packet data. */

@@ -330,25 +330,53 @@ export class Reg {
     this.deduceLow(this.umin, this.umax);
     if (this.smin !== this.umin || this.smax !== this.umax) this.deduceLow(u64(this.smin), u64(this.smax));
     if ((this.u32min | 0) <= (this.u32max | 0)) this.narrowS32(this.u32min | 0, this.u32max | 0);
-    if (this.s32min >>> 0 <= this.s32max >>> 0) this.narrowU32(this.s32min >>> 0, this.s32max >>> 0);
+    const min = this.s32min >>> 0;
+    const max = this.s32max >>> 0;
+    if (min <= max) this.narrowU32(min, max);
+    else if (this.u32max < min) {
+      // The signed range goes across zero, and the unsigned one has only its part from zero on.
+      this.s32min = this.u32min | 0;
+      this.u32max = Math.min(this.u32max, max);
+    } else if (max < this.u32min) {
+      this.s32max = this.u32max | 0;
+      this.u32min = Math.max(this.u32min, min);
+    }
   }
 
   /** __reg64_deduce_bounds */
   private deduce64(): void {
     if (this.smin === this.umin && this.smax === this.umax) return;
     if (s64(this.umin) <= s64(this.umax)) this.narrowS64(s64(this.umin), s64(this.umax));
-    if (u64(this.smin) <= u64(this.smax)) this.narrowU64(u64(this.smin), u64(this.smax));
+    const min = u64(this.smin);
+    const max = u64(this.smax);
+    if (min <= max) this.narrowU64(min, max);
+    else if (this.umax < min) {
+      this.smin = s64(this.umin);
+      if (max < this.umax) this.umax = max;
+    } else if (max < this.umin) {
+      this.smax = s64(this.umax);
+      if (min > this.umin) this.umin = min;
+    }
+  }
+
+  /** The whole, where its lower half is between `low32` and `high32` (unsigned). */
+  private narrowByLow(low32: number, high32: number): void {
+    const min = BigInt(low32);
+    const max = BigInt(high32);
+    this.narrowU64((this.umin & ~LOW32) | min, (this.umax & ~LOW32) | max);
+    this.narrowS64((this.smin & ~LOW32) | min, (this.smax & ~LOW32) | max);
   }
 
   /** __reg_deduce_mixed_bounds: what the lower half says about the whole. */
   private deduceMixed(): void {
-    const min = BigInt(this.u32min);
-    const max = BigInt(this.u32max);
-    this.narrowU64((this.umin & ~LOW32) | min, (this.umax & ~LOW32) | max);
-    this.narrowS64((this.smin & ~LOW32) | min, (this.smax & ~LOW32) | max);
-    if (this.smin >= BigInt(S32_MIN) && this.smax <= BigInt(S32_MAX)) {
-      this.narrowS64(BigInt(this.s32min), BigInt(this.s32max));
-      if (u64(this.smin) <= u64(this.smax)) this.narrowU64(u64(this.smin), u64(this.smax));
+    this.narrowByLow(this.u32min, this.u32max);
+    if (this.s32min >>> 0 <= this.s32max >>> 0) this.narrowByLow(this.s32min >>> 0, this.s32max >>> 0);
+    if (this.s32min >= 0 && this.smin >= BigInt(S32_MIN) && this.smax <= BigInt(S32_MAX)) {
+      this.smin = BigInt(this.s32min);
+      this.smax = BigInt(this.s32max);
+      this.umin = this.smin;
+      this.umax = this.smax;
+      this.varOff = tnumIntersect(this.varOff, tnumRange(this.smin, this.smax));
     }
   }
 
@@ -382,7 +410,7 @@ export class Reg {
     }
     if (this.isUnbounded) return this;
     this.updateBounds();
-    for (let round = 0; round < 2; round++) {
+    for (let round = 0; round < 3; round++) {
       const { umin, umax, smin, smax, u32min, u32max, s32min, s32max } = this;
       this.deduce32();
       this.deduce64();

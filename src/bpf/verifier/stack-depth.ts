@@ -85,7 +85,9 @@ export function checkStackDepth(env: Env): number {
     }
   };
   for (let n = 0; n < env.subprogs.length; n++) {
-    if (n === 0 || env.asyncSubprogs.has(n)) visit(n, 0, 1, false);
+    // The exception callback is a root too, and a callback.
+    const isRoot = n === 0 || env.asyncSubprogs.has(n) || n === env.exceptionCallback;
+    if (isRoot) visit(n, 0, 1, n === env.exceptionCallback);
   }
   return Math.max(deepest, FRAME_ALIGN);
 }

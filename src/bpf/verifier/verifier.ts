@@ -15,7 +15,14 @@ import { checkFuncCall } from './funcs.ts';
 import { globalState } from './globals.ts';
 import { checkKfuncCall } from './kfuncs.ts';
 import { stateString } from './log.ts';
-import { checkAtomic, checkMemAccess, checkPlainPointer, checkPointerKind, memoryKind } from './memory.ts';
+import {
+  checkAtomic,
+  checkAtomicPointer,
+  checkMemAccess,
+  checkPlainPointer,
+  checkPointerKind,
+  memoryKind,
+} from './memory.ts';
 import { checkProgramType, prepareGlobals } from './prepare.ts';
 import { findPreviousEntry, finishPath, isStateVisited, widenScalars } from './prune.ts';
 import { checkSections, leakedReferences } from './refs.ts';
@@ -87,7 +94,7 @@ const ATOMIC_OPS: ReadonlySet<number> = new Set([
   isa.BPF_CMPXCHG,
 ]);
 
-function checkLoad(env: Env, insn: Insn): void {
+function checkLoad(env: Env, insn: Insn, aligned = false): void {
   const reg = readReg(env, insn.src);
   checkWritable(insn.dst);
   const isSigned = isa.BPF_MODE(insn.code) === isa.BPF_MEMSX;
@@ -99,12 +106,20 @@ function checkLoad(env: Env, insn: Insn): void {
     write: false,
     value: insn.dst,
     isSigned,
+    aligned,
   });
+  if (aligned) checkAtomicPointer(reg, insn.src, 'loads from');
 }
 
 function checkStore(env: Env, insn: Insn): void {
   const isRegister = isa.BPF_CLASS(insn.code) === isa.BPF_STX;
-  if (isRegister && isa.BPF_MODE(insn.code) === isa.BPF_ATOMIC) {
+  const isAtomic = isRegister && isa.BPF_MODE(insn.code) === isa.BPF_ATOMIC;
+  if (isAtomic && insn.imm === isa.BPF_LOAD_ACQ) {
+    checkLoad(env, insn, true);
+    return;
+  }
+  const isRelease = isAtomic && insn.imm === isa.BPF_STORE_REL;
+  if (isAtomic && !isRelease) {
     if (!ATOMIC_OPS.has(insn.imm))
       reject(
         'EINVAL',
@@ -118,7 +133,7 @@ function checkStore(env: Env, insn: Insn): void {
     checkAtomic(env, insn);
     return;
   }
-  if (isRegister ? insn.imm !== 0 : insn.src !== 0) {
+  if (isRegister ? insn.imm !== 0 && !isRelease : insn.src !== 0) {
     reject('EINVAL', `${isRegister ? 'BPF_STX' : 'BPF_ST'} uses reserved fields`);
   }
   if (isRegister) readReg(env, insn.src);
@@ -131,7 +146,9 @@ function checkStore(env: Env, insn: Insn): void {
     write: true,
     value: isRegister ? insn.src : -1,
     imm: isRegister ? undefined : insn.imm,
+    aligned: isRelease,
   });
+  if (isRelease) checkAtomicPointer(reg, insn.dst, 'stores into');
 }
 
 /** A jump-class instruction; gives the next instruction, or undefined when the path is at its end. */

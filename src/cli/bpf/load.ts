@@ -21,6 +21,7 @@ import { TraplineError } from '../../errors.ts';
 import { didYouMean } from '../../similar.ts';
 import { parseHex, readBytes } from './files.ts';
 import { type BpfInput, onlyProgram, programType } from './input.ts';
+import { createNewMaps, newMapSpecs } from './new-map.ts';
 import type { BpfArguments } from './options.ts';
 
 /** One program, loaded, with what is known of it. */
@@ -104,6 +105,8 @@ export function parseValue(option: string, text: string): BtfValue {
 export function loadInput(args: BpfArguments, input: BpfInput, machineOptions: MachineOptions = {}): Loaded {
   const machine = createMachine(machineOptions);
   if (input.kind === 'insns') return loadInsns(args, input.insns, machine);
+  if (args.has('new-map'))
+    throw new TraplineError('EUSAGE', '--new-map is for instructions: an object declares its maps');
   const { object } = input;
   const name = onlyProgram(args, object);
   setGlobals(args, object);
@@ -140,24 +143,32 @@ const engineOf = (args: BpfArguments): 'jit' | 'interpreter' =>
   args.choice('engine', ['jit', 'interpreter'] as const, 'jit');
 
 function loadInsns(args: BpfArguments, insns: readonly Insn[], machine: Machine): Loaded {
-  for (const option of ['set', 'put', 'prog']) {
+  for (const option of ['set', 'prog']) {
     if (args.has(option)) throw new TraplineError('EUSAGE', `--${option} needs an object, not instructions`);
   }
   const type = programType(args) ?? (args.has('data-in') ? 'xdp' : 'syscall');
+  const specs = newMapSpecs(args);
+  const loadedMaps = createNewMaps(specs, machine);
+  const maps = new Map(loadedMaps.map((map) => [map.spec.name, map]));
   const program = machine.loadProgram({
     name: 'prog',
     type,
     insns,
-    maps: [],
-    loadedMaps: [],
+    maps: specs,
+    loadedMaps,
     engine: engineOf(args),
     sleepable: type === 'syscall',
   });
-  return { machine, program, maps: new Map(), spec: undefined, object: undefined, globals: undefined };
+  putEntries(args, undefined, maps);
+  return { machine, program, maps, spec: undefined, object: undefined, globals: undefined };
 }
 
 /** `--put MAP=[KEY,VALUE]` */
-function putEntries(args: BpfArguments, object: BpfObject, maps: ReadonlyMap<string, LoadedMap>): void {
+function putEntries(
+  args: BpfArguments,
+  object: BpfObject | undefined,
+  maps: ReadonlyMap<string, LoadedMap>,
+): void {
   for (const text of args.list('put')) {
     const [, name, json] = /^([^=]+)=(.*)$/s.exec(text) ?? [];
     const pair = json === undefined ? undefined : parseValue('put', json);
@@ -165,9 +176,11 @@ function putEntries(args: BpfArguments, object: BpfObject, maps: ReadonlyMap<str
       throw new TraplineError('EUSAGE', `--put: ${text} is not MAP=[KEY,VALUE]`);
     }
     const map = findMap(maps, name);
-    const spec = object.spec.maps.get(name)!;
-    const key = toBytes(object.spec.btf, spec.keyTypeId, spec.keySize, pair[0], `${name} key`);
-    const value = toBytes(object.spec.btf, spec.valueTypeId, spec.valueSize, pair[1], `${name} value`);
+    const types = object?.spec.maps.get(name);
+    const { keySize, valueSize } = types ?? map.spec;
+    const btf = object?.spec.btf;
+    const key = toBytes(btf, types?.keyTypeId, keySize, pair[0], `${name} key`);
+    const value = toBytes(btf, types?.valueTypeId, valueSize, pair[1], `${name} value`);
     const error = map.update(key, value);
     if (error !== 0) throw new TraplineError('EMAP', `--put: map ${name} refused the entry: errno ${-error}`);
   }

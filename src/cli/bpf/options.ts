@@ -118,6 +118,15 @@ export const BPF_OPTIONS: readonly BpfOptionSpec[] = [
     description: 'Put an entry into a map before the run; KEY and VALUE are JSON, or "hex:…".',
   },
   {
+    name: 'new-map',
+    value: 'NAME=TYPE:KEY:VALUE:ENTRIES[:FLAGS]',
+    completion: 'none',
+    repeatable: true,
+    commands: LOADING,
+    description:
+      'A map for raw instructions: sizes of key and value in bytes. The first one is `map[idx:0]` in assembler text.',
+  },
+  {
     name: 'map',
     short: 'm',
     value: 'NAME',

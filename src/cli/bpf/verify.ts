@@ -3,6 +3,7 @@ import { TraplineError } from '../../errors.ts';
 import { diagnostic, emit } from './files.ts';
 import { type BpfInput, programType, readInput, wantedPrograms } from './input.ts';
 import { loadOne, setGlobals } from './load.ts';
+import { createNewMaps, newMapSpecs } from './new-map.ts';
 import type { BpfArguments } from './options.ts';
 
 /** What became of one program. */
@@ -33,19 +34,21 @@ export async function verifyCommand(args: BpfArguments): Promise<number> {
 function* verdicts(args: BpfArguments, input: BpfInput, logLevel: 0 | 1 | 2): Generator<Verdict> {
   if (input.kind === 'insns') {
     const type = programType(args) ?? 'syscall';
-    yield attempt(input.file, 'prog', () =>
-      createMachine().loadProgram({
+    const maps = newMapSpecs(args);
+    yield attempt(input.file, 'prog', () => {
+      const machine = createMachine();
+      return machine.loadProgram({
         name: 'prog',
         type,
         insns: input.insns,
-        maps: [],
-        loadedMaps: [],
+        maps,
+        loadedMaps: createNewMaps(maps, machine),
         sleepable: type === 'syscall',
         engine: 'interpreter',
         logLevel,
         unprivileged: args.flag('unprivileged'),
-      }),
-    );
+      });
+    });
     return;
   }
   const { object } = input;

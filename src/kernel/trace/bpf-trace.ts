@@ -44,10 +44,16 @@ const OFFSET_READS: ReadonlyMap<number, number> = new Map<number, number>([
 
 /** The READS mask of a program: what a site has to convert before it runs (convert_ctx_access). */
 export function readsOf(program: Pick<VerifiedProgram, 'ctxReads' | 'kfuncsUsed' | 'insns'>): number {
-  let reads = 0;
-  for (const off of program.ctxReads) reads |= OFFSET_READS.get(off & ~7) ?? 0;
+  let reads = registersOf(program);
   if (program.kfuncsUsed.some((decl) => decl.id === JS_KFUNCS.js_arg.id)) reads |= READS.allArgs;
   return reads | referenceReads(program.insns);
+}
+
+/** Of readsOf(): what it reads as registers, and does not only refer to. */
+export function registersOf({ ctxReads }: Pick<VerifiedProgram, 'ctxReads'>): number {
+  let reads = 0;
+  for (const off of ctxReads) reads |= OFFSET_READS.get(off & ~7) ?? 0;
+  return reads;
 }
 
 /** What the register references among a program's constants ask for. */

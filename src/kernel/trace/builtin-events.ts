@@ -128,9 +128,26 @@ const EVENTS: readonly (readonly [
   ],
 ];
 
-/** The events of the system `ftrace`: they have formats, and cannot be enabled. */
-export function builtinEvents(): TraceEventCall[] {
-  return EVENTS.map(([id, name, printFmt, fields]) => {
+/** `funcgraph_exit` of a system that tells what functions return (CONFIG_FUNCTION_GRAPH_RETVAL). */
+const EXIT_RETVAL: (typeof EVENTS)[number] = [
+  TRACE_GRAPH_RET,
+  'funcgraph_exit',
+  '"<-- %ps (%d) (start: %llx  end: %llx) over: %d retval: %lx", (void *)REC->func, REC->depth, REC->calltime, ' +
+    'REC->rettime, REC->depth, REC->retval',
+  [
+    ['unsigned long', 'func', 8, 8, false],
+    ['unsigned long', 'retval', 16, 8, false],
+    ['int', 'depth', 24, 4, true],
+    ['unsigned int', 'overrun', 28, 4, false],
+    ['unsigned long long', 'calltime', 32, 8, false],
+    ['unsigned long long', 'rettime', 40, 8, false],
+  ],
+];
+
+/** The events of the system `ftrace`: they have formats, and cannot be enabled. With `retval` the end of a call tells what it returned. */
+export function builtinEvents(retval: boolean): TraceEventCall[] {
+  return EVENTS.map((event) => {
+    const [id, name, printFmt, fields] = retval && event[0] === TRACE_GRAPH_RET ? EXIT_RETVAL : event;
     const call = new TraceEventCall({
       class: { system: 'ftrace' },
       name,

@@ -136,6 +136,8 @@ function statsFile(tr: TraceArray, cpu: number): FileOps {
 /** `snapshot` (tracing_snapshot_write()): 0 frees, 1 takes one, anything else empties it. */
 function snapshotFile(tr: TraceArray, cpu?: number): FileOps {
   const write = (value: bigint): void => {
+    if (tr.tracer.usesSnapshot === true)
+      throw new KernelError('EBUSY', `the tracer ${tr.tracer.name} has the snapshot`);
     if (value === 0n) {
       if (cpu !== undefined) throw new KernelError('EINVAL', 'the snapshot is freed for all CPUs only');
       freeSnapshot(tr);
@@ -201,7 +203,7 @@ function errorLogFile(tr: TraceArray): FileOps {
 export function microsecondsFile(get: () => bigint, set: (ns: bigint) => void): FileOps {
   return textFile({
     mode: 0o640,
-    show: () => `${get() === ULONG_MAX ? -1n : (get() + 500n) / 1000n}\n`,
+    show: () => `${get() === ULONG_MAX ? -1n : get() / 1000n}\n`,
     store(text) {
       set(BigInt.asUintN(64, numberFromUser(text) * 1000n));
       return undefined;

@@ -42,14 +42,21 @@ export function numberFromUser(text: string, base: 0 | 10 | 16 = 10): bigint {
   return kstrtoull(text.slice(0, FROM_USER_MAX), base);
 }
 
-/** bitmap_parse(): hexadecimal words separated by commas, for `tracing_cpumask`. EINVAL, EOVERFLOW. */
+/**
+ * bitmap_parse() (lib/bitmap-str.c): hexadecimal words of 32 bits, read from the last, between them commas or blanks, up to a newline.
+ * No words are an empty mask. EINVAL; EOVERFLOW: more words than the mask has, more than 32 bits in one, or bits that it has not.
+ */
 export function parseBitmap(text: string, nbits: number): bigint {
-  const trimmed = text.replace(/\n$/, '').trim();
-  if (!/^[0-9a-f]+(,[0-9a-f]+)*$/i.test(trimmed)) throw new KernelError('EINVAL', 'not a bit mask');
+  const newline = text.indexOf('\n');
+  const words = (newline < 0 ? text : text.slice(0, newline)).split(/[\s,]+/).filter((word) => word !== '');
+  const limit = Math.ceil(nbits / 32);
   let mask = 0n;
-  for (const word of trimmed.split(',')) {
-    if (word.length > 8) throw new KernelError('EOVERFLOW', 'a word of the mask has more than 32 bits');
-    mask = (mask << 32n) | BigInt(`0x${word}`);
+  for (const [n, word] of words.reverse().entries()) {
+    if (n === limit) throw new KernelError('EOVERFLOW', `the mask has more than ${nbits} bits`);
+    const [, digits = ''] = /([0-9a-f]*)$/i.exec(word) ?? [];
+    if (digits.length > 8) throw new KernelError('EOVERFLOW', 'a word of the mask has more than 32 bits');
+    if (digits.length < word.length) throw new KernelError('EINVAL', 'not a bit mask');
+    mask |= BigInt(`0x${word}`) << BigInt(32 * n);
   }
   if (mask >> BigInt(nbits) !== 0n)
     throw new KernelError('EOVERFLOW', `the mask has more than ${nbits} bits`);

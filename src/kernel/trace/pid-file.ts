@@ -13,6 +13,22 @@ export interface PidLists {
   notracePids: ReadonlySet<number> | undefined;
 }
 
+/** trace_filter_add_remove_task(): a task that a listed one has started is listed, too. */
+export function followFork(lists: PidLists, parent: number, child: number): void {
+  for (const list of ['pids', 'notracePids'] as const)
+    if (lists[list]?.has(parent) === true) lists[list] = new Set(lists[list]).add(child);
+}
+
+/** A listed task has ended. A list stays one when nobody is left in it. */
+export function forgetTask(lists: PidLists, pid: number): void {
+  for (const list of ['pids', 'notracePids'] as const) {
+    if (lists[list]?.has(pid) !== true) continue;
+    const left = new Set(lists[list]);
+    left.delete(pid);
+    lists[list] = left;
+  }
+}
+
 /** A list of pids (trace_pid_write()): nothing changes when one of the numbers is none. `none` is shown of an empty one. */
 export function pidFile(lists: PidLists, list: keyof PidLists, none = ''): FileOps {
   return textFile({

@@ -97,4 +97,7 @@ export const READS = {
   allArgs: 1 << 12,
   /** The program names register references: arguments, this, value and error have to be kept for the hit as they are. */
   raw: 1 << 13,
+  /** Within the agent, bit n + `refShift`: argument n is only referred to, so its register is not written. */
+  refs: 0b111111 << 14,
+  refShift: 14,
 } as const;

@@ -25,9 +25,12 @@ function stackRecord(
   return { cpu: record.cpu, ts: record.ts, data };
 }
 
-/** __ftrace_trace_stack(): the stack at a record's hit, as a record of its own behind it. Nothing where the system knows none. */
-export function recordStack(tr: TraceArray, record: TraceRecord): void {
-  const callers = tr.tracing.arch.stackTrace?.(record).slice(0, STACK_MAX) ?? [];
+/**
+ * __ftrace_trace_stack(): the stack at a record's hit, as a record of its own behind it. Nothing where the system knows none. `known`:
+ * the stack, where it came with the hit.
+ */
+export function recordStack(tr: TraceArray, record: TraceRecord, known?: readonly bigint[]): void {
+  const callers = (known ?? tr.tracing.arch.stackTrace?.(record) ?? []).slice(0, STACK_MAX);
   if (callers.length === 0) return;
   recordToBuffer(tr, stackRecord(record, TRACE_STACK, callers.length, callers, callers.length));
 }

@@ -94,6 +94,22 @@ export interface FunctionCall {
   readonly pid: number;
   /** It ended by an exception, or its promise was rejected. */
   readonly failed: boolean;
+  /** Of an entry: the addresses it was called from, the innermost first, as many as are wanted and known. */
+  readonly callers?: readonly bigint[];
+  /** Of a return: what it returned, as a register holds it. */
+  readonly retval?: bigint;
+}
+
+/** What somebody wants to know of calls. */
+export interface FunctionWants {
+  /** Their ends. */
+  readonly returns: boolean;
+  /** When what asynchronous ones promised is there. */
+  readonly settles: boolean;
+  /** How many addresses of who called: 1 is the caller alone. */
+  readonly callers: number;
+  /** What they return. */
+  readonly retvals: boolean;
 }
 
 /** Somebody who is told of calls (`struct ftrace_ops`). */
@@ -162,9 +178,6 @@ export interface TraceArch {
   /** A named type's description, where types are known. */
   lookupType?(name: string): TypeDescription | undefined;
   /** Begins to trace calls of functions that are named afterwards. Without it there are no function tracers. */
-  traceFunctions?(
-    wants: { readonly returns: boolean; readonly settles: boolean },
-    hit: (call: FunctionCall) => void,
-  ): FunctionProbe;
+  traceFunctions?(wants: FunctionWants, hit: (call: FunctionCall) => void): FunctionProbe;
   lookupTracepoint?(name: string): ProbeTracepoint | undefined;
 }

@@ -57,6 +57,8 @@ export class TraceArray {
   bufferPercent = 50;
   /** Nanoseconds: `tracing_thresh` and `tracing_max_latency`. */
   maxLatency = 0n;
+  /** Whose the longest latency was, and where it began and ended, of a latency tracer. */
+  longest: { readonly pid: number; readonly start: bigint; readonly end: bigint } | undefined;
   /** Readers of trace_pipe that wait, called once when there is something new. */
   readonly waiters = new Set<() => void>();
   /** The same of readers of `hist`: called once when a hist has counted. */
@@ -185,6 +187,7 @@ export class TraceArray {
       this.buffer.overwrite = on;
       if (this.snapshotBuffer !== undefined) this.snapshotBuffer.overwrite = on;
     }
+    this.tracer.flagChanged?.(this, name);
   }
 
   tracerOption(tracer: Tracer, name: string): boolean {
@@ -194,6 +197,7 @@ export class TraceArray {
   setTracerOption(tracer: Tracer, name: string, on: boolean): void {
     tracer.setFlag?.(this, name, on);
     this.#tracerOptions.set(`${tracer.name}/${name}`, on);
+    tracer.optionChanged?.(this, name);
   }
 
   /** tracing_set_tracer(): EINVAL: there is none of this name, or instances may not have it. */
@@ -204,6 +208,8 @@ export class TraceArray {
     if (tracer === this.tracer) return;
     this.tracer.reset?.(this);
     this.tracer = NOP_TRACER;
+    // tracer_init(): what another one recorded is gone.
+    this.resetBuffer();
     tracer.init?.(this);
     this.tracer = tracer;
   }

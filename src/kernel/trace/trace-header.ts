@@ -1,3 +1,5 @@
+import { utf8String } from './byte-string.ts';
+import { ipText } from './symbols.ts';
 import type { TraceArray } from './trace-array.ts';
 import type { TraceBuffer } from './trace-buffer.ts';
 
@@ -54,11 +56,17 @@ function latencyHeader(tr: TraceArray, buffer: TraceBuffer): string {
   const { entries, total } = totals(buffer);
   const { release = 'trapline', preemption = 'desktop' } = tr.tracing.arch.uname?.() ?? {};
   const rule = '#    -----------------\n';
+  const { pid = 0, start, end } = tr.longest ?? {};
+  const comm = pid === 0 ? '' : utf8String(tr.tracing.savedCmdlines.find(pid));
+  const where =
+    start === undefined || end === undefined
+      ? ''
+      : `#  => started at: ${ipText(tr, start)}\n#  => ended at:   ${ipText(tr, end)}\n#\n`;
   return (
     `# ${tr.currentTracer} latency trace v1.1.5 on ${release}\n# ${'-'.repeat(68)}\n` +
     `# latency: ${tr.maxLatency / 1000n} us, #${entries}/${total}, CPU#0 | ` +
     `(M:${preemption} VP:0, KP:0, SP:0 HP:0 #P:${buffer.ncpu})\n` +
-    `${rule}#    | task: -0 (uid:0 nice:0 policy:0 rt_prio:0)\n${rule}#\n`
+    `${rule}#    | task: ${comm}-${pid} (uid:0 nice:0 policy:0 rt_prio:0)\n${rule}${where}#\n`
   );
 }
 

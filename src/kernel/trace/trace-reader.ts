@@ -103,12 +103,16 @@ export function traceFile(tr: TraceArray, cpu?: number): FileOps {
   return {
     mode: 0o640,
     open(flags) {
-      if (flags.write && flags.truncate) tr.resetBuffer(cpu);
+      const buffer = (tr.tracer.usesSnapshot === true ? tr.snapshotBuffer : undefined) ?? tr.buffer;
+      if (flags.write && flags.truncate) {
+        if (buffer === tr.buffer) tr.resetBuffer(cpu);
+        else buffer.reset(cpu);
+      }
       const latency = tr.options.has('latency-format');
       const stops = flags.read && tr.options.has('pause-on-trace');
       if (stops) tr.stop();
       return {
-        ...seqHandle(() => tracePieces(tr, tr.buffer, cpu, latency, false)),
+        ...seqHandle(() => tracePieces(tr, buffer, cpu, latency, false)),
         write: (data) => data.length,
         release: () => {
           if (stops) tr.start();

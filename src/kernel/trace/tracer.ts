@@ -1,6 +1,7 @@
 import { KernelError } from '../errno.ts';
 import type { TraceArray } from './trace-array.ts';
 import type { TraceRecord } from './trace-entry.ts';
+import type { TraceOption } from './trace-options.ts';
 
 /** One reading of a buffer, as a tracer prints it. */
 export interface LinePrinter {
@@ -21,11 +22,17 @@ export interface Tracer {
   readonly options?: Readonly<Record<string, boolean>>;
   /** Whether instances may have it too. */
   readonly allowInstances?: boolean;
+  /** The snapshot is its own (`use_max_tr`), and what `trace` shows (`print_max`). */
+  readonly usesSnapshot?: boolean;
   /** Starts; refuses with a KernelError. */
   init?(tr: TraceArray): void;
   reset?(tr: TraceArray): void;
   /** May refuse a change of one of its options with a KernelError. */
   setFlag?(tr: TraceArray, option: string, on: boolean): void;
+  /** One of its options has changed. */
+  optionChanged?(tr: TraceArray, option: string): void;
+  /** An option of the instance has changed (`struct tracer`'s flag_changed()). */
+  flagChanged?(tr: TraceArray, option: TraceOption): void;
   /** A reading of the buffer begins that has its own way to print. */
   open?(tr: TraceArray): LinePrinter;
   /** The head of the `trace` file, where it is not the common one. */

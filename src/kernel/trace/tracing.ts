@@ -3,6 +3,8 @@ import { builtinEvents } from './builtin-events.ts';
 import { EventRegistry } from './event-registry.ts';
 import { functionTracer } from './function/function-tracer.ts';
 import { graphTracer } from './function/graph-tracer.ts';
+import { loopstallTracer } from './function/loopstall-tracer.ts';
+import { followFork, forgetTask, type PidLists } from './pid-file.ts';
 import { SavedCmdlines } from './saved-cmdlines.ts';
 import type { TraceArch } from './trace-arch.ts';
 import { TraceArray } from './trace-array.ts';
@@ -59,8 +61,9 @@ export class Tracing {
       this.createBuffer(() => this.globalTrace),
     );
     this.printkTrace = this.globalTrace;
-    if (this.arch.traceFunctions !== undefined) this.tracers.unshift(graphTracer(), functionTracer());
-    for (const call of builtinEvents()) this.addEvent(call);
+    if (this.arch.traceFunctions !== undefined)
+      this.tracers.unshift(loopstallTracer(), graphTracer(), functionTracer());
+    for (const call of builtinEvents(this.arch.traceFunctions !== undefined)) this.addEvent(call);
   }
 
   /** A buffer for an instance that may not be there yet. */
@@ -105,6 +108,23 @@ export class Tracing {
   /** An event has happened; `counted`: triggers that have seen it already. */
   commit(call: TraceEventCall, record: TraceRecord, counted?: Counted): void {
     commitEvent(call, record, counted);
+  }
+
+  /** A task has started another: lists of pids follow it where `event-fork` and `function-fork` say so. */
+  taskForked(parent: number, child: number): void {
+    for (const lists of this.#following()) followFork(lists, parent, child);
+  }
+
+  /** A task has ended. */
+  taskExited(pid: number): void {
+    for (const lists of this.#following()) forgetTask(lists, pid);
+  }
+
+  *#following(): IterableIterator<PidLists> {
+    for (const tr of this.arrays()) {
+      if (tr.options.has('event-fork')) yield tr;
+      if (tr.options.has('function-fork')) yield tr.functions;
+    }
   }
 
   *arrays(): IterableIterator<TraceArray> {

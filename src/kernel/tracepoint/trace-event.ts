@@ -6,6 +6,7 @@ import { TRACE_EVENT_FL_TRACEPOINT, TraceEventCall } from '../trace/trace-event.
 import { filterTypeOf, type TraceField } from '../trace/trace-field.ts';
 import type { Tracing } from '../trace/tracing.ts';
 import { getRawEvent, type RawEventMap, registerRawEvent, unregisterRawEvent } from './raw-event.ts';
+import { staticKey } from './static-key.ts';
 import { Tracepoint, tracepointProbeRegister, tracepointProbeUnregister } from './tracepoint.ts';
 
 /** C type, bytes, signedness and printf conversion of what a field may be. */
@@ -23,6 +24,11 @@ const FIELD_TYPES = {
 } as const;
 
 export type TracepointFieldType = keyof typeof FIELD_TYPES;
+/** Whether a field may have this type. */
+export function isTracepointType(type: string): type is TracepointFieldType {
+  return Object.hasOwn(FIELD_TYPES, type);
+}
+
 export type TracepointFields = Readonly<Record<string, TracepointFieldType>>;
 
 /** What the application gives for a field. Numbers are cut to the field's size; a fraction is lost. */
@@ -56,10 +62,24 @@ export interface DefinedEvent {
   readonly name: string;
   readonly tracepoint: Tracepoint<readonly [Record<string, unknown>]>;
   readonly raw: RawEventMap;
+  readonly key: { dispose(): void };
   readonly layout: RecordLayout;
+  readonly types: TracepointFields;
 }
 
 const defined = new Map<string, DefinedEvent>();
+
+/** Where a tracer from outside finds the events of a process: one Map for each copy of this module. */
+const REGISTRY = Symbol.for('trapline.tracepoints');
+
+function publish(): void {
+  const globals = globalThis as Record<symbol, unknown>;
+  const known = globals[REGISTRY];
+  if (!Array.isArray(known))
+    Reflect.defineProperty(globals, REGISTRY, { value: [defined], configurable: true });
+  else if (!known.includes(defined)) known.push(defined);
+}
+
 const systems = new Set<(event: DefinedEvent, added: boolean) => void>();
 
 /** Bytes that strings of one record may have together: a record does not outgrow a page of the ring buffer. */
@@ -202,18 +222,17 @@ export function defineTracepoint<const F extends TracepointFields>(
   options: DefineTracepointOptions = {},
 ): TracepointFunction<F> {
   check(system, name, fields);
-  const key = `${system}:${name}`;
-  if (defined.has(key)) throw new KernelError('EEXIST', `there is an event ${key}`);
+  const id = `${system}:${name}`;
+  if (defined.has(id)) throw new KernelError('EEXIST', `there is an event ${id}`);
   type Args = TracepointArgs<F>;
-  // the static key, where the call below sees it without going through an object
-  let on = false;
-  const tracepoint = new Tracepoint<readonly [Args]>(name, {
+  const key = staticKey((values: Args) => tracepoint.call(values));
+  const tracepoint: Tracepoint<readonly [Args]> = new Tracepoint<readonly [Args]>(name, {
     regfunc: () => {
       options.regfunc?.();
-      on = true;
+      key.set(true);
     },
     unregfunc: () => {
-      on = false;
+      key.set(false);
       options.unregfunc?.();
     },
   });
@@ -224,15 +243,15 @@ export function defineTracepoint<const F extends TracepointFields>(
     name,
     tracepoint: tracepoint as unknown as DefinedEvent['tracepoint'],
     raw,
+    key,
     layout: new RecordLayout(fields),
+    types: { ...fields },
   };
-  const fire = (values: Args): void => {
-    if (on) tracepoint.call(values);
-  };
-  defined.set(key, event);
+  defined.set(id, event);
+  publish();
   for (const change of systems) change(event, true);
-  return Object.defineProperties(fire, {
-    enabled: { get: () => on },
+  return Object.defineProperties(key.branch, {
+    enabled: { get: key.isOn },
     tracepoint: { value: tracepoint },
   }) as TracepointFunction<F>;
 }
@@ -244,6 +263,7 @@ export function undefineTracepoint(system: string, name: string): void {
   if (event === undefined) throw new KernelError('ENOENT', `there is no event ${key}`);
   if (event.tracepoint.users > 0) throw new KernelError('EBUSY', `the event ${key} is in use`);
   defined.delete(key);
+  event.key.dispose();
   if ((event.raw.tp as unknown) === event.tracepoint) unregisterRawEvent(event.raw);
   for (const change of systems) change(event, false);
 }

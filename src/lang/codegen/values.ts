@@ -24,6 +24,11 @@ export function valuePath(gen: Gen, expr: ast.Expr): ValuePath {
     keys.unshift(keyOf(root));
     root = root.object;
   }
+  const field = fieldOf(gen, root);
+  if (field !== undefined) {
+    keys.unshift(...field.path);
+    root = { kind: 'ident', start: root.start, end: root.end, name: `arg${field.arg}` };
+  }
   return { root, path: gen.module.path(keys, expr) };
 }
 
@@ -40,7 +45,16 @@ export function isArgsMember(expr: ast.Expr): boolean {
 /** The argument's number behind argN or args.NAME. */
 function argumentOf(gen: Gen, expr: ast.Expr): number | undefined {
   if (expr.kind === 'ident') return argNumber(expr.name);
-  return expr.kind === 'member' && isArgsMember(expr) ? gen.group.params.get(expr.name) : undefined;
+  if (expr.kind !== 'member' || !isArgsMember(expr) || fieldOf(gen, expr) !== undefined) return undefined;
+  return gen.group.params.get(expr.name);
+}
+
+/** The argument and its property that an event's field is; undefined where it is the argument itself. */
+function fieldOf(gen: Gen, expr: ast.Expr): { arg: number; path: readonly (string | number)[] } | undefined {
+  if (expr.kind !== 'member' || !isArgsMember(expr)) return undefined;
+  const path = gen.group.paths?.get(expr.name);
+  const arg = gen.group.params.get(expr.name);
+  return path === undefined || arg === undefined ? undefined : { arg, path };
 }
 
 /** How to load a value that is in the context or in memory without touching another register. */

@@ -20,6 +20,8 @@ export interface MapInfo {
 export interface ProbeGroup {
   readonly attach: readonly { readonly point: AttachPoint; readonly targets: readonly ProbeTarget[] }[];
   readonly params: ReadonlyMap<string, number>;
+  /** Of an event's fields: the property of that argument that they are. */
+  readonly paths?: ReadonlyMap<string, readonly (string | number)[]>;
 }
 
 export interface ProbeInfo {

@@ -3,6 +3,8 @@ import { closeSync, openSync, readFileSync, writeSync } from 'node:fs';
 import { realpath, stat } from 'node:fs/promises';
 import { TraplineError } from '../../errors.ts';
 import type { Tracefs } from '../tracefs.ts';
+import type { Channel } from './channel.ts';
+import { FUSERMOUNT_DETACH, fusermountObstacle, openFusermount } from './fusermount.ts';
 import { readMessages } from './reader.ts';
 import { FUSE_BUFFER_SIZE, FuseServer, type FuseServerOptions } from './server.ts';
 
@@ -12,7 +14,10 @@ const CHILD_FD = 3;
 const UNMOUNT_MS = 5000;
 
 export interface MountOptions extends Omit<FuseServerOptions, 'send'> {
-  /** Lets other users than root in; modes are checked by the kernel. Default true. */
+  /**
+   * Lets other users in; modes are checked by the kernel. By default as root. Others need `user_allow_other` in /etc/fuse.conf
+   * for that.
+   */
   readonly allowOther?: boolean;
 }
 
@@ -24,10 +29,12 @@ export interface Mount {
   unmount(): Promise<void>;
 }
 
-/** Why nothing can be mounted here; undefined where it can. */
+const isRoot = (): boolean => process.getuid?.() === 0;
+
+/** Why nothing can be mounted here; undefined where it can: as root, or with fusermount3. */
 export function mountObstacle(): string | undefined {
   if (process.platform !== 'linux') return 'mounting needs Linux and its /dev/fuse';
-  if (process.getuid?.() !== 0) return 'mounting needs root';
+  if (!isRoot()) return fusermountObstacle();
   try {
     closeSync(openSync(DEVICE, 'r+'));
     return undefined;
@@ -38,46 +45,43 @@ export function mountObstacle(): string | undefined {
 
 /**
  * Mounts a tracing folder at `dir` by FUSE and serves it from this process until it is unmounted or the process ends (a process
- * that is killed leaves a dead mount, which the next one there replaces). ENOTSUP, ENOENT, ENOTDIR, EBUSY; EIO with what mount(8) says.
+ * that is killed leaves a dead mount, which the next one there replaces). ENOTSUP, ENOENT, ENOTDIR, EBUSY; EIO with what mount(8),
+ * or fusermount3, says.
  */
 export async function mountTracefs(fs: Tracefs, dir: string, options: MountOptions = {}): Promise<Mount> {
   const obstacle = mountObstacle();
   if (obstacle !== undefined) throw new TraplineError('ENOTSUP', obstacle);
   await recover(dir);
   const target = await checkedFolder(dir);
-  const fd = openSync(DEVICE, 'r+');
-  let mounted = false;
+  let channel: Channel | undefined;
+  let mounted = true;
+  // Answers to what comes while the channel is being opened.
+  const waiting: Uint8Array[] = [];
   const server = new FuseServer(fs, {
+    ...(isRoot() ? {} : { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 }),
     ...options,
     send: (message) => {
-      if (!mounted) return;
-      try {
-        writeSync(fd, message);
-      } catch (error) {
-        // ENOENT: the request was interrupted. ENODEV: the file system is gone.
-        const { code } = error as NodeJS.ErrnoException;
-        if (code !== 'ENOENT' && code !== 'ENODEV') options.defect?.(error);
-      }
+      if (channel === undefined) waiting.push(message);
+      else if (mounted) channel.send(message);
     },
   });
-  try {
-    await runMount(target, fd, options.allowOther ?? true);
-  } catch (error) {
-    closeSync(fd);
-    throw error;
-  }
-  mounted = true;
-  const reader = readMessages(fd, FUSE_BUFFER_SIZE, (message) => server.handle(message));
+  const handle = (message: Uint8Array): void => server.handle(message);
+  channel = isRoot()
+    ? await openDevice(target, options.allowOther ?? true, handle, options.defect)
+    : await openFusermount(target, options.allowOther ?? false, handle);
+  for (const message of waiting) channel.send(message);
+  const opened = channel;
   // The thread that reads ends with the mount alone, and the process with the thread.
   const detachNow = (): void => {
-    if (mounted) spawnSync('umount', UMOUNT_DETACH(target), { stdio: 'ignore', timeout: UNMOUNT_MS });
+    const [command, args] = detaching(target);
+    if (mounted) spawnSync(command, args, { stdio: 'ignore', timeout: UNMOUNT_MS });
   };
   process.on('exit', detachNow);
-  const ended = reader.ended.then((reason) => {
+  const ended = opened.ended.then((reason) => {
     mounted = false;
     process.off('exit', detachNow);
     server.close();
-    closeSync(fd);
+    opened.close();
     return reason;
   });
   return {
@@ -85,15 +89,52 @@ export async function mountTracefs(fs: Tracefs, dir: string, options: MountOptio
     ended,
     async unmount() {
       if (!mounted) return;
-      const clean = await finished(spawn('umount', ['-i', '-c', target], { stdio: 'ignore' }));
-      if (clean.code !== 0) await finished(spawn('umount', UMOUNT_DETACH(target), { stdio: 'ignore' }));
+      const clean = isRoot()
+        ? await finished(spawn('umount', ['-i', '-c', target], { stdio: 'ignore' }))
+        : { code: 1 };
+      if (clean.code !== 0) await detach(target);
       await ended;
     },
   };
 }
 
 /** Aborts what is under way and detaches, and asks the file system nothing. */
-const UMOUNT_DETACH = (target: string): string[] => ['-i', '-c', '-f', '-l', target];
+const detaching = (target: string): readonly [command: string, args: readonly string[]] =>
+  isRoot() ? ['umount', ['-i', '-c', '-f', '-l', target]] : FUSERMOUNT_DETACH(target);
+
+async function detach(target: string): Promise<void> {
+  const [command, args] = detaching(target);
+  await finished(spawn(command, args, { stdio: 'ignore' }));
+}
+
+/** The device itself, as root. */
+async function openDevice(
+  target: string,
+  allowOther: boolean,
+  message: (bytes: Uint8Array) => void,
+  defect: ((error: unknown) => void) | undefined,
+): Promise<Channel> {
+  const fd = openSync(DEVICE, 'r+');
+  try {
+    await runMount(target, fd, allowOther);
+  } catch (error) {
+    closeSync(fd);
+    throw error;
+  }
+  return {
+    ended: readMessages(fd, FUSE_BUFFER_SIZE, message).ended,
+    send(bytes) {
+      try {
+        writeSync(fd, bytes);
+      } catch (error) {
+        // ENOENT: the request was interrupted. ENODEV: the file system is gone.
+        const { code } = error as NodeJS.ErrnoException;
+        if (code !== 'ENOENT' && code !== 'ENODEV') defect?.(error);
+      }
+    },
+    close: () => closeSync(fd),
+  };
+}
 
 async function runMount(target: string, fd: number, allowOther: boolean): Promise<void> {
   const flags = [
@@ -132,7 +173,7 @@ async function recover(dir: string): Promise<void> {
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (code !== 'ENOTCONN' && code !== 'ECONNABORTED') return;
-    await finished(spawn('umount', UMOUNT_DETACH(dir), { stdio: 'ignore' }));
+    await detach(dir);
   }
 }
 

@@ -19,8 +19,8 @@ export const FUSE_BUFFER_SIZE = MAX_WRITE + 4096;
 export interface FuseServerOptions {
   /** Sends a message to the kernel. */
   readonly send: (message: Uint8Array) => void;
-  /** Told before every request by whose thread it is made, and which one it is (OPCODE). */
-  readonly request?: (pid: number, opcode: number) => void;
+  /** Told right before every request is handled by whose thread it is made, which one it is (OPCODE), and of what. */
+  readonly request?: (pid: number, opcode: number, path: string | undefined) => void;
   /** Brings up to date what files show, before one is opened, read or written. */
   readonly flush?: () => Promise<void>;
   /** Waits until what was written has happened; rejects with the refusal that the writer is to get. */
@@ -86,8 +86,7 @@ export class FuseServer {
     if (request === undefined) return;
     const { unique } = request;
     try {
-      this.#options.request?.(request.pid, request.opcode);
-      const answer = this.#waits(request.opcode) ? this.#dispatchLater(request) : this.#dispatch(request);
+      const answer = this.#waits(request.opcode) ? this.#dispatchLater(request) : this.#dispatchNow(request);
       if (answer === NO_REPLY) return;
       if (answer instanceof Promise)
         answer.then(
@@ -100,6 +99,12 @@ export class FuseServer {
     }
   }
 
+  #dispatchNow(request: p.FuseRequest): Answer {
+    const { pid, opcode, nodeid } = request;
+    this.#options.request?.(pid, opcode, this.#nodes.path(nodeid));
+    return this.#dispatch(request);
+  }
+
   #waits(opcode: number): boolean {
     return (this.#options.flush !== undefined && FLUSHED.has(opcode)) || this.#settles(opcode);
   }
@@ -110,7 +115,7 @@ export class FuseServer {
 
   async #dispatchLater(request: p.FuseRequest): Promise<Uint8Array> {
     if (FLUSHED.has(request.opcode)) await this.#options.flush?.();
-    const answer = await this.#dispatch(request);
+    const answer = await this.#dispatchNow(request);
     if (this.#settles(request.opcode)) await this.#options.settle?.();
     return answer === NO_REPLY ? EMPTY : answer;
   }

@@ -21,6 +21,23 @@ function printed(definition: string, ret = false): string {
 }
 
 describe('definitions', () => {
+  test.each([
+    ['+9223372036854775808(%di)', 'ERANGE', 'Invalid dereference offset'],
+    ['+18446744073709551616x(%di)', 'ERANGE', 'Invalid dereference offset'],
+    ['+8x(%di)', 'EINVAL', 'Invalid dereference offset'],
+    ['\\18446744073709551616', 'ERANGE', 'Invalid immediate value'],
+    ['\\-9223372036854775809', 'ERANGE', 'Invalid immediate value'],
+    ['\\x', 'EINVAL', 'Invalid immediate value'],
+    ['@18446744073709551616', 'ERANGE', 'Invalid memory address'],
+    ['@1x', 'EINVAL', 'Invalid memory address'],
+    ['buf->x', 'EINVAL', 'Failed to get BTF type info.'],
+    ['file->nosuch', 'ENOENT', 'This field is not found.'],
+  ])('a=%s is refused with %s', (argument, code, text) => {
+    const system = new TestSystem();
+    rejects(() => system.write('kprobe_events', `p:foo vfs_read a=${argument}\n`), code);
+    expect(system.read('error_log')).toContain(text);
+  });
+
   test('read back in the order they were made, with what was left out', () => {
     const system = new TestSystem();
     const text =

@@ -1,6 +1,6 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import { KernelError } from '../../../src/kernel/errno.ts';
-import type { FunctionCall } from '../../../src/kernel/trace/trace-arch.ts';
+import type { FunctionCall, FunctionWants } from '../../../src/kernel/trace/trace-arch.ts';
 import {
   type KallsymsSymbol,
   openTracefs,
@@ -21,8 +21,10 @@ class System {
   readonly fs: Tracefs;
   pid = 7;
   clock = 5_000_000_000n;
+  /** Functions under way. */
+  readonly #under: bigint[] = [];
   readonly #users: {
-    wants: { returns: boolean; settles: boolean };
+    wants: FunctionWants;
     hit: (call: FunctionCall) => void;
     functions: readonly KallsymsSymbol[];
   }[] = [];
@@ -57,20 +59,23 @@ class System {
     return [...new Set(this.#users.flatMap(({ functions }) => functions.map(({ name }) => name)))].sort();
   }
 
-  tell(what: FunctionCall['what'], name: string, ns: number, failed = false, cpu = 0): void {
+  tell(what: FunctionCall['what'], name: string, ns: number, failed = false, cpu = 0, retval = 0n): void {
     this.clock += BigInt(ns);
     const { address } = this.symbols.find((symbol) => symbol.name === name)!;
-    const call = { what, address, cpu, ts: this.clock, pid: this.pid, failed };
+    const call = { what, address, cpu, ts: this.clock, pid: this.pid, failed, retval };
+    if (what === 'return') this.#under.shift();
     for (const { wants, hit, functions } of [...this.#users])
       if (functions.some((one) => one.address === address))
-        if (what === 'entry' || (what === 'return' ? wants.returns : wants.settles)) hit(call);
+        if (what === 'entry' || (what === 'return' ? wants.returns : wants.settles))
+          hit({ ...call, callers: this.#under.slice(0, wants.callers).map((at) => at + 0x10n) });
+    if (what === 'entry') this.#under.unshift(address);
   }
 
   /** `(route (parse) (work 5000))`, in nanoseconds that a call spends itself. */
-  call(name: string, ns: number, inside: () => void = () => undefined): void {
+  call(name: string, ns: number, inside: () => void = () => undefined, retval = 0n): void {
     this.tell('entry', name, 1000);
     inside();
-    this.tell('return', name, ns);
+    this.tell('return', name, ns, false, 0, retval);
   }
 
   get trace(): string {
@@ -104,7 +109,7 @@ describe('function', () => {
     expect(system.trace).toMatch(/^# tracer: function\n#\n# entries-in-buffer\/entries-written: 2\/2/);
     expect(system.lines).toEqual([
       expect.stringMatching(/ shopper-7 {7}\[000\] \.\.\.\.\. {5}5\.000001: route \[shop\]$/),
-      expect.stringMatching(/: parse \[shop\]$/),
+      expect.stringMatching(/: parse \[shop\] <-route \[shop\]$/),
     ]);
     // a list that changes while the tracer runs
     fs.appendFile('set_ftrace_filter', 'work\n');
@@ -124,6 +129,65 @@ describe('function', () => {
     expect(system.lines).toHaveLength(1);
   });
 
+  test('func_stack_trace: the stack behind each call, the function itself first', () => {
+    const { fs } = system;
+    fs.writeFile('set_ftrace_filter', 'work');
+    fs.writeFile('current_tracer', 'function');
+    fs.writeFile('options/func_stack_trace', '1');
+    system.call('main', 1, request);
+    const texts = system.lines.map((line) => line.replace(/^.*?: /, ''));
+    expect(texts).toEqual([
+      'work [shop] <-route [shop]',
+      '<stack trace>',
+      ' => work [shop]',
+      ' => route [shop]',
+      ' => main [shop]',
+    ]);
+    fs.writeFile('options/func_stack_trace', '0');
+    fs.writeFile('options/print-parent', '0');
+    fs.writeFile('trace', '');
+    request();
+    fs.writeFile('options/print-parent', '1');
+    request();
+    expect(system.lines.map((line) => line.replace(/^.*?: /, ''))).toEqual([
+      // Who called was not asked for.
+      'work [shop]',
+      'work [shop] <-route [shop]',
+    ]);
+  });
+
+  test('another tracer begins with an empty buffer', () => {
+    const { fs } = system;
+    fs.writeFile('current_tracer', 'function');
+    request();
+    fs.writeFile('current_tracer', 'function');
+    expect(system.lines).toHaveLength(3);
+    fs.writeFile('current_tracer', 'function_graph');
+    expect(system.lines).toEqual([]);
+  });
+
+  test('function-fork: lists of pids follow who is started, and forget who ends', () => {
+    const { fs, tracing } = system;
+    fs.writeFile('set_ftrace_pid', '7');
+    fs.writeFile('set_event_notrace_pid', '7');
+    tracing.taskForked(7, 8);
+    expect(fs.readFile('set_ftrace_pid')).toBe('7\n');
+    fs.writeFile('options/function-fork', '1');
+    fs.writeFile('options/event-fork', '1');
+    tracing.taskForked(7, 9);
+    tracing.taskForked(8, 10);
+    tracing.taskForked(9, 11);
+    expect(fs.readFile('set_ftrace_pid')).toBe('7\n9\n11\n');
+    expect(fs.readFile('set_event_notrace_pid')).toBe('7\n9\n11\n');
+    tracing.taskExited(9);
+    expect(fs.readFile('set_ftrace_pid')).toBe('7\n11\n');
+    for (const pid of [7, 11]) tracing.taskExited(pid);
+    fs.writeFile('current_tracer', 'function');
+    request();
+    // Nobody is left to trace, which is not the same as no list.
+    expect(system.lines).toEqual([]);
+  });
+
   test('every instance has its own', () => {
     const { fs } = system;
     fs.mkdir('instances/foo');
@@ -131,7 +195,7 @@ describe('function', () => {
     fs.writeFile('instances/foo/current_tracer', 'function');
     request();
     expect(system.lines).toEqual([]);
-    expect(fs.readFile('instances/foo/trace')).toMatch(/: work \[shop\]\n$/);
+    expect(fs.readFile('instances/foo/trace')).toMatch(/: work \[shop\] <-route \[shop\]\n$/);
     fs.rmdir('instances/foo');
     expect(system.armed).toEqual([]);
   });
@@ -140,7 +204,7 @@ describe('function', () => {
 describe('function_graph', () => {
   test('shows calls in calls, how long they took, and marks the long ones', () => {
     const { fs } = system;
-    expect(fs.readFile('available_tracers')).toBe('function_graph function nop\n');
+    expect(fs.readFile('available_tracers')).toBe('loopstall function_graph function nop\n');
     fs.writeFile('current_tracer', 'function_graph');
     request();
     system.call('reply', 99_999_999_999);
@@ -189,6 +253,31 @@ describe('function_graph', () => {
       '',
     ]);
     expect(() => fs.writeFile('options/no-such-option', '1')).toThrow(KernelError);
+  });
+
+  test('funcgraph-retval: what calls returned, errors in decimal', () => {
+    const { fs } = system;
+    fs.writeFile('current_tracer', 'function_graph');
+    fs.writeFile('options/funcgraph-retval', '1');
+    const values = [0n, 42n, 0xffff_ffff_ffff_fffbn, 0xffff_fffbn, 0x8000_0000n, -4096n, -4095n];
+    const shown = (): string[] => {
+      fs.writeFile('trace', '');
+      for (const value of values) system.call('work', 1, undefined, BigInt.asUintN(64, value));
+      system.call('main', 1, () => system.call('reply', 1), 3n);
+      return system.lines.map((line) => line.replace(/^.*?\| {2}/, ''));
+    };
+    const leaf = (value: string): string => `work [shop](); /* = ${value} */`;
+    expect(shown()).toEqual([
+      ...['0x0', '0x2a', '-5', '-5', '0x80000000', '0xfffffffffffff000', '-4095'].map(leaf),
+      'main [shop]() {',
+      '  reply [shop](); /* = 0x0 */',
+      '} /* main [shop] = 0x3 */',
+    ]);
+    fs.writeFile('options/funcgraph-retval-hex', '1');
+    expect(shown().slice(2, 4)).toEqual(['0xfffffffffffffffb', '0xfffffffb'].map(leaf));
+    expect(fs.readFile('events/ftrace/funcgraph_exit/format')).toContain(
+      'unsigned long retval;\toffset:16;\tsize:8;',
+    );
   });
 
   test('set_graph_function, set_graph_notrace and max_graph_depth', () => {
@@ -271,6 +360,63 @@ describe('function_graph', () => {
   });
 });
 
+describe('loopstall', () => {
+  const texts = (): string[] => system.lines.map((line) => line.replace(/^.*?: /, ''));
+
+  test('keeps the calls of the longest callback, which another one replaces when it takes longer', () => {
+    const { fs } = system;
+    fs.writeFile('current_tracer', 'loopstall');
+    request();
+    expect(fs.readFile('tracing_max_latency')).toBe('12349\n');
+    const longest = [
+      'route [shop]',
+      'parse [shop] <-route [shop]',
+      'work [shop] <-route [shop]',
+      'route [shop]',
+    ];
+    expect(texts()).toEqual(longest);
+    system.call('reply', 1_000_000, () => system.call('work', 1000));
+    expect(texts()).toEqual(longest);
+    expect(system.trace).toMatch(
+      /^# tracer: loopstall\n#\n# loopstall latency trace v1\.1\.5 on .*\n# -+\n# latency: 12349 us, #4\/4, /,
+    );
+    expect(system.trace).toContain('#    | task: shopper-7 (');
+    expect(system.trace).toContain('#  => started at: route [shop]\n#  => ended at:   route [shop]\n#\n');
+    // From its beginning, in microseconds.
+    expect(system.lines.map((line) => / +(\d+)us/.exec(line)?.[1])).toEqual(['0', '1', '3', '12349']);
+    system.call('reply', 20_000_000, () => system.call('work', 1000));
+    expect(texts()).toEqual(['reply [shop]', 'work [shop] <-reply [shop]', 'reply [shop]']);
+    expect(fs.readFile('tracing_max_latency')).toBe('20002\n');
+    fs.writeFile('tracing_max_latency', '0');
+    request();
+    expect(texts()).toEqual(longest);
+  });
+
+  test('tracing_thresh: the latest that took so long; the options and the snapshot are put back', () => {
+    const { fs } = system;
+    fs.writeFile('options/overwrite', '0');
+    fs.writeFile('tracing_thresh', '10000');
+    fs.writeFile('current_tracer', 'loopstall');
+    system.call('reply', 15_000_000);
+    request();
+    system.call('main', 9_000_000);
+    expect(texts()[0]).toBe('route [shop]');
+    expect(() => fs.writeFile('snapshot', '1')).toThrow(expect.objectContaining({ code: 'EBUSY' }));
+    fs.writeFile('trace', '');
+    expect(texts()).toEqual([]);
+    fs.writeFile('current_tracer', 'nop');
+    expect(system.armed).toEqual([]);
+    expect(fs.readFile('options/overwrite') + fs.readFile('options/latency-format')).toBe('0\n0\n');
+    expect(fs.readFile('snapshot')).toContain('Snapshot is freed');
+  });
+
+  test('is for the whole process', () => {
+    const { fs } = system;
+    fs.mkdir('instances/foo');
+    expect(() => fs.writeFile('instances/foo/current_tracer', 'loopstall')).toThrow(KernelError);
+  });
+});
+
 describe('function_profile_enabled', () => {
   test('counts, adds up, and sorts by time; trace_stat has a file for each CPU', () => {
     const { fs } = system;
@@ -330,6 +476,15 @@ describe('commands of set_ftrace_filter', () => {
     expect(system.armed).toEqual([]);
   });
 
+  test('what is removed need not say how often', () => {
+    const { fs } = system;
+    fs.writeFile('kprobe_events', 'p:shop/req parse');
+    fs.writeFile('set_ftrace_filter', 'work:enable_event:shop:req:2');
+    fs.appendFile('set_ftrace_filter', '!work:enable_event:shop:req:count=2\n');
+    expect(fs.readFile('set_ftrace_filter')).toBe('#### all functions enabled ####\n');
+    expect(fs.readFile('events/shop/req/enable')).toBe('0\n');
+  });
+
   test('enable_event: the event is on, and silent until the function is called', () => {
     const { fs } = system;
     fs.writeFile('kprobe_events', 'p:shop/req parse');
@@ -344,16 +499,19 @@ describe('commands of set_ftrace_filter', () => {
 
   test('what is wrong changes nothing', () => {
     const { fs } = system;
+    fs.writeFile('kprobe_events', 'p:shop/req parse');
     for (const text of [
       'work:nonsense',
       'nowhere:traceoff',
       'work:traceoff:many',
       'work:enable_event',
       'work:enable_event:no:such',
+      'work:enable_event:shop:req:many',
       '!work:traceoff',
     ])
       expect(() => fs.writeFile('set_ftrace_filter', `${text}\n`), text).toThrow(KernelError);
     expect(fs.readFile('set_ftrace_filter')).toBe('#### all functions enabled ####\n');
+    expect(fs.readFile('events/shop/req/enable')).toBe('0\n');
     expect(system.armed).toEqual([]);
   });
 });

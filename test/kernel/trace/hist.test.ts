@@ -33,6 +33,28 @@ function shop() {
   };
 }
 
+test('a variable of a hist with one key is found by the first of several', () => {
+  const { fs, add, order, done } = shop();
+  fs.writeFile('synthetic_events', 'both u64 sum; int id');
+  expect(add('hist:keys=id:first=cost')).toBe('ok');
+  expect(
+    add('hist:keys=id,bytes:sum=cost+$first:onmatch(shop.order).both($sum,id)', 'events/shop/done'),
+  ).toBe('ok');
+  fs.writeFile('events/synthetic/both/trigger', 'hist:keys=id,sum');
+  order.fire({ id: 7, bytes: 1, cost: 40n, sku: 'x' });
+  done.fire({ id: 7, bytes: 5, cost: 2n, sku: 'x' });
+  done.fire({ id: 8, bytes: 5, cost: 2n, sku: 'x' });
+  expect(fs.readFile('events/synthetic/both/hist')).toMatch(/\{ id: +7, sum: +42 \} hitcount: +1\n/);
+  expect(fs.readFile('events/synthetic/both/hist')).toContain('Hits: 1\n');
+});
+
+test('triggers of markers look at their text', () => {
+  const { fs } = shop();
+  fs.writeFile('events/ftrace/print/trigger', 'hist:keys=common_pid if buf == "start"');
+  for (const text of ['start', 'started', 'start ', 'star', '']) fs.writeFile('trace_marker', text);
+  expect(fs.readFile('events/ftrace/print/hist')).toContain('Hits: 1\n');
+});
+
 describe('commands that are refused', () => {
   /** A caret stands in front of where the message points to, as in the kernel's own tests. */
   test.each([
@@ -117,9 +139,39 @@ describe('expressions', () => {
     expect(add(`hist:keys=id:x=${expression}`)).toBe('ok');
     expect(shown()).toBe(`hist:keys=id:vals=hitcount:x=${expected}:sort=hitcount:size=2048 [active]`);
   });
+
+  // As Linux 6.12 answers: the variable's text was cut at its operators by then.
+  test.each([
+    ['x=cost+1:y=$x', 'x=cost+1,y=cost'],
+    ['x=cost-bytes*2:y=$x', 'x=cost-bytes*2,y=cost'],
+    ['x=cost:y=$x', 'x=cost,y=cost'],
+    ['x=1+cost:y=$x', 'EINVAL'],
+    ['x=-(cost):y=$x', 'EINVAL'],
+    ['y=$x:x=cost+1', 'EINVAL'],
+  ])('%s, which names a variable of its own, is shown as %s', (variables, expected) => {
+    const { add, shown } = shop();
+    const result = add(`hist:keys=id:${variables}`);
+    if (expected === 'EINVAL') expect(result).toBe('EINVAL');
+    else expect(shown()).toBe(`hist:keys=id:vals=hitcount:${expected}:sort=hitcount:size=2048 [active]`);
+  });
 });
 
 describe('tables', () => {
+  test('parts of a sum of negative and positive values are those of the sum in 64 bits', () => {
+    const { add, order, entries } = shop();
+    add('hist:keys=bytes:vals=id.percent:sort=bytes');
+    for (const [id, bytes] of [
+      [-2, 1],
+      [4, 2],
+      [6, 3],
+    ] as const)
+      order.fire({ id, bytes });
+    expect(entries().slice(1)).toEqual([
+      '{ bytes:          2 } hitcount:          1  id (%):  50.00',
+      '{ bytes:          3 } hitcount:          1  id (%):  75.00',
+    ]);
+  });
+
   test('sums by key, sorted, with what was dropped', () => {
     const { add, fs, order, entries } = shop();
     add('hist:keys=id:vals=bytes,cost.hex:sort=bytes.descending,id:size=128 if bytes > 0');

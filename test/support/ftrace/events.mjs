@@ -78,6 +78,22 @@ const EVENTS = {
     '"NR %ld", REC->id',
   ],
   'raw_syscalls:sys_exit': [[long('id'), long('ret')], '"NR %ld = %ld", REC->id, REC->ret'],
+  'syscalls:sys_enter_openat': [
+    [
+      int('__syscall_nr'),
+      word('dfd', 'int'),
+      word('filename', 'const char *'),
+      word('flags', 'int'),
+      word('mode', 'umode_t'),
+    ],
+    '"dfd: 0x%08lx, filename: 0x%08lx, flags: 0x%08lx, mode: 0x%08lx", ((unsigned long)(REC->dfd)), ' +
+      '((unsigned long)(REC->filename)), ((unsigned long)(REC->flags)), ((unsigned long)(REC->mode))',
+  ],
+  'syscalls:sys_enter_chdir': [
+    [int('__syscall_nr'), word('filename', 'const char *')],
+    '"filename: 0x%08lx", ((unsigned long)(REC->filename))',
+  ],
+  'syscalls:sys_exit_openat': [[int('__syscall_nr'), long('ret')], '"0x%lx", REC->ret'],
   'timer:timer_cancel': [[word('timer', 'void *')], '"timer=%p", REC->timer'],
 };
 

@@ -19,9 +19,14 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { mountTracefs } from '../../../dist/tracefs/fuse/index.js';
 import * as modules from '../../../dist/tracefs/index.js';
+import { WatchedFiles } from './files.mjs';
 import { FtraceSystem } from './system.mjs';
 
 const TRACING = '/sys/kernel/tracing';
+/** Where ftracetest makes its folders. */
+const TMP = '/tmp';
+const FIRST_PID = 10_000;
+const PIDS_A_TEST = 5000;
 const [, , dir, seconds, ...tests] = process.argv;
 const scratch = mkdtempSync(path.join(tmpdir(), 'trapline-ftrace-'));
 const send = (result) => process.stdout.write(`${JSON.stringify(result)}\n`);
@@ -32,6 +37,24 @@ function standIn(target, text) {
   writeFileSync(file, text);
   const { status, stderr } = spawnSync('mount', ['--bind', file, target], { encoding: 'utf8' });
   if (status !== 0) throw new Error(`cannot cover ${target}: ${stderr.trim()}`);
+  return file;
+}
+
+/** A null device of the tests' own: what they write to it is seen, and nobody else's. */
+function ownNullDevice() {
+  const file = path.join(scratch, 'null');
+  spawnSync('mknod', ['-m', '666', file, 'c', '1', '3']);
+  spawnSync('mount', ['--bind', file, '/dev/null']);
+  return file;
+}
+
+/** Tests look for lines by pids: large ones are not parts of other numbers. */
+function choosePids(test) {
+  try {
+    writeFileSync('/proc/sys/kernel/ns_last_pid', String(FIRST_PID + test * PIDS_A_TEST));
+  } catch {
+    // Older kernels let nobody choose.
+  }
 }
 
 /** Tests let ping sleep and wake, no more: where the machine has none, a script of that name does so. */
@@ -40,7 +63,7 @@ function offerPing() {
   if (folders.some((folder) => existsSync(path.join(folder, 'ping')))) return;
   const bin = path.join(scratch, 'bin');
   mkdirSync(bin);
-  writeFileSync(path.join(bin, 'ping'), '#!/bin/sh\nfor n in 1 2 3; do sleep 0.02; done\n');
+  writeFileSync(path.join(bin, 'ping'), '#!/bin/sh\nfor n in 1 2 3; do sleep 0.05; done\n');
   chmodSync(path.join(bin, 'ping'), 0o755);
   process.env.PATH = [...folders, bin].join(':');
 }
@@ -82,17 +105,30 @@ try {
   standIn('/proc/kallsyms', new FtraceSystem(modules).kallsyms());
   standIn('/proc/sys/kernel/sched_rt_runtime_us', '950000\n');
   standIn('/proc/version', 'Linux version 6.12.0-simulated (builder@simulated) (cc) #1 SMP\n');
+  const interrupts = standIn('/proc/interrupts', '');
   offerPing();
-  for (const test of tests) {
+  const nullDevice = ownNullDevice();
+  for (const [number, test] of tests.entries()) {
+    choosePids(number % 20);
     const defects = [];
     const began = Date.now();
     const system = new FtraceSystem(modules);
+    const files = new WatchedFiles(
+      { '/dev/null': nullDevice, '/proc/interrupts': interrupts },
+      TMP,
+      (...what) => system.touched(...what),
+    );
     const mount = await mountTracefs(system.fs, TRACING, {
-      request: (pid, opcode) => system.request(pid, opcode),
+      request: (pid, opcode, file) => system.request(pid, opcode, file),
+      // What inotify has to tell comes first.
+      flush: () => new Promise(setImmediate),
       defect: (error) => defects.push(error?.stack ?? String(error)),
     });
+    system.start();
     const logs = mkdtempSync(path.join(scratch, 'logs-'));
     const { result, output } = await run(test, `${logs}/`);
+    system.stop();
+    files.close();
     await mount.unmount();
     const passed = result === 'PASS' || result === 'XFAIL';
     send({

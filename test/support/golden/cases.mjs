@@ -50,6 +50,9 @@ const CONTINUING = new Set(['kprobe_seq.txt', 'control.txt', 'filters.txt', 'tri
 
 /** Events whose definitions are not in the files; what they have for fields is known from the cases that name them. */
 const DEFINITIONS = {
+  'grp/orc':
+    'p:grp/orc do_sys_openat2 dfd=%di:s32 name=+0(%si):ustring flags=+0(%dx):u64 mode=+8(%dx):u32 res=+16(%dx):x64 ' +
+    'p=%dx:symbol arr=+0(%si):u8[4] comm=$comm',
   'grp/ft':
     'p:grp/ft do_sys_openat2 u8=%di:u8 s8=%di:s8 s16=%di:s16 x64=%di:x64 ch=%di:char str=+0(%si):ustring ' +
     'arr=+0(%si):u8[4] sym=%dx:symbol symstr=%dx:symstr bf=%di:b4@0/32 comm=$comm',

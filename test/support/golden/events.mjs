@@ -42,15 +42,16 @@ function parseFormat(lines, filterTypeOf) {
 }
 
 /** What is declared of static events: `[{ system, name, id, fields, printFmt }]` in the order in which they were registered. */
-export function staticEvents(folder, filterTypeOf) {
+export function staticEvents(folders, filterTypeOf) {
   const formats = new Map();
-  for (const { command, lines } of transcripts(path.join(folder, 'static_formats.txt'))) {
+  const recorded = (file) => folders.flatMap((folder) => transcripts(path.join(folder, file)));
+  for (const { command, lines } of recorded('static_formats.txt')) {
     const key = /events\/([^/]+)\/([^/]+)\/format/.exec(command);
     if (key !== null) formats.set(`${key[1]}:${key[2]}`, parseFormat(lines, filterTypeOf));
   }
   const listed =
-    transcripts(path.join(folder, 'available_events.txt'))
-      .find(({ command }) => command === 'cat available_events')
+    recorded('available_events.txt')
+      .findLast(({ command }) => command === 'cat available_events')
       ?.lines.filter((line) => line.includes(':')) ?? [];
   // The file lists the latest first.
   const names = [...new Set([...listed].reverse().concat([...formats.keys()]))];

@@ -36,7 +36,7 @@ export function runGolden(modules, folder, report, only) {
     else report(name, [], reason);
   };
   // Cases alone do not say which static events there are.
-  const declared = [folder, SHARED].find((one) => existsSync(path.join(one, 'static_formats.txt'))) ?? folder;
+  const declared = [...new Set([SHARED, path.resolve(folder)])];
   const createSystem = () => new GoldenSystem(modules, declared);
   const replays = [
     ...CASE_FILES.map((name) => [name, runCases]),

@@ -1,5 +1,7 @@
 // The part of a kernel's symbol table that the recorded cases speak of: what can be probed, what cannot, and what types say.
 
+import { readFileSync } from 'node:fs';
+
 const pointer = (name, type) => ({ name, type: `${type} *` });
 
 /** Functions with their parameters, by name: [size, params, return type, options]. */
@@ -10,10 +12,15 @@ const FUNCTIONS = {
     'long',
     { address: 0xffffffff81453d90n },
   ],
-  __do_sys_openat2: [0x130, [], 'long', { address: 0xffffffff81453e80n }],
+  __do_sys_openat2: [0x130, [], 'long', { address: 0xffffffff81453e80n, blacklisted: true }],
   __x64_sys_openat: [0xa0, [], 'long'],
-  do_syscall_64: [0x120, [pointer('regs', 'struct pt_regs'), { name: 'nr', type: 'int' }], 'bool'],
-  entry_SYSCALL_64_after_hwframe: [0x76, [], undefined],
+  do_syscall_64: [
+    0x120,
+    [pointer('regs', 'struct pt_regs'), { name: 'nr', type: 'int' }],
+    'bool',
+    { blacklisted: true },
+  ],
+  entry_SYSCALL_64_after_hwframe: [0x76, [], undefined, { blacklisted: true }],
   vfs_read: [
     0x3c0,
     [
@@ -23,6 +30,7 @@ const FUNCTIONS = {
       pointer('pos', 'loff_t'),
     ],
     'ssize_t',
+    { address: 0xffffffff81457340n },
   ],
   vfs_write: [
     0x470,
@@ -80,6 +88,22 @@ const BLACKLISTED = [
   'native_load_idt',
   '__schedule',
   '_stext',
+  '_text',
+  '_etext',
+  'start_kernel',
+  'native_write_cr4',
+  'native_load_gdt',
+  'native_load_tr_desc',
+  'native_read_msr',
+  'ret_from_fork_asm',
+  'rcu_is_watching',
+  'ftrace_caller',
+  'ftrace_regs_caller',
+  '__fentry__',
+  'trace_kprobe_create',
+  '__memcpy',
+  'strlen',
+  'early_fixup_exception',
 ];
 /** Names that several functions have. */
 const AMBIGUOUS = ['name_show'];
@@ -87,10 +111,17 @@ const AMBIGUOUS = ['name_show'];
 const DATA = {
   jiffies: new Uint8Array(8).fill(1),
   linux_banner: new TextEncoder().encode(
-    'Linux version 6.12.117+deb12-amd64 (debian-kernel@lists.debian.org)\n\0',
+    'Linux version 6.12.117+deb12-amd64 (debian-kernel@lists.debian.org) (x86_64-linux-gnu-gcc-12 (Debian 12.2.0-14+deb12u1) ' +
+      '12.2.0, GNU ld (GNU Binutils for Debian) 2.40) #1 SMP PREEMPT_DYNAMIC Debian 6.12.117-1~deb12u1 (2026-11-14)\n\0',
   ),
-  modprobe_path: new TextEncoder().encode('/sbin/modprobe\0'),
+  modprobe_path: new TextEncoder().encode('/sbin/modprobe'.padEnd(256, '\0')),
+  jiffies_64: new Uint8Array(8).fill(1),
+  init_task: new Uint8Array(64),
 };
+
+const NAMES_FILE = new URL('kernel-names.txt', import.meta.url);
+/** Modules that are loaded. */
+export const MODULES = ['9p', 'netfs'];
 
 const SIZES = {
   u32: 4,
@@ -180,6 +211,41 @@ export const TYPES = {
   ),
 };
 
+/** Lengths of the first instructions, a hexadecimal digit each. */
+const INSTRUCTIONS = {
+  vfs_read: '45222211495334656233333a3232759',
+  vfs_write: '4522221149532656233333a323275964',
+  vfs_open: '45132213343442532243122153333265652444',
+  do_sys_openat2: '5231231349525899522259241125353',
+};
+
+/** Whether an instruction begins at an offset of a function; undefined where its code is not known. */
+export function instructionAt(name, offset) {
+  const lengths = INSTRUCTIONS[name];
+  if (lengths === undefined) return undefined;
+  let at = 0;
+  for (const digit of lengths) {
+    if (at === offset) return true;
+    at += Number.parseInt(digit, 16);
+    if (at > offset) return false;
+  }
+  return undefined;
+}
+
+/** Names alone, by kind: `kernel-names.txt`. */
+function kernelNames() {
+  const kinds = new Map();
+  let names;
+  for (const line of readFileSync(NAMES_FILE, 'utf8').split('\n')) {
+    const kind = /^\[(.*)\]$/.exec(line)?.[1];
+    if (kind !== undefined) {
+      names = [];
+      kinds.set(kind, names);
+    } else if (line !== '' && !line.startsWith('#')) names.push(...line.split(' '));
+  }
+  return kinds;
+}
+
 /** The whole table: symbols sorted by address, and the bytes of data. */
 export function symbolTable() {
   const symbols = [];
@@ -199,6 +265,7 @@ export function symbolTable() {
       ...(returnType === undefined ? {} : { returnType }),
       address: options.address ?? place(size),
       endbr: ENDBR.has(name),
+      ...(options.blacklisted ? { blacklisted: true } : {}),
     });
   }
   for (const name of PLAIN) symbols.push({ name, size: 0x100, module: undefined, address: place(0x100) });
@@ -206,6 +273,16 @@ export function symbolTable() {
     symbols.push({ name, size: 0x30, module: undefined, blacklisted: true, address: place(0x30) });
   for (const name of AMBIGUOUS)
     for (let n = 0; n < 2; n++) symbols.push({ name, size: 0x30, module: undefined, address: place(0x30) });
+  const taken = new Set(symbols.map(({ name }) => name));
+  for (const [kind, names] of kernelNames()) {
+    const module = MODULES.includes(kind) ? kind : undefined;
+    for (const name of names) {
+      if (taken.has(name)) continue;
+      const blacklisted = kind === 'refused' ? { blacklisted: true } : {};
+      for (let n = 0; n < (kind === 'ambiguous' ? 2 : 1); n++)
+        symbols.push({ name, size: 0x30, module, ...blacklisted, address: place(0x30) });
+    }
+  }
   // Code of the kernel that no function is named in.
   symbols.push({
     name: 'startup_64',

@@ -2,7 +2,7 @@
 // recordings drive: it calls openat2() with known registers and memory, which hits probes on do_sys_openat2.
 
 import { staticEvents } from './events.mjs';
-import { symbolTable, TYPES } from './symbols.mjs';
+import { instructionAt, MODULES, symbolTable, TYPES } from './symbols.mjs';
 
 const NCPU = 2;
 /** The first id that is not built in. */
@@ -14,6 +14,9 @@ const PATTERN = 0x10000000n;
 const KERNEL_HOW = 0xffa0000000ce7c10n;
 const STACK = 0xffa0000000b27e48n;
 const EINVAL = -22n;
+const USER_END = 1n << 47n;
+/** What orc maps: its patterns and names, and zeros between and behind them. */
+const ORC_SIZE = 0x2000;
 
 const text = new TextEncoder();
 const u64 = (value) => {
@@ -41,6 +44,8 @@ class Memory {
     return bytes;
   }
   readString(address, max) {
+    // strncpy_from_user_nofault() counts nothing for an empty string, which prints as a fault; the kernel's own memory has one byte.
+    if (address < USER_END && this.read(address, 1)?.[0] === 0) return undefined;
     const bytes = [];
     for (let n = 0; n < max; n++) {
       const byte = this.read(address + BigInt(n), 1);
@@ -54,7 +59,7 @@ class Memory {
 }
 
 export class GoldenSystem {
-  constructor(modules, folder) {
+  constructor(modules, folders) {
     const { Tracing, RingBuffer, TraceEventCall, filterTypeOf, KernelError, openTracefs } = modules;
     const { symbols, memory } = symbolTable();
     this.modules = modules;
@@ -75,10 +80,12 @@ export class GoldenSystem {
       stackTrace: () => this.stack ?? [],
       userStackTrace: () => [0x439e49n],
       lookupSymbol: (name, module) =>
-        module === undefined ? symbols.filter((symbol) => symbol.name === name) : [],
+        symbols.filter(
+          (symbol) => symbol.name === name && (module === undefined || symbol.module === module),
+        ),
       lookupAddress: (address) =>
         symbols.find((symbol) => address >= symbol.address && address < symbol.address + BigInt(symbol.size)),
-      hasModule: (name) => name === '9p' || name === 'netfs',
+      hasModule: (name) => MODULES.includes(name),
       functions: () => symbols.filter((symbol) => !symbol.data && !symbol.blacklisted),
       enabledFunctions: () =>
         symbols.flatMap((symbol) => {
@@ -87,8 +94,13 @@ export class GoldenSystem {
         }),
       lookupType: (name) => TYPES[name],
       lookupTracepoint: () => undefined,
-      // Nothing but the patched entry is an instruction that a probe may follow within the first bytes.
-      instructionBoundary: (address) => !this.within(address, 1n, 15n),
+      // Where nothing is known of the code, only the patched entry is an instruction that a probe cannot sit within.
+      instructionBoundary: (address) => {
+        const symbol = this.arch.lookupAddress(address);
+        const known =
+          symbol === undefined ? undefined : instructionAt(symbol.name, Number(address - symbol.address));
+        return known ?? !this.within(address, 1n, 15n);
+      },
       adjustProbeAddress: (symbol, offset) =>
         symbol.endbr && (offset === 0n || offset === 4n)
           ? { address: symbol.address + 4n, entry: true }
@@ -114,7 +126,7 @@ export class GoldenSystem {
         allowInstances: name === 'function',
       });
     // Those whose ids are recorded come first, so that no other gets one of theirs.
-    const declared = cachedEvents(folder, filterTypeOf);
+    const declared = cachedEvents([folders].flat(), filterTypeOf);
     const taken = new Set(declared.map(({ id }) => id));
     let next = FIRST_ID;
     for (const { system: group, name, id, fields, printFmt } of declared) {
@@ -159,15 +171,19 @@ export class GoldenSystem {
     const entry = this.symbols.find(({ name }) => name === 'do_sys_openat2');
     const caller = this.symbols.find(({ name }) => name === '__do_sys_openat2');
     const returnTo = caller.address + RETURN_OFFSET;
+    // __do_sys_openat2() has the directory in ebx, the name in rbp and the flags in rax when it calls.
+    const dfd = BigInt.asUintN(32, registers.di);
     const base = {
       sp: STACK,
-      bp: 0n,
-      bx: 0n,
+      bp: registers.si,
+      bx: dfd,
+      ax: stack[0],
       flags: 0x282n,
       ss: 0x18n,
       cs: 0x10n,
-      orig_ax: 0xffffffffffffffffn,
+      orig_ax: 0n,
       ...registers,
+      di: dfd,
     };
     const frames = ['do_syscall_64', 'entry_SYSCALL_64_after_hwframe'].map(
       (name) => this.symbols.find((symbol) => symbol.name === name).address + 5n,
@@ -176,7 +192,7 @@ export class GoldenSystem {
       register: (name) => BigInt.asUintN(64, regs[name] ?? 0n),
       read: (address, length) => all.read(BigInt.asUintN(64, address), length),
       readString: (address, max) => all.readString(BigInt.asUintN(64, address), max),
-      entryValue: (n) => BigInt.asUintN(64, [registers.di, registers.si, registers.dx][n] ?? 0n),
+      entryValue: (n) => BigInt.asUintN(64, [dfd, registers.si, registers.dx][n] ?? 0n),
       comm: this.task.comm,
     });
     const stackBytes = [{ address: STACK, bytes: joined([u64(returnTo), ...stack.map(u64)]) }];
@@ -232,8 +248,10 @@ export class GoldenSystem {
   }
 
   open(dfd, name, flags, mode, resolve) {
+    const page = new Uint8Array(ORC_SIZE);
+    page.set(text.encode(name), Number(NAME_PLACES[0] - PATTERN));
     const memory = [
-      { address: NAME_PLACES[0], bytes: text.encode(`${name}\0`) },
+      { address: PATTERN, bytes: page },
       { address: KERNEL_HOW, bytes: joined([u64(flags), u64(BigInt(mode)), u64(BigInt(resolve))]) },
     ];
     this.call({ di: BigInt(dfd), si: NAME_PLACES[0], dx: KERNEL_HOW }, memory, [flags, BigInt(mode)]);
@@ -241,7 +259,7 @@ export class GoldenSystem {
 
   /** The memory that the first line of fetch_values.txt describes. */
   pattern() {
-    const bytes = new Uint8Array(0x140);
+    const bytes = new Uint8Array(ORC_SIZE);
     for (let i = 0; i < 64; i++) bytes[i] = (i * 37 + 1) & 255;
     bytes[63] = 0;
     bytes.set(u64(NAME_PLACES[0]), 0x40);
@@ -249,10 +267,10 @@ export class GoldenSystem {
     bytes.set(u64(0x1122334455667788n), 0x80);
     bytes.set(u64(NAME_PLACES[1]), 0x88);
     for (let n = 0; n < 8; n++) bytes.set(u64(NAME_PLACES[n % 4]), 0x100 + 8 * n);
+    for (const [n, name] of NAMES.entries()) bytes.set(text.encode(name), Number(NAME_PLACES[n] - PATTERN));
     const how = [0x8000000000008001n, 0xdeadbeefcafebaben, 0x0123456789abcdefn];
     const memory = [
       { address: PATTERN, bytes },
-      ...NAMES.map((name, n) => ({ address: NAME_PLACES[n], bytes: text.encode(`${name}\0`) })),
       { address: KERNEL_HOW, bytes: joined(how.map(u64)) },
     ];
     this.call({ di: -100n, si: PATTERN, dx: KERNEL_HOW }, memory, [how[0], how[1], how[2]]);
@@ -282,9 +300,10 @@ function groupClass(system) {
 }
 
 const events = new Map();
-function cachedEvents(folder, filterTypeOf) {
-  if (!events.has(folder)) events.set(folder, staticEvents(folder, filterTypeOf));
-  return events.get(folder);
+function cachedEvents(folders, filterTypeOf) {
+  const key = folders.join('\n');
+  if (!events.has(key)) events.set(key, staticEvents(folders, filterTypeOf));
+  return events.get(key);
 }
 
 function joined(parts) {

@@ -93,7 +93,8 @@ function stringOf(
     case 'comm':
       return { text: toByteString(tracing.arch.current().comm), length: TASK_COMM_LEN };
     case 'static_string':
-      return { text: stringAt(data, field.offset, field.size), length: field.size };
+      // A text at the record's end (`char buf[]`) has no size of its own.
+      return { text: stringAt(data, field.offset, field.size || data.length), length: field.size };
     case 'dyn_string':
     case 'rdyn_string': {
       const location = locationOf(data, field);

@@ -24,6 +24,11 @@ export class CallStack<T> {
     return this.#frames.length;
   }
 
+  /** The function of the innermost call under way. */
+  get top(): bigint | undefined {
+    return this.#frames.at(-1)?.address;
+  }
+
   begin({ address, ts }: FunctionCall, data: T): void {
     this.#frames.push({ address, calltime: ts, data, inner: 0n });
   }

@@ -3,22 +3,20 @@ import { kstrtoull } from '../kstrto.ts';
 import { takeSnapshot } from '../snapshot.ts';
 import { recordStack } from '../stack-trace.ts';
 import { ipText } from '../symbols.ts';
-import type { KallsymsSymbol } from '../trace-arch.ts';
+import type { FunctionCall, KallsymsSymbol } from '../trace-arch.ts';
 import type { TraceArray } from '../trace-array.ts';
 import { writeEntry } from '../trace-entry.ts';
 import { EVENT_FILE_FL_SOFT_DISABLED, type TraceEventFile } from '../trace-event-file.ts';
+import { STACK_DEPTH } from './function-tracer.ts';
 import { FunctionUse } from './function-use.ts';
 
 /** What a call of a function does (`struct ftrace_probe_ops`), beside its function's name: `traceoff`, `enable_event:shop:req`. */
 interface Action {
   readonly text: string;
   /** False when nothing was to do, which counts as none of the times. */
-  run(at: {
-    readonly address: bigint;
-    readonly cpu: number;
-    readonly ts: bigint;
-    readonly pid: number;
-  }): boolean;
+  run(call: FunctionCall): boolean;
+  /** It shows who called. */
+  readonly stack?: boolean;
   /** Let go of when the last function has lost it. */
   release?(): void;
 }
@@ -35,6 +33,7 @@ export class FunctionCommands {
   readonly #tr: TraceArray;
   #entries: Entry[] = [];
   #use: FunctionUse | undefined;
+  #callers = 0;
 
   constructor(tr: TraceArray) {
     this.#tr = tr;
@@ -45,7 +44,9 @@ export class FunctionCommands {
     if (this.#tr.tracing.arch.traceFunctions === undefined)
       throw new KernelError('EINVAL', 'calls cannot be traced here');
     const [name = '', ...params] = words;
-    const [action, count] = this.#action(name, params);
+    // What is removed need not say how many times are left.
+    const count = remove ? undefined : countOf(params[name.endsWith('_event') ? 2 : 0]);
+    const action = this.#action(name, params);
     const wanted = new Set(symbols.map(({ address }) => address));
     const kept = this.#entries.filter(
       ({ symbol, action: { text } }) => !(text === action.text && wanted.has(symbol.address)),
@@ -84,12 +85,15 @@ export class FunctionCommands {
       this.#use = undefined;
       return;
     }
-    if (this.#use !== undefined) {
+    const callers = this.#entries.some(({ action }) => action.stack === true) ? STACK_DEPTH : 0;
+    if (this.#use !== undefined && this.#callers === callers) {
       this.#use.refresh();
       return;
     }
+    this.#use?.stop();
+    this.#callers = callers;
     this.#use = new FunctionUse(this.#tr, {
-      returns: false,
+      callers,
       wanted: () => this.#entries.map(({ symbol }) => symbol),
       hit: (call) => {
         for (const entry of this.#entries) {
@@ -100,7 +104,7 @@ export class FunctionCommands {
     });
   }
 
-  #action(name: string, params: readonly string[]): [Action, bigint | undefined] {
+  #action(name: string, params: readonly string[]): Action {
     const tr = this.#tr;
     const tracing = (on: boolean) => () => {
       if (tr.tracingOn === on) return false;
@@ -109,13 +113,13 @@ export class FunctionCommands {
     };
     switch (name) {
       case 'traceon':
-        return [{ text: name, run: tracing(true) }, count(params[0])];
+        return { text: name, run: tracing(true) };
       case 'traceoff':
-        return [{ text: name, run: tracing(false) }, count(params[0])];
+        return { text: name, run: tracing(false) };
       case 'snapshot':
-        return [{ text: name, run: () => snapshot(tr) }, count(params[0])];
+        return { text: name, run: () => snapshot(tr) };
       case 'stacktrace':
-        return [{ text: name, run: (at) => this.#stack(at) }, count(params[0])];
+        return { text: name, run: (call) => this.#stack(call), stack: true };
       case 'enable_event':
       case 'disable_event':
         return this.#eventAction(name, params);
@@ -124,28 +128,24 @@ export class FunctionCommands {
     }
   }
 
-  #stack({ cpu, ts, pid }: { readonly cpu: number; readonly ts: bigint; readonly pid: number }): boolean {
+  #stack({ cpu, ts, pid, address, callers }: FunctionCall): boolean {
     const data = new Uint8Array(8);
     writeEntry(data, 0, pid);
-    recordStack(this.#tr, { cpu, ts, data });
+    recordStack(this.#tr, { cpu, ts, data }, callers && [address, ...callers]);
     return true;
   }
 
   /** event_enable_func(): the event is on from now on, and silent until a call lets it speak. */
-  #eventAction(
-    name: string,
-    [system = '', event = '', times]: readonly string[],
-  ): [Action, bigint | undefined] {
+  #eventAction(name: string, [system = '', event = '']: readonly string[]): Action {
     const file = this.#tr.file(system, event);
     if (file === undefined) throw new KernelError('EINVAL', `there is no event ${system}:${event}`);
     const on = name === 'enable_event';
     file.enable(true, true);
-    const action: Action = {
+    return {
       text: `${name}:${system}:${event}`,
       run: () => speak(file, on),
       release: () => file.enable(false, true),
     };
-    return [action, count(times)];
   }
 }
 
@@ -157,7 +157,7 @@ function speak(file: TraceEventFile, on: boolean): boolean {
 }
 
 /** Undefined where none is given: any number of times. */
-function count(text: string | undefined): bigint | undefined {
+function countOf(text: string | undefined): bigint | undefined {
   return text === undefined || text === '' ? undefined : kstrtoull(text, 0);
 }
 

@@ -1,12 +1,8 @@
-import type { FunctionCall, FunctionProbe, KallsymsSymbol } from '../trace-arch.ts';
+import type { FunctionCall, FunctionProbe, FunctionWants, KallsymsSymbol } from '../trace-arch.ts';
 import type { TraceArray } from '../trace-array.ts';
 import type { FunctionFilters } from './function-filter.ts';
 
-export interface FunctionUseOptions {
-  /** Calls are followed to their ends. */
-  readonly returns: boolean;
-  /** And to the settling of what asynchronous ones promised. */
-  readonly settles?: boolean;
+export interface FunctionUseOptions extends Partial<FunctionWants> {
   /** Which functions; those of the instance's filters by default. */
   readonly wanted?: () => Iterable<KallsymsSymbol>;
   readonly hit: (call: FunctionCall) => void;
@@ -23,8 +19,8 @@ export class FunctionUse {
   constructor(tr: TraceArray, options: FunctionUseOptions) {
     this.#tr = tr;
     this.#options = options;
-    const { returns, settles = false } = options;
-    this.#probe = tr.tracing.arch.traceFunctions?.({ returns, settles }, (call) => {
+    const { returns = false, settles = false, callers = 0, retvals = false } = options;
+    this.#probe = tr.tracing.arch.traceFunctions?.({ returns, settles, callers, retvals }, (call) => {
       if (tracesTask(tr.functions, call.pid)) options.hit(call);
     });
     this.refresh();

@@ -20,6 +20,9 @@ const INDENT = 2;
 const DEPTH_MAX = 50;
 const PROC_WIDTH = 14;
 const NO_DURATION = '              |  ';
+/** Numbers of errors reach down to its negative. */
+const MAX_ERRNO = 4095n;
+const RETVAL = 'funcgraph-retval';
 const RULE = ' ------------------------------------------\n';
 
 type Option = (name: string) => boolean;
@@ -103,7 +106,7 @@ export class GraphPrinter implements LinePrinter {
     if (next !== undefined && isEndOf(record, next, address)) {
       state.depth = depth - 1;
       if (depth < DEPTH_MAX) state.functions[depth] = 0n;
-      const text = `${prologue}${this.#duration(tookNs(next))}${indent}${name}();\n`;
+      const text = `${prologue}${this.#duration(tookNs(next))}${indent}${name}();${this.#leafEnd(next)}\n`;
       return { text, tookNext: true };
     }
     state.depth = depth;
@@ -115,7 +118,7 @@ export class GraphPrinter implements LinePrinter {
     const state = this.#cpu(record);
     const view = dataView(record.data);
     const address = view.getBigUint64(8, true);
-    const depth = view.getInt32(16, true);
+    const depth = view.getInt32(24, true);
     state.depth = depth - 1;
     let known = true;
     if (depth < DEPTH_MAX) {
@@ -123,9 +126,24 @@ export class GraphPrinter implements LinePrinter {
       state.functions[depth] = 0n;
     }
     const indent = ' '.repeat(Math.max(0, depth) * INDENT);
-    const tail = known && !this.#option('funcgraph-tail') ? '' : ` /* ${ipText(this.#tr, address)} */`;
-    const overrun = this.#option('funcgraph-overrun') ? ` (Overruns: ${view.getUint32(20, true)})\n` : '';
+    const name = ipText(this.#tr, address);
+    let tail = known && !this.#option('funcgraph-tail') ? '' : ` /* ${name} */`;
+    if (this.#option(RETVAL)) tail = ` /* ${name} = ${this.#retval(record)} */`;
+    const overrun = this.#option('funcgraph-overrun') ? ` (Overruns: ${view.getUint32(28, true)})\n` : '';
     return `${this.#prologue(record, state)}${this.#duration(tookNs(record))}${indent}}${tail}\n${overrun}`;
+  }
+
+  #leafEnd(end: TraceRecord): string {
+    return this.#option(RETVAL) ? ` /* = ${this.#retval(end)} */` : '';
+  }
+
+  /** print_graph_retval(): an error's number in decimal, anything else in hexadecimal. */
+  #retval({ data }: TraceRecord): string {
+    const value = dataView(data).getBigUint64(16, true);
+    // A negative number of 32 bits counts as one of 64.
+    const number = value >> 31n === 1n ? BigInt.asIntN(32, value) : BigInt.asIntN(64, value);
+    const isError = number < 0n && number >= -MAX_ERRNO;
+    return isError && !this.#option('funcgraph-retval-hex') ? String(number) : `0x${value.toString(16)}`;
   }
 
   #comment(record: TraceRecord, type: number): string | undefined {
@@ -196,5 +214,5 @@ function isEndOf(entry: TraceRecord, next: TraceRecord, address: bigint): boolea
 
 function tookNs({ data }: TraceRecord): bigint {
   const view = dataView(data);
-  return view.getBigUint64(32, true) - view.getBigUint64(24, true);
+  return view.getBigUint64(40, true) - view.getBigUint64(32, true);
 }

@@ -10,8 +10,17 @@ import { FunctionUse } from './function-use.ts';
 import { GraphPrinter, graphHeader } from './graph-output.ts';
 
 const ENTRY_SIZE = 20;
-const EXIT_SIZE = 40;
+const EXIT_SIZE = 48;
 const PRINT_HEAD = 16;
+
+/** Records that are being made: the buffer takes copies. */
+const entryRecord = scratch(ENTRY_SIZE);
+const exitRecord = scratch(EXIT_SIZE);
+
+function scratch(bytes: number): { readonly data: Uint8Array; readonly view: DataView } {
+  const data = new Uint8Array(bytes);
+  return { data, view: dataView(data) };
+}
 
 /** What was decided when a call began. */
 interface Call {
@@ -37,8 +46,14 @@ class GraphTrace {
 
   constructor(tr: TraceArray) {
     this.#tr = tr;
-    const settles = tr.tracerOption(tr.tracing.tracers.find(({ name }) => name === NAME)!, SETTLED);
-    this.#use = new FunctionUse(tr, { returns: true, settles, hit: (call) => this.#hit(call) });
+    const option = (name: string): boolean =>
+      tr.tracerOption(tr.tracing.tracers.find((tracer) => tracer.name === NAME)!, name);
+    this.#use = new FunctionUse(tr, {
+      returns: true,
+      settles: option(SETTLED),
+      retvals: option(RETVAL),
+      hit: (call) => this.#hit(call),
+    });
   }
 
   stop(): void {
@@ -68,9 +83,8 @@ class GraphTrace {
     if (hides) task.hidden = true;
     if (shows) task.shown = true;
     if (!traced || this.#tr.tracing.tracingThresh > 0n) return;
-    const data = new Uint8Array(ENTRY_SIZE);
+    const { data, view } = entryRecord;
     writeEntry(data, TRACE_GRAPH_ENT, call.pid);
-    const view = dataView(data);
     view.setBigUint64(8, call.address, true);
     view.setInt32(16, depth, true);
     recordToBuffer(this.#tr, { cpu: call.cpu, ts: call.ts, data });
@@ -83,14 +97,14 @@ class GraphTrace {
     if (frame.data.hides) task.hidden = false;
     if (frame.data.shows) task.shown = false;
     if (!frame.data.traced || call.ts - frame.calltime < this.#tr.tracing.tracingThresh) return;
-    const data = new Uint8Array(EXIT_SIZE);
+    const { data, view } = exitRecord;
     writeEntry(data, TRACE_GRAPH_RET, call.pid);
-    const view = dataView(data);
     view.setBigUint64(8, call.address, true);
-    view.setInt32(16, depth, true);
-    view.setUint32(20, overrun, true);
-    view.setBigUint64(24, frame.calltime, true);
-    view.setBigUint64(32, call.ts, true);
+    view.setBigUint64(16, call.retval ?? 0n, true);
+    view.setInt32(24, depth, true);
+    view.setUint32(28, overrun, true);
+    view.setBigUint64(32, frame.calltime, true);
+    view.setBigUint64(40, call.ts, true);
     recordToBuffer(this.#tr, { cpu: call.cpu, ts: call.ts, data });
   }
 
@@ -109,6 +123,8 @@ class GraphTrace {
 const NAME = 'function_graph';
 /** Not of Linux: the end of what an asynchronous call promised is shown too. */
 const SETTLED = 'funcgraph-settled';
+/** Return values are taken while it is on. */
+const RETVAL = 'funcgraph-retval';
 
 /** `function_graph`: calls with what they call and how long they took (kernel/trace/trace_functions_graph.c). */
 export function graphTracer(): Tracer {
@@ -124,6 +140,8 @@ export function graphTracer(): Tracer {
       'funcgraph-duration': true,
       'funcgraph-abstime': false,
       'funcgraph-tail': false,
+      [RETVAL]: false,
+      'funcgraph-retval-hex': false,
       'graph-time': true,
       [SETTLED]: true,
     },
@@ -133,6 +151,13 @@ export function graphTracer(): Tracer {
     reset(tr) {
       traces.get(tr)?.stop();
       traces.delete(tr);
+    },
+    optionChanged(tr, option) {
+      if (option !== RETVAL && option !== SETTLED) return;
+      const trace = traces.get(tr);
+      if (trace === undefined) return;
+      trace.stop();
+      traces.set(tr, new GraphTrace(tr));
     },
     printHeader: (tr) => graphHeader(tr, (option) => tr.tracerOption(tracer, option)),
     open: (tr) => new GraphPrinter(tr, (option) => tr.tracerOption(tracer, option)),

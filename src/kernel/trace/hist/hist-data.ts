@@ -10,7 +10,7 @@ import type { FieldVar, HistAction } from './hist-actions.ts';
 import type { HistAttrs } from './hist-attrs.ts';
 import { histError } from './hist-errors.ts';
 import { createHistField, FL, HIST_STACKTRACE_SIZE, type HistField } from './hist-field.ts';
-import { parseExpr } from './hist-parse.ts';
+import { leftmostOperand, parseExpr } from './hist-parse.ts';
 import { findVar } from './hist-vars.ts';
 import {
   compareBytes,
@@ -29,7 +29,7 @@ const HIST_KEY_SIZE_MAX = MAX_FILTER_STR_VAL + HIST_STACKTRACE_SIZE;
 /** A variable of the command: `NAME=EXPR`. */
 interface VarDef {
   readonly name: string;
-  readonly expr: string;
+  expr: string;
 }
 
 export class HistData {
@@ -182,7 +182,10 @@ function createValField(
 
 function createVarFields(histData: HistData): void {
   const { file } = histData;
-  for (const { name, expr } of histData.varDefs) {
+  for (const def of histData.varDefs) {
+    const { name, expr } = def;
+    // The kernel splits an expression where it stands: what looks the variable up from here on finds the leftmost operand.
+    def.expr = leftmostOperand(expr);
     if (findVar(histData, file, name) !== undefined && !histData.remove) {
       histError(file.tr, 'DUPLICATE_VAR', name);
       throw invalid(`the variable ${fromByteString(name)} exists`);

@@ -30,6 +30,15 @@ export function rootOperator(text: string): { op: FieldOp; at: number } | undefi
   return mult > div ? { op: '*', at: mult } : { op: '/', at: div };
 }
 
+/** What is left of an expression's text once parse_expr() has cut it at its operators. */
+export function leftmostOperand(text: string): string {
+  let left = text;
+  for (let root = rootOperator(left); root !== undefined && root.at > 0; root = rootOperator(left)) {
+    left = left.slice(0, root.at);
+  }
+  return left;
+}
+
 /** is_var_ref() */
 function isVarRef(name: string): boolean {
   return name.length >= 2 && name.startsWith('$');

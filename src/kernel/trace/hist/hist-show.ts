@@ -51,7 +51,7 @@ function statsOf(histData: HistData, entries: readonly TracingMapElt[]): Stat[] 
     if (!field.has(FL.PERCENT | FL.GRAPH)) return stat;
     for (const elt of entries) {
       const value = sumOf(elt, i);
-      stat.total += value;
+      stat.total = BigInt.asUintN(64, stat.total + value);
       if (stat.max < value) stat.max = value;
     }
     return stat;

@@ -55,8 +55,9 @@ export class TracingMap {
     return this.#vars < TRACING_MAP_VARS_MAX ? this.#vars++ : undefined;
   }
 
+  /** Of a longer key, a hist's with more fields, the beginning counts. */
   lookup(key: Uint8Array): TracingMapElt | undefined {
-    return this.#elts.get(keyText(key));
+    return this.#elts.get(keyText(key.subarray(0, this.keySize)));
   }
 
   /** The entry of a key, made where there is none. Undefined, and counted, when the table is full. */

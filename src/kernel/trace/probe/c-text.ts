@@ -117,6 +117,16 @@ export function kstrtouint(text: string, base = 0): number | undefined {
   return value === undefined || value > 0xffff_ffffn ? undefined : Number(value);
 }
 
+/** The errno of kstrtoul() or kstrtol() for a text that neither takes: a number that is too big, or no number. */
+export function kstrtoErrno(text: string, base = 0): 'EINVAL' | 'ERANGE' {
+  const unsigned = /^[+-]/.test(text) ? text.slice(1) : text;
+  const { length, digits, value } = parseInteger(unsigned, base);
+  // More than 64 bits are noticed before what follows the digits.
+  if (value >= U64) return 'ERANGE';
+  const rest = unsigned.slice(length);
+  return digits > 0 && (rest === '' || rest === '\n') ? 'ERANGE' : 'EINVAL';
+}
+
 /** simple_strtoul(): the number at the start, and what follows it. */
 export function simpleStrtoul(text: string, base = 0): { value: bigint; tail: string } {
   const { length, value } = parseInteger(text, base);

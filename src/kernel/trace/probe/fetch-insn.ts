@@ -62,7 +62,8 @@ export interface FetchInsn {
 /** One load, twelve dereferences, store, modify, end. */
 export const FETCH_INSN_MAX = 16;
 
-function fetchInsn(op: FetchOp): FetchInsn {
+/** An instruction with nothing but its operation. */
+export function fetchInsn(op: FetchOp): FetchInsn {
   return {
     op,
     param: 0,
@@ -76,6 +77,11 @@ function fetchInsn(op: FetchOp): FetchInsn {
     path: [],
     field: undefined,
   };
+}
+
+/** What every list ends with. */
+export function endFetch(): FetchInsn {
+  return fetchInsn('end');
 }
 
 /** The list that is being built; its last entry is the end from the start. */

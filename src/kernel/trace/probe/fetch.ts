@@ -126,11 +126,16 @@ function follow(
   derefs: readonly FetchInsn[],
 ): FetchValue | undefined {
   let value = loaded;
-  for (const { offset } of derefs) {
-    if (value === undefined) return undefined;
+  for (const { op, offset } of derefs) {
+    if (value === undefined || (op === 'uderef' && !isUser(value, offset))) return undefined;
     value = readWord(source, value, offset);
   }
   return value;
+}
+
+/** access_ok(): the upper half of the addresses is the system's own. */
+function isUser(value: FetchValue, offset: bigint): boolean {
+  return typeof value !== 'bigint' || BigInt.asIntN(64, value + offset) >= 0n;
 }
 
 function numberAt(
@@ -140,6 +145,7 @@ function numberAt(
   index: bigint,
 ): bigint | undefined {
   if (store.op === 'st_raw') return typeof value === 'bigint' ? value : undefined;
+  if (store.op === 'st_umem' && !isUser(value, store.offset)) return undefined;
   const bytes = readBytes(source, value, store.offset + index, store.size);
   if (bytes === undefined) return undefined;
   let word = 0n;
@@ -186,6 +192,7 @@ function isDeref(insn: FetchInsn | undefined): boolean {
 function fetchString(source: FetchSource, store: FetchInsn, value: FetchValue): Uint8Array | undefined {
   if (typeof value !== 'bigint')
     return value.subarray(Math.max(0, Number(store.offset))).subarray(0, MAX_STRING_SIZE);
+  if (store.op === 'st_ustring' && !isUser(value, store.offset)) return undefined;
   const address = BigInt.asUintN(64, value + store.offset);
   if (store.op === 'st_symstr')
     return new TextEncoder().encode(`${symbolText(source.tracing, address, true)}\0`);

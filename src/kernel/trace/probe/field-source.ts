@@ -2,6 +2,7 @@
 import { evaluatePredicate } from '../filter/evaluate.ts';
 import type { FilterPredicate } from '../filter/predicate.ts';
 import type { FieldSource } from '../hit-plan.ts';
+import type { TraceEventCall } from '../trace-event.ts';
 import { COMMON_FIELDS, type TraceField } from '../trace-field.ts';
 import type { Tracing } from '../tracing.ts';
 import type { FunctionProbe } from './function-probe.ts';
@@ -12,16 +13,25 @@ export function fieldSource(
   field: TraceField,
   address: bigint,
 ): FieldSource | undefined {
-  if (COMMON_FIELDS.includes(field)) {
-    if (field.name === 'common_type') return { constant: BigInt(call.id) };
-    if (field.name === 'common_pid') return { constant: BigInt(tracing.arch.current().pid) };
-    return { constant: 0n };
-  }
+  const common = commonFieldSource(tracing, call, field);
+  if (common !== undefined) return common;
   const index = call.fields.indexOf(field);
   if (index < 0) return undefined;
   if (index === 0) return { constant: address };
   const arg = index - (ret ? 2 : 1);
   return args[arg]?.count === 0 ? { arg } : undefined;
+}
+
+/** Of a field that every record has; undefined of others. */
+export function commonFieldSource(
+  tracing: Tracing,
+  call: TraceEventCall,
+  field: TraceField,
+): { readonly constant: bigint } | undefined {
+  if (!COMMON_FIELDS.includes(field)) return undefined;
+  if (field.name === 'common_type') return { constant: BigInt(call.id) };
+  if (field.name === 'common_pid') return { constant: BigInt(tracing.arch.current().pid) };
+  return { constant: 0n };
 }
 
 const NO_DATA = new Uint8Array();

@@ -1,6 +1,16 @@
 /** Fetch arguments (parse_probe_arg() and what it calls, kernel/trace/trace_probe.c). */
+import type { ErrnoCode } from '../../errno.ts';
 import { PT_REGS } from '../pt-regs.ts';
-import { isAlpha, isDigit, isGoodName, kstrtol, kstrtouint, kstrtoul, simpleStrtoul } from './c-text.ts';
+import {
+  isAlpha,
+  isDigit,
+  isGoodName,
+  kstrtoErrno,
+  kstrtol,
+  kstrtouint,
+  kstrtoul,
+  simpleStrtoul,
+} from './c-text.ts';
 import { resolveCType } from './c-type.ts';
 import { FetchCode, type FetchInsn } from './fetch-insn.ts';
 import { type FetchType, findFetchType } from './fetch-type.ts';
@@ -178,7 +188,7 @@ function parseMemory(text: string, code: FetchCode, ctx: ParseContext): void {
   const insn = code.current;
   if (isDigit(text, 1)) {
     const address = kstrtoul(text.slice(1));
-    if (address === undefined) log.reject(ctx.offset, 'BAD_MEM_ADDR');
+    if (address === undefined) log.reject(ctx.offset, 'BAD_MEM_ADDR', kstrtoErrno(text.slice(1)));
     insn.op = 'imm';
     insn.immediate = address;
   } else {
@@ -200,8 +210,9 @@ function parseDeref(text: string, code: FetchCode, ctx: ParseContext): void {
   const digits = text.slice(user ? 2 : 1);
   const open = digits.indexOf('(');
   if (open < 0) log.reject(ctx.offset, 'DEREF_NEED_BRACE');
-  const offset = kstrtol(sign + digits.slice(0, open));
-  if (offset === undefined) log.reject(ctx.offset, 'BAD_DEREF_OFFS');
+  const number = sign + digits.slice(0, open);
+  const offset = kstrtol(number);
+  if (offset === undefined) log.reject(ctx.offset, 'BAD_DEREF_OFFS', kstrtoErrno(number));
   // As the kernel counts: neither the `u` nor a `+` in front of `-`.
   ctx.offset += open + (digits[0] === '-' ? 1 : 2);
   const inner = digits.slice(open + 1);
@@ -234,9 +245,14 @@ function parseImmediate(text: string, code: FetchCode, ctx: ParseContext): void 
   if (isDigit(digits)) value = kstrtoul(digits);
   else if (digits[0] === '-') value = kstrtol(digits);
   else if (digits[0] === '+') value = kstrtol(digits.slice(1));
-  if (value === undefined) log.reject(ctx.offset + 1, 'BAD_IMM');
+  if (value === undefined) log.reject(ctx.offset + 1, 'BAD_IMM', immediateErrno(digits));
   insn.op = 'imm';
   insn.immediate = BigInt.asUintN(64, value);
+}
+
+/** What str_to_immediate() says of a text that is no number. */
+function immediateErrno(digits: string): ErrnoCode {
+  return /^[-\d]|^\+[^+]/.test(digits) ? kstrtoErrno(digits) : 'EINVAL';
 }
 
 /** parse_probe_vars(): `$retval`, `$stack`, `$stackN`, `$comm`, `$argN`, and an eprobe's fields. */

@@ -115,6 +115,8 @@ function parseBtfField(text: string, pointer: CType, code: FetchCode, ctx: Parse
     let arrow = false;
     do {
       const split: Split = splitField(field, ctx);
+      // A number or a pointer has no members; of a type that is not declared nothing is known.
+      if (type.kind !== 'struct' && type.kind !== 'unknown') log.reject(ctx.offset, 'BAD_BTF_TID');
       const found: ReturnType<typeof findMember> =
         type.kind === 'struct' ? findMember(type.members, split.name) : undefined;
       if (found === undefined) log.reject(ctx.offset, 'NO_BTF_FIELD', 'ENOENT');

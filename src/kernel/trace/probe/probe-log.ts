@@ -68,6 +68,7 @@ export const PROBE_ERRORS = {
   NOSUP_DAT_ARG: 'Non pointer structure/union argument is not supported.',
   BAD_HYPHEN: "Failed to parse single hyphen. Forgot '>'?",
   NO_BTF_FIELD: 'This field is not found.',
+  BAD_BTF_TID: 'Failed to get BTF type info.',
   BAD_TYPE4STR: 'This type does not fit for string.',
   NEED_STRING_TYPE: '$comm and immediate-string only accepts string type',
   EVENT_TOO_BIG: 'Event too big (too many fields?)',

@@ -1,0 +1,3 @@
+import { createEvents } from './events.ts';
+
+export default createEvents;

@@ -1,0 +1,96 @@
+/** Events as sources of hits: the part on the main thread (../events), loaded when the first one is asked for, and its undo log. */
+
+import type { MessagePort } from 'node:worker_threads';
+import { compilePart, sendPart } from './parts.ts';
+import type { EventInfo, EventItem } from './requests.ts';
+import { InspectorError, type MainSession } from './session.ts';
+
+export interface EventSourcesOptions {
+  readonly session: MainSession;
+  readonly port: MessagePort;
+  /** The part's text. */
+  readonly text: string;
+  /** The main thread's half. */
+  readonly state: () => string;
+  readonly turn: () => Promise<void>;
+}
+
+export class EventSources {
+  readonly #options: EventSourcesOptions;
+  readonly #started = new Set<number>();
+  #part: Promise<string> | undefined;
+
+  constructor(options: EventSourcesOptions) {
+    this.#options = options;
+  }
+
+  /** The part, loaded piece by piece as the others are. */
+  #load(): Promise<string> {
+    this.#part ??= (async () => {
+      const { session, port, text, state, turn } = this.#options;
+      const piece = async (what: string, method: string, ...args: unknown[]): Promise<void> => {
+        await session.stopping(what, () => session.call(state(), method, ...args));
+        await turn();
+      };
+      sendPart(port, compilePart(text));
+      await piece('load events', 'readPart');
+      await piece('run events', 'runPart', 'events');
+      await piece('make events', 'makeEvents');
+      return (await session.callRaw(state(), 'getEvents', [], false)).objectId ?? '';
+    })();
+    return this.#part;
+  }
+
+  async start({ site, event }: EventItem): Promise<number> {
+    const { session } = this.#options;
+    const part = await this.#load();
+    this.#started.add(site);
+    const { ms } = await session.stopping('start event', () => session.call(part, 'start', site, event));
+    return ms;
+  }
+
+  /** Ends what was started for the chosen sites; answers with those where that failed. */
+  async stop(chosen: (site: number) => boolean): Promise<number[]> {
+    const sites = [...this.#started].filter(chosen);
+    if (sites.length === 0) return [];
+    const { session } = this.#options;
+    const part = await this.#load();
+    for (const site of sites) this.#started.delete(site);
+    const { value } = await session.stopping('stop events', () => session.call(part, 'stop', sites));
+    return value as number[];
+  }
+
+  async defined(): Promise<readonly EventInfo[]> {
+    const { session, state } = this.#options;
+    return (await session.call(state(), 'definedEvents')) as EventInfo[];
+  }
+
+  /** Node keeps the channels to itself: V8 is asked for the objects of their class. */
+  async channels(): Promise<readonly string[]> {
+    const { session } = this.#options;
+    const names = new Set<string>();
+    for (const kind of [0, 1]) {
+      const prototype = await session.callRaw(
+        this.#options.state(),
+        'channelPrototype',
+        [{ value: kind }],
+        false,
+      );
+      if (prototype.objectId === undefined) throw new InspectorError('channels have no prototype');
+      const { objects } = (
+        await session.stopping('find channels', () =>
+          session.post('Runtime.queryObjects', { prototypeObjectId: prototype.objectId }),
+        )
+      ).value as { objects: { objectId: string } };
+      const found = await session.callRaw(
+        this.#options.state(),
+        'channelNames',
+        [{ objectId: objects.objectId }],
+        true,
+      );
+      for (const name of found.value as string[]) names.add(name);
+      await session.post('Runtime.releaseObject', { objectId: objects.objectId });
+    }
+    return [...names].sort();
+  }
+}
