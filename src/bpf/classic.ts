@@ -3,6 +3,7 @@
  * result reads its socket buffer as `sk-buff.ts` lays it out.
  */
 import { ProgramBuilder, R0, R1, R2, R3, R6, R7, R8, R10 } from './builder.ts';
+import { findFarJump } from './classic-length.ts';
 import { BpfError } from './errors.ts';
 import type { Insn } from './isa.ts';
 import * as isa from './isa.ts';
@@ -47,6 +48,18 @@ export const SKF_AD = {
   VLAN_TPID: 60,
 } as const;
 const ANCILLARY: ReadonlySet<number> = new Set(Object.values(SKF_AD));
+
+/** Instructions that a load of ancillary data becomes in the kernel (convert_bpf_extensions), by its `k`. */
+const ANCILLARY_LENGTHS: ReadonlyMap<number, number> = new Map(
+  (
+    [
+      [1, ['MARK', 'QUEUE', 'RXHASH', 'VLAN_TAG', 'ALU_XOR_X']],
+      [2, ['PROTOCOL', 'PKTTYPE', 'VLAN_TPID']],
+      [3, ['VLAN_TAG_PRESENT']],
+      [4, ['IFINDEX', 'HATYPE', 'PAY_OFFSET', 'NLATTR', 'NLATTR_NEST', 'CPU', 'RANDOM']],
+    ] as const
+  ).flatMap(([length, names]) => names.map((name) => [SKF_AD_OFF + SKF_AD[name], length] as const)),
+);
 
 /**
  * Helpers that only converted filters call, with (skb, A, X); the kernel calls its functions by address. The numbers are outside of
@@ -203,9 +216,16 @@ const CONDITIONS = {
   [isa.BPF_JSET]: ['&', undefined],
 } as const;
 
-/** Checks and converts a filter. r1 is the socket buffer; the result is the filter's. Throws as checkClassic does. */
+/** Checks and converts a filter. r1 is the socket buffer; the result is the filter's. Throws as checkClassic does, and where a jump is too far. */
 export function convertFilter(filters: readonly SockFilter[]): Insn[] {
   checkClassic(filters);
+  const far = findFarJump(filters, ANCILLARY_LENGTHS);
+  if (far !== undefined) {
+    throw new BpfError(
+      'EINVAL',
+      `classic instruction ${far}: jumps over too much: 32767 converted instructions are reached`,
+    );
+  }
   const b = new ProgramBuilder();
   b.mov32(A, 0).mov32(X, 0).mov(CTX, R1);
   const at = (pc: number): string => `c${pc}`;

@@ -27,6 +27,35 @@ export function armWarning({ name, way, escaped = 0, note }: ArmReport): string 
   return `WARNING: ${name}: ${escaped} call${escaped === 1 ? '' : 's'} came by a reference that is not probed`;
 }
 
+/** Warnings of a wildcard's functions: so many are said, the others are counted. */
+const WARNINGS = 3;
+
+/** Says the first warnings as they come, and how many more there were when it is asked. */
+export class ArmWarnings {
+  #said = 0;
+  #more = 0;
+
+  /** The warning of a report, where it is to be said. */
+  of(report: ArmReport): string | undefined {
+    const text = armWarning(report);
+    if (text === undefined) return undefined;
+    if (this.#said < WARNINGS) {
+      this.#said++;
+      return text;
+    }
+    this.#more++;
+    return undefined;
+  }
+
+  /** What was left out since it was asked last. */
+  more(): string | undefined {
+    const count = this.#more;
+    this.#more = 0;
+    if (count === 0) return undefined;
+    return `WARNING: ${count} more warning${count === 1 ? '' : 's'} of how probes are armed: -v shows all`;
+  }
+}
+
 /** What `-v` says when all probes are in place. */
 export function countingLine(sinceMs: number): string {
   return `All probes count, from ${ms(sinceMs)} after "Attaching" on`;

@@ -13,7 +13,7 @@ import { machineInfo, processInfo } from './info.ts';
 import { listEvents, listProbes, namesEvents } from './list.ts';
 import { type CommandLine, flagName, parseCommandLine } from './options.ts';
 import { compileFor, parseText } from './pipeline.ts';
-import { armLine, armWarning, countingLine, detachLines, notRestored } from './reports.ts';
+import { ArmWarnings, armLine, countingLine, detachLines, notRestored } from './reports.ts';
 import { type Target, type Tracing, trace } from './run.ts';
 import { standardSinks } from './sinks.ts';
 import { EventRelay } from './tracee.ts';
@@ -108,6 +108,11 @@ async function run(line: CommandLine, program: Program): Promise<number> {
   });
   const note = (text: string) => sinks.progress(text.endsWith('\n') ? text : `${text}\n`);
   const printer = line.format === 'json' ? new JsonPrinter(sinks) : new TextPrinter(sinks);
+  const warnings = new ArmWarnings();
+  const tellMore = () => {
+    const text = warnings.more();
+    if (text !== undefined) note(text);
+  };
   tracing = trace({
     ...program,
     target,
@@ -120,13 +125,15 @@ async function run(line: CommandLine, program: Program): Promise<number> {
       warning: note,
       gone: (pid, reason) => note(`process ${pid}: ${reason}`),
       armed: (_pid, report) => {
-        const text = line.verbose ? armLine(report) : armWarning(report);
+        const text = line.verbose ? armLine(report) : warnings.of(report);
         if (text !== undefined) note(text);
       },
       attached: (ms) => {
         if (line.verbose) note(countingLine(ms));
+        tellMore();
       },
       detached: (pid, report) => {
+        tellMore();
         for (const failure of report.failures) note(notRestored(pid, failure));
         if (line.verbose) note(detachLines(pid, report));
       },

@@ -91,6 +91,14 @@ export function toAttachPoint(
         );
         return undefined;
       }
+      if (type === 'profile' && periodNs < LEAST_SAMPLE_NS) {
+        diagnostics.error(node, 'profile takes at most 1000 samples a second', 'such as profile:hz:999');
+        return undefined;
+      }
+      if (periodNs > MOST_PERIOD_NS) {
+        diagnostics.error(node, `${type}: a period is at most ${Math.floor(MOST_PERIOD_NS / 1e9)} seconds`);
+        return undefined;
+      }
       return { type, target: target!, periodNs, position };
     }
     case 'tracepoint':
@@ -113,6 +121,10 @@ export function toAttachPoint(
       return { type, target, position };
   }
 }
+
+/** The agent's timers count whole milliseconds, and 31 bits of them: Node takes longer ones for 1 ms. */
+const LEAST_SAMPLE_NS = 1e6;
+const MOST_PERIOD_NS = 2 ** 31 * 1e6 - 1e6;
 
 /** Nanoseconds of `s:1`, `hz:99` or `100ms`. */
 function period(type: 'interval' | 'profile', target: string): number | undefined {

@@ -2,9 +2,15 @@
 
 import type { ArmItem, BindItem, EditItem, Location } from '../agent/worker/requests.ts';
 import { BREAK_LIMIT, hitMs, NEXT_HIT_MS } from '../arch/v8/arm-cost.ts';
-import { changedTexts, type InstrumentEdit, instrument } from '../arch/v8/instrument.ts';
+import {
+  changedTexts,
+  type InstrumentEdit,
+  type InstrumentNaming,
+  instrument,
+} from '../arch/v8/instrument.ts';
 import { lineSite } from '../arch/v8/instrument-line.ts';
 import { type FittedEdit, fitLiveEdit, lostTexts } from '../arch/v8/live-edit-fit.ts';
+import { breaksSuper } from '../arch/v8/super-hazard.ts';
 import { LineTable } from '../arch/v8/symbols-lines.ts';
 import type { ArmWay, FunctionSymbol } from '../arch/v8/types.ts';
 import { TraplineError } from '../errors.ts';
@@ -17,6 +23,9 @@ const WINDOW_BUDGET_MS = 10;
 const WINDOW_HITS = 50;
 /** Scripts up to this length get a text for the case that some of their functions cannot be put back. */
 const SUSPENDING_LENGTH = 500_000;
+
+const BREAKS_SUPER =
+  'a breakpoint before super() in a constructor whose this an arrow function captures would make super() throw';
 
 export interface PlannedEdit {
   readonly item: EditItem;
@@ -37,14 +46,14 @@ export interface EditedScript {
 export type CompiledIn = ReadonlyMap<string, { readonly url: string; readonly forms: readonly number[] }>;
 
 export class ArmItems {
-  readonly #prefix: string;
+  readonly #naming: InstrumentNaming;
   /** Sites that are in the edited text of each script. */
   readonly edits = new Map<string, EditedScript>();
   compiledIn: CompiledIn = new Map();
   readonly #lines = new Map<string, { text: string; table: LineTable }>();
 
-  constructor(prefix: string) {
-    this.#prefix = prefix;
+  constructor(naming: InstrumentNaming) {
+    this.#naming = naming;
   }
 
   item(job: Job, way: Exclude<ArmWay, 'edit'>): ArmItem {
@@ -90,10 +99,9 @@ export class ArmItems {
         return item;
       }
       case 'break': {
-        // V8 binds `this` while it evaluates a condition, and super() throws behind that
-        if (symbol.kind === 'derived-constructor')
-          throw new Error("a breakpoint's condition would make its super() throw");
-        const at = this.#location(script, symbol, this.#offset(job));
+        const offset = this.#offset(job);
+        if (breaksSuper(script.source, script.info.isModule, symbol, offset)) throw new Error(BREAKS_SUPER);
+        const at = this.#location(script, symbol, offset);
         job.rateLimit = BREAK_LIMIT;
         const firstMs = hitMs(script.source);
         return {
@@ -122,7 +130,7 @@ export class ArmItems {
     const some = edits.filter(({ symbol }) => symbol.isAsync || symbol.isGenerator);
     if (some.length === 0 || some.length === edits.length || source.length > SUSPENDING_LENGTH)
       return undefined;
-    const { source: text, sites } = instrument(source, some, { prefix: this.#prefix }, info.isModule);
+    const { source: text, sites } = instrument(source, some, this.#naming, info.isModule);
     if (lostTexts(info, edited, text).size > 0 || lostTexts(info, text, source).size > 0) return undefined;
     return { text, sites };
   }
@@ -168,7 +176,11 @@ export class ArmItems {
         all.delete(site);
       }
     }
-    const rough = instrument(script.source, edits, { prefix: this.#prefix }, isModule);
+    const rough = instrument(script.source, edits, this.#naming, isModule);
+    if (rough.sites.length === 0) {
+      for (const { site, reason } of rough.refused) refuse(all.get(site), reason);
+      return undefined;
+    }
     const now = this.edits.get(scriptId);
     const from = now?.text ?? script.source;
     const indexes = edits.map(({ symbol }) => symbol.index);
@@ -181,9 +193,8 @@ export class ArmItems {
     }
     const result = { ...rough, source: fit.source };
     for (const { site, reason } of result.refused) {
-      const job = all.get(site);
+      refuse(all.get(site), reason);
       all.delete(site);
-      if (job !== undefined) reject(job, new Error(reason));
     }
     for (const { site, note } of result.notes) {
       const job = all.get(site);
@@ -206,4 +217,11 @@ export class ArmItems {
     };
     return { item, edited: { text: result.source, back, jobs: all }, lost: fit.lost };
   }
+}
+
+/** No later try will do better. A job that only was to join, and is armed in another way meanwhile, stays so. */
+function refuse(job: Job | undefined, reason: string): void {
+  if (job === undefined) return;
+  job.unfit = true;
+  if (job.armed?.way === 'edit') reject(job, new Error(reason));
 }

@@ -7,6 +7,7 @@ import type { ArmedNotice, ArmItem, BindItem } from '../agent/worker/requests.ts
 import { type Candidate, isProperty, planSite } from '../arch/v8/arm.ts';
 import { calibrate, deoptimizeMs, editMs, enableMs, type TargetCost } from '../arch/v8/arm-cost.ts';
 import { exportKey, forgetText, mayHold } from '../arch/v8/exports.ts';
+import type { InstrumentNaming } from '../arch/v8/instrument.ts';
 import { scopesMs } from '../arch/v8/scope-cost.ts';
 import type { ArmReport, ArmWay, FunctionSymbol } from '../arch/v8/types.ts';
 import { TraplineError } from '../errors.ts';
@@ -63,12 +64,12 @@ export class Armer {
   constructor(
     connection: AgentConnection,
     text: TextSpace,
-    prefix: string,
+    naming: InstrumentNaming,
     report: (report: ArmReport) => void,
   ) {
     this.#connection = connection;
     this.#text = text;
-    this.#items = new ArmItems(prefix);
+    this.#items = new ArmItems(naming);
     this.#report = report;
   }
 

@@ -85,7 +85,8 @@ export class RemoteSession implements TraceSession {
     this.#events = events;
     this.#cleanUp = cleanUp;
     this.info = { ...info, monotonicToRealtimeNs: BigInt(info.monotonicToRealtimeNs) };
-    this.#armer = new Armer(connection, this.#text, prefix, (report) => events.onArmed(report));
+    const naming = { prefix, v8: info.v8Version };
+    this.#armer = new Armer(connection, this.#text, naming, (report) => events.onArmed(report));
     connection.events = {
       onNotice: (notice) => this.#notice(notice),
       onRecord: (record) => events.onRecord(record),

@@ -153,6 +153,64 @@ describe.each(['values-14.o', 'values-19.o'])('the module of %s', (name) => {
   });
 });
 
+const CONTAINERS_USER = `
+import { openContainers, type Job } from './containers.ts';
+const { maps } = openContainers().load();
+maps.jobs.push({ id: 1, weight: 2n });
+export const job: Job | undefined = maps.jobs.pop();
+export const done: number | undefined = maps.done.peek();
+export const names: string[] = [...maps.events.take<{ id: number; name: string }>('event')].map((one) => one.name);
+export const bytes: Uint8Array[] = [...maps.events.take()];
+// @ts-expect-error a job, no number
+maps.jobs.push(1);
+`;
+
+describe.each(['containers-14.o', 'containers-19.o'])('the module of %s', (name) => {
+  const contents = new Uint8Array(readFileSync(new URL(name, fixtures)));
+  const text = generateSkeleton(openObject(contents, 'containers'), { contents, importFrom: api });
+
+  test('types queues and stacks by their values', () => {
+    expect(text).toContain('readonly jobs: TypedQueue<Job>;');
+    expect(text).toContain('readonly done: TypedQueue<number>;');
+    expect(text).toContain('readonly events: TypedRingBuffer;');
+    expect(compile({ 'containers.ts': text, 'containers-user.ts': CONTAINERS_USER })).toBe('');
+  });
+
+  test('runs', async () => {
+    const source = path.join(folder, `run-${name}.ts`);
+    const output = path.join(folder, `run-${name}.mjs`);
+    writeFileSync(source, text);
+    await build({ entryPoints: [source], outfile: output, bundle: true, format: 'esm', logLevel: 'silent' });
+    // biome-ignore lint/suspicious/noExplicitAny: the types are tested above, by the compiler
+    const { openContainers } = (await import(pathToFileURL(output).href)) as any;
+    const { maps, programs } = openContainers().load();
+    const jobs = [
+      { id: 5, weight: 50n },
+      { id: 6, weight: 60n },
+    ];
+    for (const job of jobs) maps.jobs.push(job);
+    expect(() => maps.jobs.push({ id: 7, weight: 70n })).toThrow(expect.objectContaining({ code: 'E2BIG' }));
+    expect([...maps.jobs]).toEqual(jobs);
+    expect(maps.jobs.peek()).toEqual(jobs[0]);
+    expect(programs.work.testRun({ dataIn: new Uint8Array(64) }).retval).toBe(50);
+    expect(maps.jobs.size).toBe(1);
+    expect(maps.jobs.pop()).toEqual(jobs[1]);
+    expect(maps.jobs.pop()).toBeUndefined();
+    maps.jobs.push({ id: 9, weight: 90n });
+    expect(programs.work.testRun({ dataIn: new Uint8Array(64) }).retval).toBe(90);
+    // The stack's youngest comes first.
+    expect([maps.done.pop(), maps.done.pop(), maps.done.pop()]).toEqual([9, 5, undefined]);
+    const [first] = maps.events.take('event');
+    expect(first).toEqual({ id: 5, name: 'job' });
+    expect([...maps.events.take()]).toEqual([Uint8Array.of(9, 0, 0, 0, 0x6a, 0x6f, 0x62, 0)]);
+    expect([...maps.events.take('event')]).toEqual([]);
+    expect(() => [...maps.events.take('no_such')]).toThrow('the object has no type no_such');
+    maps.jobs.push({ id: 10, weight: 1n });
+    programs.work.testRun({ dataIn: new Uint8Array(64) });
+    expect(() => [...maps.events.take('job')]).toThrow('a record of 8 bytes, job has 16');
+  });
+});
+
 test('the module of every other object compiles strictly', () => {
   const modules: Record<string, string> = {};
   for (const folder of [fixtures, new URL('./fixtures/objects/', import.meta.url)]) {

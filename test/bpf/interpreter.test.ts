@@ -187,6 +187,37 @@ describe('classic filters, converted', () => {
     expect(() => convertFilter(filters)).toThrow(message);
   });
 
+  // How far a jump reaches: the numbers are the border of a real kernel's SO_ATTACH_FILTER (EINVAL beyond).
+  test.each([
+    ['loads of the header length', op(0xb1, 0), 1820],
+    ['loads of bytes', op(0x30, 4), 2520],
+    ['loads of words', op(0x20, 40_000), 2047],
+  ])('a jump over %s', (_, insn, border) => {
+    const over = (count: number): SockFilter[] => [op(0x05, count), ...Array(count).fill(insn), op(0x06, 1)];
+    expect(convertFilter(over(border)).length).toBeGreaterThan(border);
+    expect(() => convertFilter(over(border + 1))).toThrow('classic instruction 0: jumps over too much');
+  });
+
+  test.each([
+    ['indirect loads', op(0x48, 0)],
+    ['ancillary words', op(0x20, 0xfffff008)],
+    ['divisions', op(0x3c, 0)],
+  ])('a jump over %s reaches over the longest program', (_, insn) => {
+    const filters = [op(0x05, 3000), ...Array(3000).fill(insn), op(0x06, 1)];
+    expect(convertFilter(filters).length).toBeGreaterThan(3000);
+  });
+
+  test('no jump stands behind 32768 converted instructions', () => {
+    const behind = (count: number): SockFilter[] => [
+      ...Array(count).fill(op(0xb1, 0)),
+      op(0x15, 1, 0, 1),
+      op(0x06, 0),
+      op(0x06, 1),
+    ];
+    expect(convertFilter(behind(1820)).length).toBeGreaterThan(1820);
+    expect(() => convertFilter(behind(1821))).toThrow('classic instruction 1821: jumps over too much');
+  });
+
   test('decodes struct sock_filter', () => {
     expect(decodeSockFilters(Buffer.from('15000102ffffffff', 'hex'))).toEqual([op(0x15, 0xffffffff, 1, 2)]);
   });

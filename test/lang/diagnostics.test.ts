@@ -87,6 +87,17 @@ stdin:1:1: ERROR: profile probe needs a unit (us, ms, s or hz) and a positive nu
 profile:hz:0 { }
 ~~~~~~~~~~~~
 HINT: such as profile:hz:99`,
+  'profile:hz:1001 { }',
+  `
+stdin:1:1: ERROR: profile takes at most 1000 samples a second
+profile:hz:1001 { }
+~~~~~~~~~~~~~~~
+HINT: such as profile:hz:999`,
+  'interval:s:2147484 { }',
+  `
+stdin:1:1: ERROR: interval: a period is at most 2147483 seconds
+interval:s:2147484 { }
+~~~~~~~~~~~~~~~~~~`,
   'kprobe:nothing { }',
   `
 stdin:1:8: ERROR: No function matches kprobe:nothing

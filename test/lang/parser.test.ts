@@ -57,7 +57,7 @@ describe('attach points', () => {
   test('become types, targets and periods', () => {
     const points = attachPoints(
       parseScript(
-        'k:f, kr:g, throw:h, settle:i, begin, END, i:s:1, interval:ms:5, interval:us:7, interval:hz:4, i:2m, p:hz:99, p:250us { }',
+        'k:f, kr:g, throw:h, settle:i, begin, END, i:s:1, interval:ms:5, interval:us:7, interval:hz:4, i:2m, p:hz:99, p:2500us { }',
         'x',
       ),
     );
@@ -74,7 +74,7 @@ describe('attach points', () => {
       ['interval', 'hz:4', 25e7],
       ['interval', '2m', 120e9],
       ['profile', 'hz:99', 10_101_010],
-      ['profile', '250us', 250_000],
+      ['profile', '2500us', 2_500_000],
     ]);
     expect(points[1]!.position).toEqual({
       line: 1,

@@ -3,6 +3,8 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
+import type { FunctionSymbol } from '../../src/arch/v8/types.ts';
+import type { AttachRequest } from '../../src/target/session.ts';
 import { nodeBinaries } from '../support/nodes.ts';
 import { entryOf, functionAround, openSession, readCounts, until } from '../support/target.ts';
 
@@ -12,6 +14,9 @@ const { createContext, runInContext } = require('node:vm');
 const keep = [];
 const other = createContext({});
 runInContext('function inner(a) { /* foreign */ return a + 1; } var go = () => inner(1);', other, { filename: 'plugin.js' });
+const classes = '\\n\\nfunction beside() { return 1; }\\nconst make = () => {\\n  const C = class { a = beside(); static b = 2; };\\n'
+  + '  const D = class { a = 3; };\\n  return [new C().a, C.b, new D().a];\\n};\\nmake;';
+const make = require('node:vm').runInThisContext(classes, { filename: '/classes.js' });
 function unreached(a) { /* unreached */
   return a * 2;
 }
@@ -28,6 +33,50 @@ class Derived extends Base {
   constructor(a) { /* derived */
     super();
     this.later = () => this.a;
+    this.a = a; // behind super
+  }
+}
+class Plain extends Base {
+  constructor(a) { /* plain */
+    super();
+    this.a = a;
+  }
+}
+const run = (f) => f();
+class Arrows extends Base {
+  constructor(a, given = () => { /* given */ return a; }) {
+    const early = () => { /* early */
+      try {
+        return this; // early line
+      } catch ({ name }) {
+        return name;
+      }
+    };
+    const names = [early()];
+    const bound = () => { /* bound */ super(); };
+    function inner() { return run(() => { /* nested */ return new.target; }); }
+    names.push(inner(), given());
+    if (a > 0) bound();
+    else super();
+    this.later = () => this.names;
+    this.names = [...names, early() === this]; // perhaps behind super
+  }
+}
+class Fields extends Base {
+  constructor(a) {
+    class Part { constructor() {} [(() => { /* key */ return 'part'; })()] = (() => { /* field */ return 1; })(); }
+    class Block { static { run(() => { /* static */ }); } }
+    void Block;
+    const { part } = new Part();
+    super();
+    this.later = () => this.part;
+    this.part = part;
+  }
+}
+class Evaluated extends Base {
+  constructor(a) { /* evaluated */
+    eval('');
+    super();
     this.a = a;
   }
 }
@@ -45,6 +94,16 @@ const calls = {
   foreign: () => other.go(),
   hot: () => hot(7),
   derived: () => { keep[0] = new Derived(1).later(); },
+  made: () => { if (String(make()) !== '1,2,3') throw new Error(String(make())); },
+  plain: () => { keep[0] = new Plain(1).a; },
+  evaluated: () => { keep[0] = new Evaluated(1).a; },
+  fields: () => { if (new Fields().later() !== 1) throw new Error('no part'); },
+  arrows: () => {
+    for (const a of [0, 1]) {
+      const seen = JSON.stringify(new Arrows(a).later());
+      if (seen !== '["ReferenceError",null,' + a + ',true]') throw new Error(seen);
+    }
+  },
   slipped: () => others.get(other)(1),
 };
 let last = performance.now();
@@ -66,6 +125,12 @@ process.on('message', async ({ name, times, ms }) => {
 });
 process.send('up');
 `;
+
+/** A request for the line of TARGET that holds a text. */
+function lineRequest(symbol: FunctionSymbol, place: string, cookie = 0): AttachRequest {
+  const line = TARGET.slice(0, TARGET.indexOf(place)).split('\n').length;
+  return { ...entryOf(symbol, cookie), at: { kind: 'line', symbol, line, column: 1 } };
+}
 
 const started: (() => void)[] = [];
 afterEach(() => {
@@ -188,13 +253,60 @@ describe.each(nodeBinaries())('arming on Node $version', ({ path: node }) => {
     await session.detach();
   });
 
-  test('no breakpoint in the constructor of a derived class: its super() would throw', async () => {
+  test.each([
+    ['derived', undefined],
+    ['evaluated', undefined],
+    ['arrows', '// perhaps behind super'],
+  ] as const)('no breakpoint where super() would throw: %s %s', async (name, place) => {
     const { pid, file, call } = await start(node);
+    await call(name, 1);
     const { session } = await openSession(pid);
-    const symbol = functionAround(await session.functions(), file, '/* derived */');
-    await expect(session.attach([entryOf(symbol)], { ...ARM, way: 'break' })).rejects.toThrow(/super/);
-    expect((await call('derived', 20)).done).toBe(20);
+    const symbols = await session.functions();
+    const symbol = functionAround(symbols, file, place ?? `/* ${name} */`);
+    const request = place === undefined ? entryOf(symbol) : lineRequest(symbol, place);
+    await expect(session.attach([request], { ...ARM, way: 'break' })).rejects.toThrow(
+      /before super\(\) in a constructor whose this/,
+    );
+    expect((await call(name, 20)).done).toBe(20);
+    const [report] = await session.attach([request], ARM);
+    expect(report?.way).toBe('edit');
+    expect((await call(name, 20)).done).toBe(20);
     await session.detach();
+  });
+
+  test('breakpoints where super() is not concerned: behind it, without closures, in functions inside', async () => {
+    const { pid, file, call } = await start(node);
+    for (const name of ['derived', 'plain', 'arrows', 'fields']) await call(name, 1);
+    const { session } = await openSession(pid);
+    const symbols = await session.functions();
+    const inside = ['plain', 'given', 'early', 'bound', 'nested', 'key', 'field', 'static'];
+    const requests = inside.map((name, i) => entryOf(functionAround(symbols, file, `/* ${name} */`), i));
+    for (const place of ['// behind super', '// early line']) {
+      requests.push(lineRequest(functionAround(symbols, file, place), place, requests.length));
+    }
+    const reports = await session.attach(requests, { ...ARM, way: 'break' });
+    expect(reports.map(({ way }) => way)).toEqual(requests.map(() => 'break'));
+    for (const name of ['derived', 'plain', 'arrows', 'fields']) expect((await call(name, 2)).done).toBe(2);
+    expect((await readCounts(session)).slice(0, requests.length)).toEqual([2, 4, 8, 2, 4, 2, 2, 2, 2, 8]);
+    await session.detach();
+  });
+
+  test('no live edit that would break a class of the script', async () => {
+    const { pid, call } = await start(node);
+    await call('made', 3);
+    const { session } = await openSession(pid);
+    const symbol = (await session.functions()).find(({ name }) => name === 'beside');
+    const request = entryOf(symbol!);
+    const broken = Number(session.info.v8Version.split('.')[0]) < 13;
+    const edit = session.attach([request], { ...ARM, way: 'edit' });
+    if (broken) await expect(edit).rejects.toThrow(/would break the class in line 5 by a live edit/);
+    else expect((await edit)[0]?.way).toBe('edit');
+    if (broken) await session.attach([request], ARM);
+    // throws where an instance is not what it was
+    expect((await call('made', 20)).done).toBe(20);
+    expect((await readCounts(session))[0]).toBe(20);
+    await session.detach();
+    expect((await call('made', 20)).done).toBe(20);
   });
 
   test('functions of another vm context', async () => {

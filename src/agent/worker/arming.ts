@@ -204,7 +204,10 @@ export class WorkerArming {
         this.#context.fail(`binding ${site}`, { what: 'the replaced binding', sites: [site], reason });
       }
       // optimized code that has the wrapper as a constant: harmless, but not as it was
-      if (stale) await this.#bindings.deoptimize();
+      if (stale) {
+        await this.#context.scripts.enable();
+        await this.#bindings.deoptimize();
+      }
     });
     return sites;
   }

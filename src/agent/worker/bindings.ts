@@ -63,6 +63,7 @@ export class Bindings {
   async add(items: readonly BindItem[]): Promise<ArmResult[]> {
     await this.#context.prepareHooks(items.map(({ site }) => site));
     await this.#context.session.call(this.#context.main, 'expect', items);
+    await this.#context.code.prepare();
     const results: ArmResult[] = [];
     for (const item of items) {
       const log: BindLog = {
@@ -261,14 +262,14 @@ export class Bindings {
     log.timer = setTimeout(() => void this.closeWindow([site]).catch(() => undefined), ESCAPE_MS);
   }
 
-  /** Code that V8 optimized while nobody had ever assigned the binding has the function in it as a constant. */
+  /**
+   * Code that V8 optimized while nobody had ever assigned the binding has the function in it as a constant. The debugger has to be
+   * enabled. What throws the code away is posted at once.
+   */
   async deoptimize(): Promise<void> {
-    const { code, scripts, session } = this.#context;
-    await scripts.enable();
-    await code.prepare();
-    const { value: done } = await session.stopping('deoptimize', () => code.discard());
+    const { code, session } = this.#context;
+    await session.stopping('deoptimize', () => code.discard());
     await code.release();
-    if (!done) await code.deoptimize('deoptimize');
   }
 
   closeWindow(sites: readonly number[]): Promise<void> {

@@ -16,13 +16,15 @@ export class CompiledCode {
   /** The native function; null: there is none. */
   #place: string | null | undefined;
   #breakpoint: string | undefined;
+  /** The breakpoint is there, or on its way. */
+  #placing = false;
 
   constructor(session: MainSession, main: string) {
     this.#session = session;
     this.#main = main;
   }
 
-  /** Before `discard`: finds the function, once. */
+  /** Before those below: finds the function, once. */
   async prepare(): Promise<void> {
     if (this.#place !== undefined) return;
     const { objectId } = await this.#session.callRaw(this.#main, 'nativePlace', [], false);
@@ -30,54 +32,58 @@ export class CompiledCode {
   }
 
   /**
-   * Posts what throws the code away, in front of what is posted next: a part of the same stop. The debugger has to be enabled.
-   * False where that cannot be done in this way; never rejects.
+   * Posts at once what throws the code away: what is posted next comes behind it, in the same stop. The debugger has to be enabled.
+   * Never rejects.
    */
-  async discard(): Promise<boolean> {
-    if (typeof this.#place !== 'string') return false;
-    try {
-      const params = { objectId: this.#place, condition: 'false' };
-      const reply = await this.#session.post('Debugger.setBreakpointOnFunctionCall', params);
-      this.#breakpoint = (reply as { breakpointId: string }).breakpointId;
-      return true;
-    } catch {
-      this.#place = null;
-      return false;
-    }
+  async discard(): Promise<void> {
+    if (!(await (this.#placed() ?? this.#count()))) await this.#count();
   }
 
   /**
-   * To be posted together with the edit, in front of it: V8 would walk the heap for each function of the script that has baseline
+   * To be posted together with an edit, in front of it: V8 would walk the heap for each function of the script that has baseline
    * code, and some versions leave optimized code behind that ends the process. Those get it done in any case.
    */
   async discardForEdit(): Promise<void> {
-    if (typeof this.#place === 'string') await this.discard();
-    else if (editLeavesStaleCode(process.versions.v8))
-      await Promise.all([...this.#startCounts(), ...this.#stopCounts()]);
+    const done = this.#placed();
+    if (done !== undefined ? await done : !editLeavesStaleCode(process.versions.v8)) return;
+    await this.#count();
   }
 
-  #startCounts(): Promise<unknown>[] {
+  /** By the breakpoint, and whether that was done; undefined where there is no function for it, or the breakpoint is there still. */
+  #placed(): Promise<boolean> | undefined {
+    if (typeof this.#place !== 'string' || this.#placing) return undefined;
+    this.#placing = true;
+    const params = { objectId: this.#place, condition: 'false' };
+    return this.#session.post('Debugger.setBreakpointOnFunctionCall', params).then(
+      (reply) => {
+        this.#breakpoint = (reply as { breakpointId: string }).breakpointId;
+        return true;
+      },
+      () => {
+        this.#placing = false;
+        return false;
+      },
+    );
+  }
+
+  /** By precise call counts, which optimized code does not keep. */
+  async #count(): Promise<boolean> {
     const counts = { callCount: true, detailed: false };
-    return [
+    await Promise.allSettled([
       this.#session.post('Profiler.enable'),
       this.#session.post('Profiler.startPreciseCoverage', counts),
-    ];
+      this.#session.post('Profiler.stopPreciseCoverage'),
+      this.#session.post('Profiler.disable'),
+    ]);
+    return true;
   }
 
-  #stopCounts(): Promise<unknown>[] {
-    return [this.#session.post('Profiler.stopPreciseCoverage'), this.#session.post('Profiler.disable')];
-  }
-
-  /** Behind `discard`: takes the breakpoint away, which stops nothing. */
+  /** Behind those: takes the breakpoint away, which stops nothing. */
   async release(): Promise<void> {
     const breakpointId = this.#breakpoint;
+    if (breakpointId === undefined) return;
     this.#breakpoint = undefined;
-    if (breakpointId !== undefined) await this.#session.post('Debugger.removeBreakpoint', { breakpointId });
-  }
-
-  /** Where `discard` cannot: optimized code goes, because it keeps no call counts. Two stops. */
-  async deoptimize(what: string): Promise<void> {
-    await this.#session.stopping(what, () => Promise.all(this.#startCounts()));
-    await this.#session.stopping(what, () => Promise.all(this.#stopCounts()));
+    await this.#session.post('Debugger.removeBreakpoint', { breakpointId }).catch(() => undefined);
+    this.#placing = false;
   }
 }

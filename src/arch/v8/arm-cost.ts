@@ -91,7 +91,7 @@ export const NEXT_HIT_MS = 0.12;
 export const BREAK_LIMIT = Math.floor(100 / NEXT_HIT_MS);
 
 /** Marking each object in a hash table and looking all of them up there, in walks; those of throwing compiled code away are among them. */
-const EDIT_WALKS = 20;
+const EDIT_WALKS = 23;
 /** From this heap on, that table is much larger than caches are. */
 const LARGE_BYTES = 100e6;
 /** With others on the processors less of the table is in their caches. A plain walk does not suffer so. */

@@ -46,7 +46,8 @@ export function lineSite(
   return best;
 }
 
-function findFunction(program: Node, symbol: FunctionSymbol): FunctionNode | undefined {
+/** The node of a symbol. */
+export function findFunction(program: Node, symbol: FunctionSymbol): FunctionNode | undefined {
   let found: FunctionNode | undefined;
   const look = (node: Node): void => {
     if (found !== undefined || node.start > symbol.bodyStart || node.end < symbol.bodyEnd) return;

@@ -10,7 +10,9 @@
  *
  * Everything stands on the line where it goes. To undo an edit, set the original text again.
  */
+
 import type { SiteEvent } from '../../agent/protocol.ts';
+import { classObjection } from './class-hazard.ts';
 import { hookArguments } from './instrument-args.ts';
 import type { TextRange } from './instrument-edits.ts';
 import { type BodyPlan, type FunctionPlan, type FunctionSite, rewrite } from './instrument-rewrite.ts';
@@ -33,6 +35,8 @@ export interface InstrumentEdit {
 /** Hooks are the globals `<prefix><site>e`, `r`, `t`, `s`; other introduced names begin with the prefix too. */
 export interface InstrumentNaming {
   readonly prefix: string;
+  /** The V8 whose live edit the text is for (`process.versions`): some would break classes of the script. */
+  readonly v8?: string;
 }
 
 export interface Instrumented {
@@ -84,6 +88,8 @@ export function instrument(
       `the script cannot be parsed: ${error instanceof ParseFailure ? error.message : String(error)}`,
     );
   }
+  const objection = naming.v8 === undefined ? undefined : classObjection(naming.v8, original, parsed.program);
+  if (objection !== undefined) return all(objection);
   const job = new Job(edits, naming.prefix);
   const result = rewrite(
     original,

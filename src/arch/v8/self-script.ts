@@ -245,7 +245,8 @@ export class SelfScript {
         ...(entry ? {} : { at: post?.at(at) ?? at }),
       };
     });
-    const result = instrument(before, edits, { prefix: this.#hooks.names.prefix }, info.isModule);
+    const { prefix } = this.#hooks.names;
+    const result = instrument(before, edits, { prefix, v8: process.versions.v8 }, info.isModule);
     for (const { site, reason } of result.refused) refused.set(sites.find(({ id }) => id === site)!, reason);
     const rough = functionSymbols(info, result.source, 0n);
     const indexes = sites.map(({ symbol }) => symbol.index);

@@ -17,21 +17,39 @@ const RESERVED = [
   'Skeleton',
   'TypedMap',
   'TypedPercpuMap',
+  'TypedQueue',
+  'TypedRingBuffer',
   'Uint8Array',
   'MAPS',
 ];
 
-/** Maps without keys, or whose values are not data, are given as they are. */
+/** Other maps without keys, or whose values are not data, are given as they are. */
 function mapKind(map: ObjectMapSpec): SkeletonMapKind {
+  if (map.type === 'ringbuf') return 'ring';
+  if (map.type === 'queue' || map.type === 'stack') return 'queue';
   if (map.innerMap !== undefined || map.keySize === 0 || map.valueSize === 0) return 'raw';
   if (
-    /^(prog_array|perf_event_array|cgroup_array|stack_trace|.*_of_maps|.*_storage|.*map|xsk.*|struct_ops|arena|bloom_filter|queue|stack)$/.test(
+    /^(prog_array|perf_event_array|cgroup_array|stack_trace|.*_of_maps|.*_storage|.*map|xsk.*|struct_ops|arena|bloom_filter)$/.test(
       map.type,
     )
   ) {
     return 'raw';
   }
   return /percpu/.test(map.type) ? 'percpu' : 'typed';
+}
+
+/** The types are asked for only where they are needed: that declares them. */
+function mapType(kind: SkeletonMapKind, key: () => string, value: () => string): string {
+  switch (kind) {
+    case 'raw':
+      return 'LoadedMap';
+    case 'ring':
+      return 'TypedRingBuffer';
+    case 'queue':
+      return `TypedQueue<${value()}>`;
+    default:
+      return `${kind === 'percpu' ? 'TypedPercpuMap' : 'TypedMap'}<${key()}, ${value()}>`;
+  }
 }
 
 /** A string in the quotes of this project where it can be. */
@@ -76,9 +94,11 @@ export function generateSkeleton(object: BpfObject, options: GenerateOptions): s
   for (const [name, map] of spec.maps) {
     if (map.origin !== 'user') continue;
     const kind = mapKind(map);
-    const arguments_ = `<${typeOf(map.keyTypeId)}, ${typeOf(map.valueTypeId)}>`;
-    const type =
-      kind === 'raw' ? 'LoadedMap' : `${kind === 'percpu' ? 'TypedPercpuMap' : 'TypedMap'}${arguments_}`;
+    const type = mapType(
+      kind,
+      () => typeOf(map.keyTypeId),
+      () => typeOf(map.valueTypeId),
+    );
     used.add(type.replace(/<.*/s, ''));
     maps.push(
       `  /** ${comment(map.type)}, ${counted(map.maxEntries, 'entry', 'entries')}. */\n  readonly ${propertyName(name)}: ${type};\n`,

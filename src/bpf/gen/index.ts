@@ -8,3 +8,4 @@ export {
   TypedMap,
   TypedPercpuMap,
 } from './skeleton.ts';
+export { TypedQueue, TypedRingBuffer } from './skeleton-containers.ts';

@@ -5,45 +5,13 @@ import type { LoadedMap, LoadedProgram } from '../machine/index.ts';
 import {
   type BpfObject,
   type BtfValue,
-  decodeValue,
-  encodeValue,
   type Globals,
   type LoadedObject,
   type LoadObjectOptions,
   openObject,
 } from '../object/index.ts';
-
-function fail(map: string, what: string, result: number): never {
-  const name = Object.entries(ERRNO).find(([, value]) => value === -result)?.[0] ?? `errno ${-result}`;
-  throw new BpfError(name, `map ${map}: ${what}: ${name}`);
-}
-
-/** Bytes of a fixed size as a value: by BTF, or as they are. */
-class Codec<T> {
-  readonly #btf: Btf | undefined;
-  readonly #typeId: number;
-  readonly #size: number;
-  readonly #name: string;
-
-  constructor(btf: Btf | undefined, typeId: number, size: number, name: string) {
-    this.#btf = typeId === 0 ? undefined : btf;
-    this.#typeId = typeId;
-    this.#size = size;
-    this.#name = name;
-  }
-
-  decode(bytes: Uint8Array): T {
-    const value = this.#btf === undefined ? bytes : decodeValue(this.#btf, this.#typeId, bytes, this.#name);
-    return value as T;
-  }
-
-  encode(value: T): Uint8Array {
-    if (this.#btf === undefined) return value as Uint8Array;
-    const bytes = new Uint8Array(this.#size);
-    encodeValue(this.#btf, this.#typeId, value as BtfValue, bytes, this.#name);
-    return bytes;
-  }
-}
+import { Codec, fail } from './codec.ts';
+import { TypedQueue, TypedRingBuffer } from './skeleton-containers.ts';
 
 /** A map of keys and values by their C types; see ../object/values.ts for what they are in JavaScript. */
 export class TypedMap<K, V> implements Iterable<[K, V]> {
@@ -133,8 +101,8 @@ export class TypedPercpuMap<K, V> implements Iterable<[K, V[]]> {
   }
 }
 
-/** How a generated module wants each map: `raw` is a LoadedMap of bytes. */
-export type SkeletonMapKind = 'typed' | 'percpu' | 'raw';
+/** How a generated module wants each map: `queue` is a stack too, `raw` is a LoadedMap of bytes. */
+export type SkeletonMapKind = 'typed' | 'percpu' | 'queue' | 'ring' | 'raw';
 
 /** An opened object, before load. `Variables` has the global variables as properties. */
 export interface Skeleton<Maps, Programs extends string, Variables> {
@@ -170,7 +138,9 @@ function typedMap(object: LoadedObject, name: string, kind: SkeletonMapKind): un
   const map = object.maps.get(name);
   if (map === undefined) throw new BpfError('OBJ_NO_MAP', `the object has no map ${name}`);
   if (kind === 'raw') return map;
+  if (kind === 'ring') return new TypedRingBuffer(map, object.spec.btf, object.machine.memory);
   const { keyTypeId = 0, valueTypeId = 0 } = object.spec.maps.get(name)!;
+  if (kind === 'queue') return new TypedQueue(map, object.spec.btf, valueTypeId);
   const Class = kind === 'percpu' ? TypedPercpuMap : TypedMap;
   return new Class(map, object.spec.btf, keyTypeId, valueTypeId);
 }

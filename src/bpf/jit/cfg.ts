@@ -68,7 +68,10 @@ function possibleSuccessors(insns: readonly Insn[], pc: number): number[] {
  */
 export function buildCfg(insns: readonly Insn[], entry: number, reachable?: readonly boolean[]): Cfg {
   const isReachable = (target: number): boolean => reachable === undefined || reachable[target] !== false;
-  const successors = (pc: number): number[] => possibleSuccessors(insns, pc).filter(isReachable);
+  const successors = (pc: number): number[] => {
+    const possible = possibleSuccessors(insns, pc);
+    return reachable === undefined ? possible : possible.filter(isReachable);
+  };
   const seen = new Uint8Array(insns.length);
   const leader = new Uint8Array(insns.length);
   const check = (target: number, from: number): void => {
@@ -103,20 +106,22 @@ export function buildCfg(insns: readonly Insn[], entry: number, reachable?: read
   for (let pc = 0; pc < insns.length; pc++) {
     if (leader[pc] === 1 && seen[pc] === 1 && pc !== entry) starts.push(pc);
   }
-  const blockAt = new Map(starts.map((start, index) => [start, index]));
+  const blockAt = new Int32Array(insns.length);
+  for (let index = 0; index < starts.length; index++) blockAt[starts[index]!] = index;
   const blocks = starts.map((start): BasicBlock => {
     let pc = start;
     for (;;) {
       const insn = insns[pc]!;
       if (endsBlock(insn)) {
-        const succs = successors(pc).map((target) => blockAt.get(target)!);
+        const succs = successors(pc);
+        for (let at = 0; at < succs.length; at++) succs[at] = blockAt[succs[at]!]!;
         return { start, end: pc + 1, terminator: pc, succs };
       }
       const next = pc + (isa.isLdImm64(insn) ? 2 : 1);
       // Nothing comes behind bpf_throw().
       if (!isReachable(next)) return { start, end: pc + 1, terminator: -1, succs: [] };
       pc = next;
-      if (leader[pc] === 1) return { start, end: pc, terminator: -1, succs: [blockAt.get(pc)!] };
+      if (leader[pc] === 1) return { start, end: pc, terminator: -1, succs: [blockAt[pc]!] };
     }
   });
   return { blocks, ...flow(blocks) };
@@ -127,20 +132,25 @@ function flow(blocks: readonly BasicBlock[]): Omit<Cfg, 'blocks'> {
   const n = blocks.length;
   const order: number[] = [];
   const state = new Uint8Array(n);
-  const stack: { block: number; next: number }[] = [{ block: 0, next: 0 }];
+  /** The blocks on the way, and how many successors of each have been taken. */
+  const stack = new Int32Array(n);
+  const taken = new Uint8Array(n);
+  let depth = 1;
   state[0] = 1;
-  while (stack.length > 0) {
-    const top = stack.at(-1)!;
-    const { succs } = blocks[top.block]!;
-    if (top.next < succs.length) {
-      const succ = succs[top.next++]!;
+  while (depth > 0) {
+    const block = stack[depth - 1]!;
+    const { succs } = blocks[block]!;
+    const next = taken[block]!;
+    if (next < succs.length) {
+      taken[block] = next + 1;
+      const succ = succs[next]!;
       if (state[succ] === 0) {
         state[succ] = 1;
-        stack.push({ block: succ, next: 0 });
+        stack[depth++] = succ;
       }
     } else {
-      order.push(top.block);
-      stack.pop();
+      order.push(block);
+      depth--;
     }
   }
   order.reverse();

@@ -133,13 +133,17 @@ export function analyse(insns: readonly Insn[], cfg: Cfg): RegState[] {
     for (let at = from; at < order.length; at++) {
       const index = order[at]!;
       const block = blocks[index]!;
-      const state = [...entries[index]!];
+      const state = entries[index]!.slice();
       for (let pc = block.start; pc < block.end; pc += isa.isLdImm64(insns[pc]!) ? 2 : 1)
         step(state, insns, pc);
+      let isTaken = false;
       for (const succ of block.succs) {
         const known = entries[succ];
-        if (known === undefined) entries[succ] = [...state];
-        else if (meet(known, state) && position[succ]! <= at) again = Math.min(again, position[succ]!);
+        if (known === undefined) {
+          // One successor can have the state itself.
+          entries[succ] = isTaken ? state.slice() : state;
+          isTaken = true;
+        } else if (meet(known, state) && position[succ]! <= at) again = Math.min(again, position[succ]!);
       }
     }
     from = again;
@@ -179,8 +183,29 @@ interface Shift {
   readonly count: number;
 }
 
+/** True where the block has what a rotation is made of: a shift to each side, then a joining operation. Most have not. */
+function mayRotate(insns: readonly Insn[], block: BasicBlock): boolean {
+  let left = false;
+  let right = false;
+  for (let pc = block.start; pc < block.end; pc++) {
+    const { code } = insns[pc]!;
+    const cls = isa.BPF_CLASS(code);
+    if (cls !== isa.BPF_ALU64 && cls !== isa.BPF_ALU) {
+      if (cls === isa.BPF_LD && isa.isLdImm64(insns[pc]!)) pc++;
+      continue;
+    }
+    const op = isa.BPF_OP(code);
+    if (isa.BPF_SRC(code) === isa.BPF_K) {
+      if (op === isa.BPF_LSH) left = true;
+      else if (op === isa.BPF_RSH) right = true;
+    } else if (left && right && (op === isa.BPF_OR || op === isa.BPF_ADD || op === isa.BPF_XOR)) return true;
+  }
+  return false;
+}
+
 /** Finds `x << k | x >> (size - k)` within one block, by local value numbering. */
 export function findRotations(insns: readonly Insn[], block: BasicBlock): Rotations | undefined {
+  if (!mayRotate(insns, block)) return undefined;
   const at = new Map<number, Rotation>();
   const saves: { after: number; reg: number }[] = [];
   const savedOf = new Map<number, number>();

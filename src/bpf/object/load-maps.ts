@@ -76,7 +76,11 @@ function provideMap(
 }
 
 /** What the machine is asked for (bpf_object__create_map, map_set_def_max_entries). */
-function machineSpec(map: ObjectMapSpec, machine: Machine, { mapSpecs }: LoadObjectOptions): MapSpec {
+export function machineSpec(
+  map: ObjectMapSpec,
+  machine: Pick<Machine, 'ncpu'>,
+  { mapSpecs }: LoadObjectOptions,
+): MapSpec {
   const change = own(mapSpecs, map.name);
   const { type, keySize, valueSize, maxEntries, flags, mapExtra, numaNode } = { ...map, ...change };
   const { keyTypeId, valueTypeId, record, innerMap } = map;

@@ -5,32 +5,40 @@ import { BpfError } from '../errors.ts';
 import type { KfuncDecl } from '../helpers/kfunc.ts';
 import { HELPER_NAMES } from '../helpers/names.ts';
 import { BPF_CALL, BPF_JMP, type Insn } from '../isa.ts';
-import type { LoadedMap, LoadedProgram, Machine } from '../machine/index.ts';
+import type { MapSpec } from '../maps/map-spec.ts';
 import { VerifierError } from '../verifier/error.ts';
+import type { ProgramInput } from '../verifier/types.ts';
 import { checkAttachTarget } from './attach-target.ts';
 import { POISON_KFUNC_BASE, patchKsyms, type ResolvedKsym } from './externs-resolve.ts';
-import { KEY_ZERO } from './load-maps.ts';
 import { type LoadObjectOptions, own } from './load-options.ts';
 import { lineOf, ProgramLoadError } from './program-error.ts';
 import type { ObjectSpec, ProgramSpec } from './spec.ts';
 
-/** What every program of a load needs. */
-export interface Loading {
+/** A map as a program sees it. */
+export interface ProgramMap {
+  readonly spec: MapSpec;
+  /** The value of a frozen map's only key. */
+  contents(): Uint8Array | undefined;
+}
+
+/** What every program of a load needs. `T` is what becomes of one. */
+export interface Loading<T> {
   readonly spec: ObjectSpec;
-  readonly machine: Machine;
   /** In the order of the object's maps; tables of functions are none. */
-  readonly maps: readonly (LoadedMap | undefined)[];
+  readonly maps: readonly (ProgramMap | undefined)[];
   readonly ksyms: ReadonlyMap<number, ResolvedKsym>;
   readonly kfuncs: readonly KfuncDecl[];
   readonly options: LoadObjectOptions;
+  /** Verifies, and loads where there is a machine. `used` are places in `maps`, one for each map of the input. */
+  submit(input: ProgramInput, used: readonly number[]): T;
 }
 
-/** Relocates, verifies and compiles one program. Throws ProgramLoadError or ObjectError. */
-export function loadProgram(
-  loading: Loading,
+/** Relocates one program and submits it. Throws ProgramLoadError or ObjectError. */
+export function loadProgram<T>(
+  loading: Loading<T>,
   program: ProgramSpec,
-): { loaded: LoadedProgram; report: readonly CoreReloReport[] } {
-  const { spec, machine, options } = loading;
+): { loaded: T; report: readonly CoreReloReport[] } {
+  const { spec, options } = loading;
   const type = own(options.types, program.name) ?? program.type;
   if (type === undefined) {
     throw new ObjectError(
@@ -52,16 +60,15 @@ export function loadProgram(
   const frozen = new Map<number, Uint8Array>();
   const list = [...spec.maps.values()];
   for (const [index, original] of used.entries()) {
-    const contents = list[original]!.frozen ? maps[index]!.lookup(KEY_ZERO) : undefined;
+    const contents = list[original]!.frozen ? maps[index]!.contents() : undefined;
     if (contents !== undefined) frozen.set(index, contents);
   }
   try {
-    const loaded = machine.loadProgram({
+    const input: ProgramInput = {
       name: program.name,
       type,
       insns: relocated.insns,
       maps: maps.map((map) => map.spec),
-      loadedMaps: maps,
       license: spec.license,
       frozen,
       kfuncs: loading.kfuncs,
@@ -74,11 +81,10 @@ export function loadProgram(
       ...(attachTo === undefined ? {} : { attachTo }),
       ...(spec.btf === undefined ? {} : { btf: spec.btf }),
       ...(options.targetBtf === undefined ? {} : { targetBtf: options.targetBtf }),
-      ...(options.imports === undefined ? {} : { imports: options.imports }),
-      ...(options.engine === undefined ? {} : { engine: options.engine }),
       ...(options.logLevel === undefined ? {} : { logLevel: options.logLevel }),
       ...(options.unprivileged === undefined ? {} : { unprivileged: options.unprivileged }),
-    });
+    };
+    const loaded = loading.submit(input, used);
     return { loaded, report: relocated.report };
   } catch (error) {
     if (!(error instanceof BpfError)) throw error;

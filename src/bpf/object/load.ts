@@ -3,13 +3,15 @@ import type { CoreReloReport } from '../core-relo/index.ts';
 import { BpfError } from '../errors.ts';
 import { MACHINE_KFUNCS } from '../helpers/impl/index.ts';
 import { createMachine, type LoadedMap, type LoadedProgram, type Machine } from '../machine/index.ts';
+import type { VerifiedProgram } from '../verifier/types.ts';
+import { verifyProgram } from '../verifier/verifier.ts';
 import { resolveKsyms } from './externs-resolve.ts';
 import { type DataStore, Globals, type GlobalVariable, InitialData } from './globals.ts';
 import { DEFAULT_KERNEL_VERSION, resolveKconfig } from './kconfig.ts';
-import { createMaps, DEFAULT_PIN_PATH, fillProgArrays } from './load-maps.ts';
+import { createMaps, DEFAULT_PIN_PATH, fillProgArrays, KEY_ZERO, machineSpec } from './load-maps.ts';
 import type { LoadObjectOptions } from './load-options.ts';
-import { type Loading, loadProgram } from './load-program.ts';
-import type { ObjectSpec } from './spec.ts';
+import { type Loading, loadProgram, type ProgramMap } from './load-program.ts';
+import type { ObjectSpec, ProgramSpec } from './spec.ts';
 
 export interface LoadedObject {
   readonly spec: ObjectSpec;
@@ -34,15 +36,10 @@ export function loadObject(
 ): LoadedObject {
   checkNames(spec, options);
   const machine = options.machine ?? createMachine();
-  const given = new Set((options.kfuncs ?? []).map(({ name }) => name));
-  const kfuncs = [...(options.kfuncs ?? []), ...MACHINE_KFUNCS.filter(({ name }) => !given.has(name))];
   const wanted = [...spec.programs.values()].filter((one) =>
     options.programs === undefined ? one.autoload : options.programs.includes(one.name),
   );
-  const ksyms = resolveKsyms(
-    { ...spec, programs: new Map(wanted.map((one) => [one.name, one])) },
-    { targetBtf: options.targetBtf, ksyms: options.ksyms, kfuncs },
-  );
+  const kernel = kernelSymbols(spec, wanted, options);
   const data = contents(spec, initialData, options);
   const created: (LoadedMap | LoadedProgram)[] = [];
   const close = () => {
@@ -54,7 +51,19 @@ export function loadObject(
   try {
     const maps = createMaps(spec, data, machine, options, created);
     const list = [...spec.maps.keys()].map((name) => maps.get(name));
-    const loading: Loading = { spec, machine, maps: list, ksyms, kfuncs, options };
+    const loading: Loading<LoadedProgram> = {
+      spec,
+      maps: list.map((map) => map && { spec: map.spec, contents: () => map.lookup(KEY_ZERO) }),
+      ...kernel,
+      options,
+      submit: (input, used) =>
+        machine.loadProgram({
+          ...input,
+          loadedMaps: used.map((index) => list[index]!),
+          ...(options.imports === undefined ? {} : { imports: options.imports }),
+          ...(options.engine === undefined ? {} : { engine: options.engine }),
+        }),
+    };
     const programs = new Map<string, LoadedProgram>();
     const coreRelos = new Map<string, readonly CoreReloReport[]>();
     for (const program of wanted) {
@@ -79,6 +88,50 @@ export function loadObject(
     close();
     throw error;
   }
+}
+
+/** Kernel functions and symbols that the programs refer to. */
+function kernelSymbols(
+  spec: ObjectSpec,
+  wanted: readonly ProgramSpec[],
+  options: LoadObjectOptions,
+): Pick<Loading<unknown>, 'ksyms' | 'kfuncs'> {
+  const given = new Set((options.kfuncs ?? []).map(({ name }) => name));
+  const kfuncs = [...(options.kfuncs ?? []), ...MACHINE_KFUNCS.filter(({ name }) => !given.has(name))];
+  const ksyms = resolveKsyms(
+    { ...spec, programs: new Map(wanted.map((one) => [one.name, one])) },
+    { targetBtf: options.targetBtf, ksyms: options.ksyms, kfuncs },
+  );
+  return { ksyms, kfuncs };
+}
+
+/**
+ * Verifies one program without a machine: no map is made, so the object may declare maps that only a kernel has. Helpers that this
+ * engine does not have are no error. Throws as loadObject does.
+ */
+export function verifyObjectProgram(
+  spec: ObjectSpec,
+  initialData: ReadonlyMap<string, InitialData>,
+  name: string,
+  options: LoadObjectOptions = {},
+): VerifiedProgram {
+  checkNames(spec, { ...options, programs: [name] });
+  const program = spec.programs.get(name)!;
+  const data = contents(spec, initialData, options);
+  const maps = [...spec.maps.values()].map((map): ProgramMap | undefined => {
+    if (map.origin === 'struct_ops') return undefined;
+    const mapSpec = machineSpec(map, { ncpu: 1 }, options);
+    return {
+      spec: mapSpec,
+      contents: () => {
+        const value = new Uint8Array(mapSpec.valueSize);
+        value.set(data.get(map.name)?.bytes?.subarray(0, value.length) ?? []);
+        return value;
+      },
+    };
+  });
+  const kernel = kernelSymbols(spec, [program], options);
+  return loadProgram({ spec, maps, ...kernel, options, submit: verifyProgram }, program).loaded;
 }
 
 function isMap(object: LoadedMap | LoadedProgram): object is LoadedMap {

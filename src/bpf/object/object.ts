@@ -1,6 +1,8 @@
 /** `openObject`: a BPF object file, to be looked at, given values, and loaded. */
+
+import type { VerifiedProgram } from '../verifier/types.ts';
 import { Globals, type GlobalVariable, type InitialData } from './globals.ts';
-import { type LoadedObject, loadObject } from './load.ts';
+import { type LoadedObject, loadObject, verifyObjectProgram } from './load.ts';
 import type { LoadObjectOptions } from './load-options.ts';
 import { openElf } from './open.ts';
 import type { ObjectSpec } from './spec.ts';
@@ -28,6 +30,14 @@ export class BpfObject {
    */
   load(options: LoadObjectOptions = {}): LoadedObject {
     return loadObject(this.spec, this.initialData, this.#variables, options);
+  }
+
+  /**
+   * Verifies one program only: nothing is created, so maps that only a kernel has are no obstacle. Options about machines and maps
+   * in them are not looked at. Throws as load() does.
+   */
+  verify(program: string, options: LoadObjectOptions = {}): VerifiedProgram {
+    return verifyObjectProgram(this.spec, this.initialData, program, options);
   }
 }
 

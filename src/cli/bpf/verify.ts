@@ -1,16 +1,16 @@
-import { type BpfError, createMachine, type LoadedProgram } from '../../bpf/index.ts';
+import { type BpfError, type VerifiedProgram, verifyProgram } from '../../bpf/index.ts';
 import { TraplineError } from '../../errors.ts';
 import { diagnostic, emit } from './files.ts';
 import { type BpfInput, programType, readInput, wantedPrograms } from './input.ts';
-import { loadOne, setGlobals } from './load.ts';
-import { createNewMaps, newMapSpecs } from './new-map.ts';
+import { loadOptions, setGlobals } from './load.ts';
+import { newMapSpecs } from './new-map.ts';
 import type { BpfArguments } from './options.ts';
 
 /** What became of one program. */
 interface Verdict {
   readonly file: string;
   readonly program: string;
-  readonly loaded: LoadedProgram | undefined;
+  readonly verified: VerifiedProgram | undefined;
   readonly error: BpfError | undefined;
 }
 
@@ -35,54 +35,51 @@ function* verdicts(args: BpfArguments, input: BpfInput, logLevel: 0 | 1 | 2): Ge
   if (input.kind === 'insns') {
     const type = programType(args) ?? 'syscall';
     const maps = newMapSpecs(args);
-    yield attempt(input.file, 'prog', () => {
-      const machine = createMachine();
-      return machine.loadProgram({
+    yield attempt(input.file, 'prog', () =>
+      verifyProgram({
         name: 'prog',
         type,
         insns: input.insns,
         maps,
-        loadedMaps: createNewMaps(maps, machine),
         sleepable: type === 'syscall',
-        engine: 'interpreter',
         logLevel,
         unprivileged: args.flag('unprivileged'),
-      });
-    });
+      }),
+    );
     return;
   }
   const { object } = input;
   setGlobals(args, object);
   for (const name of wantedPrograms(args, object)) {
-    yield attempt(input.file, name, () => {
-      const options = {
-        programs: [name],
-        engine: 'interpreter',
+    const type = programType(args);
+    yield attempt(input.file, name, () =>
+      object.verify(name, {
+        ...loadOptions(args),
+        ...(type === undefined ? {} : { types: { [name]: type } }),
         logLevel,
         unprivileged: args.flag('unprivileged'),
-      } as const;
-      return loadOne(args, object, name, createMachine(), options).programs.get(name)!;
-    });
+      }),
+    );
   }
 }
 
-function attempt(file: string, program: string, load: () => LoadedProgram): Verdict {
+function attempt(file: string, program: string, verify: () => VerifiedProgram): Verdict {
   try {
-    return { file, program, loaded: load(), error: undefined };
+    return { file, program, verified: verify(), error: undefined };
   } catch (error) {
     if (typeof (error as { code?: unknown }).code !== 'string') throw error;
-    return { file, program, loaded: undefined, error: error as BpfError };
+    return { file, program, verified: undefined, error: error as BpfError };
   }
 }
 
-function report(args: BpfArguments, { file, program, loaded, error }: Verdict, level: number): void {
-  const log = error?.log ?? loaded?.verified.log ?? '';
+function report(args: BpfArguments, { file, program, verified, error }: Verdict, level: number): void {
+  const log = error?.log ?? verified?.log ?? '';
   if (args.json) {
     const line = {
       file,
       program,
       accepted: error === undefined,
-      ...(loaded === undefined ? {} : numbers(loaded)),
+      ...(verified === undefined ? {} : numbers(verified)),
       ...(error === undefined
         ? {}
         : {
@@ -101,7 +98,7 @@ function report(args: BpfArguments, { file, program, loaded, error }: Verdict, l
     if (level > 0 && log !== '') process.stderr.write(`${log.trimEnd()}\n`);
     return;
   }
-  const { type, insns, verified_insns, stack_depth } = numbers(loaded!);
+  const { type, insns, verified_insns, stack_depth } = numbers(verified!);
   if (level > 0 && log !== '') emit(undefined, `${log.trimEnd()}\n`);
   emit(
     undefined,
@@ -109,14 +106,14 @@ function report(args: BpfArguments, { file, program, loaded, error }: Verdict, l
   );
 }
 
-function numbers({ type, verified }: LoadedProgram): {
+function numbers(verified: VerifiedProgram): {
   type: string;
   insns: number;
   verified_insns: number;
   stack_depth: number;
 } {
   return {
-    type,
+    type: verified.type,
     insns: verified.insns.length,
     verified_insns: verified.verifiedInsns,
     stack_depth: verified.stackDepth,

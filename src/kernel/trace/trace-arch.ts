@@ -34,7 +34,12 @@ export interface TypeMember {
 /** What a type's name stands for: `struct file`, `loff_t`. */
 export type TypeDescription =
   | { readonly kind: 'alias'; readonly type: string }
-  | { readonly kind: 'struct'; readonly members: readonly TypeMember[] };
+  | {
+      readonly kind: 'struct';
+      readonly members: readonly TypeMember[];
+      /** Bytes, where known. */
+      readonly size?: number;
+    };
 
 /** A tracepoint that a `t` probe may sit on. */
 export interface ProbeTracepoint {
@@ -42,6 +47,8 @@ export interface ProbeTracepoint {
   readonly params?: readonly { readonly name: string; readonly type: string }[];
   /** The address that its records show as where they come from. */
   readonly address: bigint;
+  /** One `t` probe at a time may sit on it, as on Linux 6.12; another is refused with EEXIST. */
+  readonly exclusive?: boolean;
   /** Starts calling `hit`; the context's arguments are the tracepoint's. The answer stops it. */
   arm(hit: ProbeHit): () => void;
 }

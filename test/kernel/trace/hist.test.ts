@@ -209,7 +209,7 @@ describe('tables', () => {
       ['keys=bytes.hex', '{ bytes: 3e7 } hitcount:          1'],
       ['keys=common_pid.execname', '{ common_pid: batch           [       162] } hitcount:          1'],
       ['keys=common_cpu', '{ common_cpu:          0 } hitcount:          1'],
-      ['keys=id.syscall', `{ id: ${'unknown_syscall'.padEnd(30)}[  7] } hitcount:          1`],
+      ['keys=id.syscall', `{ id: ${'sys_poll'.padEnd(30)}[  7] } hitcount:          1`],
       [
         'keys=id:vals=bytes.percent,cost.graph',
         '{ id:          7 } hitcount:          1  bytes (%): 100.00  cost: ####################',

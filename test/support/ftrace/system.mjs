@@ -1,7 +1,8 @@
 // A simulated Linux for the kernel's ftrace selftests: declared symbols and memory, and tasks that are the machine's own
 // (tasks.mjs): a fork that the tests make hits a probe on kernel_clone and fires sched_process_fork.
 
-import { symbolTable, TYPES } from '../golden/symbols.mjs';
+import { lookupType } from '../golden/kernel-types.mjs';
+import { symbolTable } from '../golden/symbols.mjs';
 import { staticEvents } from './events.mjs';
 import { Tasks } from './tasks.mjs';
 
@@ -142,7 +143,7 @@ export class FtraceSystem {
         hasModule: () => false,
         functions: () => table.filter(({ data, blacklisted }) => !data && !blacklisted),
         readString: (address, max) => this.#readString(address, max),
-        lookupType: (name) => TYPES[name] ?? MORE_TYPES[name],
+        lookupType: (name) => lookupType(name) ?? MORE_TYPES[name],
         lookupTracepoint: (name) => {
           const params = TRACEPOINTS[name];
           if (params === undefined) return undefined;

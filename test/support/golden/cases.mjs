@@ -98,6 +98,9 @@ function prepare(system, test) {
     system.fs.appendFile('kprobe_events', definition);
   for (const { path, lines } of test.readbacks) {
     const wanted = lines.filter((line) => line !== '' && !line.startsWith('#'));
+    if (path === 'tracing_on' && wanted[0] === '0') attempt(system, path, '0', 'writeFile');
+    if (path === 'snapshot' && lines.some((line) => / is allocated /.test(line)))
+      attempt(system, path, '1', 'writeFile');
     if (path === test.file) prepareFile(system, test, wanted);
     else if (/(?:^|_)events$/.test(path)) define(system, path, wanted);
   }
@@ -124,46 +127,81 @@ function prepareFile(system, test, wanted) {
   else if (file.endsWith('/trigger')) prepareTriggers(system, test, wanted, refused);
   else if (file === 'set_event') {
     attempt(system, file, '', 'writeFile');
-    if (refused) for (const line of wanted) attempt(system, file, line);
+    if (refused || test.mode === '>>') for (const line of wanted) attempt(system, file, line);
+    if (!refused && word.startsWith('!')) attempt(system, file, word.slice(1));
   } else if (/(?:^|_)events$/.test(file)) {
     // What a removal took away was there.
     if (!refused && /^[!-]/.test(word)) define(system, file, wanted, lines(system, file));
     else define(system, file, refused ? wanted : wanted.slice(0, -1), wanted);
   } else if (file.endsWith('/filter')) {
     if (refused && wanted[0] === 'none') attempt(system, file, '0');
-  } else if (refused) for (const line of wanted) attempt(system, file, line, 'writeFile');
+    // Behind a filter that was not understood is where; one line is what was there.
+    else if (refused && wanted.length === 1) attempt(system, file, wanted[0], 'writeFile');
+  } else if (refused || (test.mode === '>>' && wanted.length > 1)) {
+    for (const [n, line] of wanted.entries())
+      attempt(system, file, line, n === 0 ? 'writeFile' : 'appendFile');
+  }
 }
 
 /** The triggers that were there: all that are shown behind a refused command or a removal, all but the new one behind another. */
 function prepareTriggers(system, test, wanted, refused) {
   const command = test.write.trim();
   const removed = command.startsWith('!') && !refused ? [command.slice(1)] : [];
-  const own = refused || removed.length > 0 ? undefined : madeBy(command, wanted);
-  const before = wanted.filter((line) => line !== own);
   const shown = () => lines(system, test.file).filter((line) => !line.startsWith('#'));
+  const own = refused || removed.length > 0 ? undefined : (madeBy(command, wanted) ?? madeAnew());
+  const before = wanted.filter((line) => line !== own);
   for (const line of shown().reverse())
     if (!before.includes(line)) attempt(system, test.file, `!${triggerCommand(line)}`);
+  // What does not go by what it shows goes by the words that made it.
+  if (shown().some((line) => !before.includes(line)))
+    for (const text of system.triggers ?? []) attempt(system, test.file, `!${text}`);
+  system.triggers = [command, ...(system.triggers ?? [])].slice(0, REMEMBERED);
+  const isHist = (line) => line.startsWith('hist:');
+  // A hist that is not there cannot be put between others.
+  if (before.some((line) => isHist(line) && !shown().includes(line)))
+    for (const line of shown().filter(isHist)) attempt(system, test.file, `!${triggerCommand(line)}`);
   const present = shown();
   const missing = before.filter((line) => !present.includes(line));
-  const isHist = (line) => line.startsWith('hist:');
   // The latest of the others is listed first.
   for (const line of [...missing.filter(isHist), ...missing.filter((line) => !isHist(line)).reverse()])
-    attempt(system, test.file, triggerCommand(line));
+    attempt(system, test.file, triggerCommand(line, true));
   for (const text of removed) attempt(system, test.file, text);
+
+  /** What it makes where nothing is: a hist shows the names of keys that the command may have called otherwise. */
+  function madeAnew() {
+    if (!command.startsWith('hist:') || /:pause(:|$)/.test(command) || CHANGES.test(command))
+      return undefined;
+    for (const line of shown().reverse()) attempt(system, test.file, `!${triggerCommand(line)}`);
+    attempt(system, test.file, command);
+    const made = shown().find((line) => wanted.includes(line));
+    // By its own words: what it shows may name another.
+    attempt(system, test.file, `!${command}`);
+    return made;
+  }
 }
+
+/** As many commands as may have left something behind. */
+const REMEMBERED = 8;
+/** Commands that change a hist that is there. */
+const CHANGES = /:(cont|continue|clear)(:|$)/;
+const PAUSED = / \[paused\]$/;
 
 /** Which of the lines behind it a command has made. */
 function madeBy(command, wanted) {
-  return wanted.filter((line) => adds(command, line)).at(-1);
+  const made = wanted.filter((line) => adds(command, line)).at(-1);
+  // A new hist is the last: another was there, and is paused now.
+  const isNew =
+    !/:pause(:|$)/.test(command) || made === wanted.filter((line) => line.startsWith('hist:')).at(-1);
+  return isNew ? made : undefined;
 }
 
 /** Whether a trigger's line may be what a command makes: the same kind, and the same target, or keys and actions. */
 function adds(command, line) {
   const [, kind, rest] = /^\s*(\w*)[\s:]*(.*)/s.exec(command);
   if (!line.startsWith(`${kind}:`)) return false;
-  if (kind !== 'hist') return line.startsWith(`${kind}:${/^\w+:\w+/.exec(rest)?.[0] ?? ''}`);
-  // These change a hist that is there.
-  if (/:(cont|continue|clear)(:|$)/.test(rest)) return false;
+  const target = /able_/.test(kind) ? (/^\w+:\w+/.exec(rest)?.[0] ?? '') : '';
+  if (kind !== 'hist') return line.startsWith(`${kind}:${target}`);
+  if (CHANGES.test(`:${rest}`)) return false;
   const keys = (text) => [...text.matchAll(/(?:^|:)keys?=([^:]*)/g)].at(-1)?.[1].split(' ')[0];
   const actions = (text) => [...text.matchAll(/:(on\w+\()/g)].map(([, action]) => action).join();
   return keys(rest) === keys(line) && actions(rest) === actions(line);
@@ -182,7 +220,8 @@ function define(system, path, wanted, others = wanted) {
 }
 
 /** The command that makes a trigger of which this is the line. */
-function triggerCommand(line) {
+function triggerCommand(line, pause = false) {
+  if (pause && PAUSED.test(line)) return triggerCommand(line).replace(/(?= if |$)/, ':pause');
   return line
     .replace(/ \[(active|paused)\]$/, '')
     .replace(/^(\S+?):unlimited/, '$1')

@@ -2,11 +2,12 @@
 // recordings drive: it calls openat2() with known registers and memory, which hits probes on do_sys_openat2.
 
 import { staticEvents } from './events.mjs';
-import { instructionAt, MODULES, symbolTable, TYPES } from './symbols.mjs';
+import { lookupType, tracepointParams } from './kernel-types.mjs';
+import { instructionAt, MODULES, symbolTable, syscallName } from './symbols.mjs';
 
 const NCPU = 2;
 /** The first id that is not built in. */
-const FIRST_ID = 21;
+const FIRST_ID = 20;
 const RETURN_OFFSET = 0xa6n;
 const NAMES = ['/alpha', '/beta/gamma', '/x', '/a longer name with spaces.txt'];
 const NAME_PLACES = [0x10001000n, 0x10001040n, 0x10001080n, 0x100010c0n];
@@ -14,6 +15,11 @@ const PATTERN = 0x10000000n;
 const KERNEL_HOW = 0xffa0000000ce7c10n;
 const STACK = 0xffa0000000b27e48n;
 const EINVAL = -22n;
+const KERNEL_CODE = 0xffffffff81000000n;
+const KERNEL_DATA = 0xffffffff82000000n;
+const KERNEL_END = 0xffffffff84000000n;
+/** What tracepoints call, as far as their records show it. */
+const TRACEPOINTS_PLACE = 0xffffffff81000040n;
 const USER_END = 1n << 47n;
 /** What orc maps: its patterns and names, and zeros between and behind them. */
 const ORC_SIZE = 0x2000;
@@ -84,19 +90,28 @@ export class GoldenSystem {
           (symbol) => symbol.name === name && (module === undefined || symbol.module === module),
         ),
       lookupAddress: (address) =>
-        symbols.find((symbol) => address >= symbol.address && address < symbol.address + BigInt(symbol.size)),
+        symbols.find(
+          (symbol) => address >= symbol.address && address < symbol.address + BigInt(symbol.size),
+        ) ?? unnamed(address),
+      syscallName,
       hasModule: (name) => MODULES.includes(name),
-      functions: () => symbols.filter((symbol) => !symbol.data && !symbol.blacklisted),
+      functions: () => symbols.filter(({ entry }) => entry !== false),
       enabledFunctions: () =>
         symbols.flatMap((symbol) => {
           const users = [...this.probes].filter(({ address }) => address === symbol.address).length;
           return users > 0 ? [[symbol, users]] : [];
         }),
-      lookupType: (name) => TYPES[name],
-      lookupTracepoint: () => undefined,
+      lookupType,
+      // They have places, but nothing calls them by itself.
+      lookupTracepoint: (name) => {
+        const params = tracepointParams(name);
+        const address = TRACEPOINTS_PLACE;
+        return params && { params, address, exclusive: true, arm: () => () => undefined };
+      },
       // Where nothing is known of the code, only the patched entry is an instruction that a probe cannot sit within.
       instructionBoundary: (address) => {
         const symbol = this.arch.lookupAddress(address);
+        if (symbol?.unnamed) return false;
         const known =
           symbol === undefined ? undefined : instructionAt(symbol.name, Number(address - symbol.address));
         return known ?? !this.within(address, 1n, 15n);
@@ -292,6 +307,21 @@ const TRACER_OPTIONS = {
   },
   blk: { blk_cgname: false, blk_cgroup: false, blk_classic: false },
 };
+
+/** What is between the symbols that are named here: code, then data. The kernel has a symbol everywhere. */
+function unnamed(address) {
+  if (address < KERNEL_CODE || address >= KERNEL_END) return undefined;
+  const size = 0x1000;
+  const data = address >= KERNEL_DATA ? { data: true, blacklisted: true, entry: false } : {};
+  return {
+    name: 'unnamed',
+    address: BigInt.asUintN(64, address & ~0xfffn),
+    size,
+    module: undefined,
+    unnamed: true,
+    ...data,
+  };
+}
 
 const classes = new Map();
 function groupClass(system) {

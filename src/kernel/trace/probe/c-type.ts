@@ -9,7 +9,7 @@ export type CType =
   /** `target` is a declaration, resolved when it is needed. */
   | { readonly kind: 'ptr'; readonly target: string }
   | { readonly kind: 'array'; readonly element: string }
-  | { readonly kind: 'struct'; readonly members: readonly TypeMember[] }
+  | { readonly kind: 'struct'; readonly members: readonly TypeMember[]; readonly size?: number }
   /** A JavaScript value: its members are properties. */
   | { readonly kind: 'js' }
   | { readonly kind: 'void' }
@@ -81,8 +81,11 @@ export function findMember(
   name: string,
 ): { readonly member: TypeMember; readonly bitOffset: number } | undefined {
   for (const member of members) {
-    if (member.name === name) return { member, bitOffset: member.bitOffset };
-    const inner = member.name === '' ? findMember(member.members ?? [], name) : undefined;
+    if (member.name !== '') {
+      if (member.name === name) return { member, bitOffset: member.bitOffset };
+      continue;
+    }
+    const inner = findMember(member.members ?? [], name);
     if (inner !== undefined) return { member: inner.member, bitOffset: inner.bitOffset + member.bitOffset };
   }
   return undefined;
@@ -99,10 +102,11 @@ export function isCharArray(arch: TraceArch, type: CType): boolean {
 
 /**
  * btf_type_is_char_ptr(). The kernel looks at the type whose number stands where a pointer has its target's: for an
- * integer that is its size, and type 8 of a kernel built by gcc is `const char`. So an integer of eight bytes passes.
+ * integer or a struct that is its size, and type 8 of a kernel built by gcc is `const char`. So one of eight bytes passes.
  */
 export function isCharPointer(arch: TraceArch, type: CType): boolean {
   if (type.kind === 'int' || type.kind === 'enum') return type.bits === 64;
+  if (type.kind === 'struct') return type.size === 8;
   return type.kind === 'ptr' && isChar(resolveCType(arch, type.target));
 }
 

@@ -67,7 +67,8 @@ export class TraceFprobe extends FunctionProbe {
     if (errno !== undefined) return errno;
     if (this.target.isTracepoint) {
       const tracepoint = arch.lookupTracepoint?.(readable(this.target.symbol));
-      return tracepoint === undefined ? [] : [tracepoint];
+      if (tracepoint === undefined) return [];
+      return tracepoint.exclusive && isTaken(this) ? 'EEXIST' : [tracepoint];
     }
     const functions = matchFunctions(arch, this.target.symbol);
     if (functions.length === 0) return 'EINVAL';
@@ -211,4 +212,16 @@ function parseTarget(place: string, words: readonly string[], isTracepoint: bool
     log.reject(at, 'RETVAL_ON_PROBE');
   }
   return { symbol: place, ret: false, isTracepoint };
+}
+
+/** Whether another probe sits on its tracepoint. */
+function isTaken(probe: TraceFprobe): boolean {
+  const { isTracepoint, symbol } = probe.target;
+  return probe.dynEvents.list.some(
+    (each) =>
+      each !== probe &&
+      each instanceof TraceFprobe &&
+      each.target.isTracepoint === isTracepoint &&
+      each.target.symbol === symbol,
+  );
 }
