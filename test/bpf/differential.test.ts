@@ -15,21 +15,21 @@ const run = (first: number, count: number, kernel?: typeof kernelBpf) => {
 
 describe('random verified programs', () => {
   test('give the same in the interpreter and the JIT', { timeout: 60_000 }, () => {
-    const { counts, problems } = run(1, 150);
+    const { counts, problems } = run(1, 250);
     expect(problems).toEqual([]);
     // Nearly all are accepted.
-    expect(counts.passed).toBeGreaterThan(135);
-    expect(counts.passed + counts.refused).toBe(150);
+    expect(counts.passed).toBeGreaterThan(225);
+    expect(counts.passed + counts.refused).toBe(250);
   });
 
   test.skipIf(kernelBpf.reason !== undefined)(
     `give the same in the kernel${kernelBpf.reason === undefined ? '' : ` (skipped: ${kernelBpf.reason})`}`,
     { timeout: 60_000 },
     () => {
-      const { counts, problems } = run(1001, 120, kernelBpf);
+      const { counts, problems } = run(1001, 150, kernelBpf);
       expect(problems).toEqual([]);
-      expect(counts.passed + counts.skipped).toBe(120);
-      expect(counts.passed).toBeGreaterThan(110);
+      expect(counts.passed + counts.skipped).toBe(150);
+      expect(counts.passed).toBeGreaterThan(145);
     },
   );
 

@@ -17,6 +17,7 @@ import {
   replaceProperty,
   type WalkTypes,
 } from './holders.ts';
+import { keepHooks } from './inert-hooks.ts';
 import {
   apply,
   getOwnPropertyDescriptor,
@@ -25,6 +26,7 @@ import {
   isObject,
   textOf,
 } from './intrinsics.ts';
+import { nativePlace } from './native-place.ts';
 import { Waiters, type WaiterTools } from './waiters.ts';
 
 export interface ArmingOptions {
@@ -593,46 +595,12 @@ export class Arming {
     return true;
   }
 
-  /**
-   * A text that could not be set back goes on calling its hooks: these stay, and do nothing. Not configurable, so that the
-   * agent's end does not take them along.
-   */
   keepHooks(sites: readonly number[]): void {
-    const inert: Record<string, unknown> = {
-      e: () => 0,
-      r: (_: unknown, value: unknown) => value,
-      t: () => undefined,
-      s: () => undefined,
-    };
-    for (const site of sites) {
-      for (const letter of Reflect.ownKeys(inert) as string[]) {
-        const name = `${this.#agent.prefix}${site}${letter}`;
-        const descriptor: PropertyDescriptor = {
-          value: inert[letter],
-          writable: false,
-          enumerable: false,
-          configurable: false,
-        };
-        for (const global of this.#globals) Reflect.defineProperty(global, name, descriptor);
-      }
-    }
+    keepHooks(this.#agent.prefix, sites, this.#globals);
   }
 
-  /** A function that is no JavaScript and that hardly anybody calls, Node's own or V8's: ../worker/compiled-code.ts. */
   nativePlace(): unknown {
-    const global = globalThis as unknown as Record<string, object | undefined>;
-    const places = [
-      [global.process, '_debugEnd'],
-      [global.Atomics, 'isLockFree'],
-      [global.Math, 'expm1'],
-    ] as const;
-    for (const [owner, name] of places) {
-      if (owner === undefined || this.#types.isProxy(owner)) continue;
-      const value: unknown = getOwnPropertyDescriptor(owner, name)?.value;
-      if (!isFunction(value) || this.#types.isProxy(value)) continue;
-      if (textOf(value) === `function ${name}() { [native code] }`) return value;
-    }
-    return undefined;
+    return nativePlace(this.#types);
   }
 
   promisePrototype(): object {

@@ -1,7 +1,8 @@
 /** Wrappers (trampoline.ts) whose calls are told to a function of the agent's instead of to programs. */
 import { READS } from '../../kernel/trace/pt-regs.ts';
 import type { Interception } from '../agent-main.ts';
-import type { SiteEnv, SiteEventState, SiteState } from './site-code.ts';
+import type { SiteEnv, SiteEventState } from './site-code.ts';
+import { newSite } from './sites.ts';
 import type { Trampolines } from './trampoline.ts';
 import type { Values } from './values.ts';
 
@@ -34,27 +35,9 @@ export function createIntercept(
   }
 
   return (original, isAsync) => {
-    const site: SiteState = {
-      id: nextId--,
-      ipLo: 0,
-      ipHi: 0,
-      name: '',
-      on: 1,
-      handed: 0,
-      entry: undefined,
-      ret: undefined,
-      thrown: undefined,
-      settle: undefined,
-      exits: 0,
-      catches: 0,
-      keeps: 1,
-      maxactive: 0,
-      isAsync: false,
-      isGenerator: false,
-      active: 0,
-      nhit: 0,
-      nmissed: 0,
-    };
+    const site = newSite(nextId--);
+    site.on = 1;
+    site.keeps = 1;
     const wrapper = trampolines.wrap(site, original);
     return {
       wrapper,

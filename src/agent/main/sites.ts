@@ -38,6 +38,31 @@ function isStackOverflow(error: unknown): boolean {
   return typeof error === 'object' && error !== null && getPrototypeOf(error) === RangeErrorPrototype;
 }
 
+/** A site that nothing has armed. */
+export function newSite(id: number): SiteState {
+  return {
+    id,
+    ipLo: 0,
+    ipHi: 0,
+    name: '',
+    on: 0,
+    handed: 0,
+    entry: undefined,
+    ret: undefined,
+    thrown: undefined,
+    settle: undefined,
+    exits: 0,
+    catches: 0,
+    keeps: 0,
+    maxactive: 0,
+    isAsync: false,
+    isGenerator: false,
+    active: 0,
+    nhit: 0,
+    nmissed: 0,
+  };
+}
+
 export function createSites(values: Values): Sites {
   const table = new MapConstructor<number, SiteState>();
   const specs = new MapConstructor<number, SiteSpec>();
@@ -50,27 +75,7 @@ export function createSites(values: Values): Sites {
   function get(id: number): SiteState {
     const known = find(id);
     if (known !== undefined) return known;
-    const site: SiteState = {
-      id,
-      ipLo: 0,
-      ipHi: 0,
-      name: '',
-      on: 0,
-      handed: 0,
-      entry: undefined,
-      ret: undefined,
-      thrown: undefined,
-      settle: undefined,
-      exits: 0,
-      catches: 0,
-      keeps: 0,
-      maxactive: 0,
-      isAsync: false,
-      isGenerator: false,
-      active: 0,
-      nhit: 0,
-      nmissed: 0,
-    };
+    const site = newSite(id);
     mapSet(table, id, site);
     return site;
   }

@@ -89,7 +89,11 @@ describe('control files', () => {
     ['tracing_thresh', '100', '100\n'],
     ['trace_clock', 'mono\n', 'local global counter uptime perf [mono] mono_raw boot tai x86-tsc\n'],
     ['set_event_pid', '7 0x10', '7\n16\n'],
-    ['set_ftrace_filter', 'vfs_r*d ', 'vfs_read\n'],
+    [
+      'set_ftrace_filter',
+      'vfs_*d ',
+      'vfs_fchmod\nvfs_get_fsid\nvfs_iocb_iter_read\nvfs_iter_read\nvfs_mknod\nvfs_splice_read\nvfs_read\n',
+    ],
     ['max_graph_depth', '3', '3\n'],
     ['options/stacktrace', '1', '1\n'],
     ['current_tracer', ' function\n', 'function\n'],
