@@ -38,9 +38,7 @@ const missing = ['v20', 'v22', 'v24', 'v26'].filter(
   (major) => !nodes.some((node) => node.startsWith(`${major}.`)),
 );
 if (missing.length > 0) {
-  notes.push(
-    `no binary of Node ${missing.join(', ')}: those versions were left out (`.ci / run` installs them)`,
-  );
+  notes.push(`no binary of Node ${missing.join(', ')}: left out (.ci/run installs them)`);
 }
 console.log(`\nNode versions tested: ${nodes.join(' ')}`);
 for (const note of notes) console.log(`Note: ${note}`);
