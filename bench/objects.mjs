@@ -2,12 +2,14 @@
 // by the system's libbpf and kernel (open, load, close), and each of its programs alone: the engine's loadProgram (verify, compile,
 // instantiate) against bpf(BPF_PROG_LOAD) of the same instructions, with maps, types and func_info in place. Rounds are interleaved,
 // after as many to warm up: the kernel's verifier is compiled once and for all, V8 compiles this one as it runs. What the first load in a
-// process takes is a row of its own. Objects that need what this machine has not are left out, and named.
+// process takes is a row of its own, linking three objects into one another. Objects that need what this machine has not are left out,
+// and named; so is the kernel's part where it cannot be asked.
 //
 //   node bench/objects.mjs [FOLDER...] [-v]      the repository's own objects unless folders of others are named
 import { execFileSync } from 'node:child_process';
-import { readdirSync, readFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { kernelOracle } from './lib/kernel.mjs';
@@ -17,11 +19,14 @@ const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
 const from = process.env.TRAPLINE_DIST ?? path.join(root, 'dist');
 const ending = from.endsWith('src') ? 'ts' : 'js';
 const index = pathToFileURL(path.join(from, `bpf/index.${ending}`)).href;
-const { createMachine, encodeInsns, openObject } = await import(index);
+const { createMachine, encodeInsns, linkObjects, openObject } = await import(index);
 
 const verbose = process.argv.includes('-v');
 const given = process.argv.slice(2).filter((arg) => !arg.startsWith('-'));
-const folders = given.length > 0 ? given : [path.join(root, 'test/bpf/fixtures/objects')];
+const OWN = ['test/bpf/fixtures/objects', 'examples/bpf-testing/bpf'].map((folder) =>
+  path.join(root, folder),
+);
+const folders = given.length > 0 ? given : OWN;
 const files = folders.flatMap((folder) =>
   readdirSync(folder)
     .filter((name) => name.endsWith('.o'))
@@ -48,6 +53,10 @@ function systemLibbpf() {
       'void *bpf_object__find_program_by_name(void *object, const char *name)',
       'int bpf_program__type(void *program)',
       'int bpf_program__expected_attach_type(void *program)',
+      'void *bpf_linker__new(const char *file, const void *options)',
+      'int bpf_linker__add_file(void *linker, const char *file, const void *options)',
+      'int bpf_linker__finalize(void *linker)',
+      'void bpf_linker__free(void *linker)',
     ]) {
       functions[/(\w+)\(/.exec(declaration)[1]] = library.func(declaration);
     }
@@ -249,8 +258,50 @@ if (both.length > 0) {
     limit: 3,
     note: above(programs),
   });
+} else {
+  const why = kernel.reason ?? (libbpf === undefined ? 'libbpf is not here' : 'it loads none of them');
+  row({ name: 'open and load against libbpf and the kernel', note: `skipped: ${why}` });
 }
 if (refused.length > 0) console.log(`not loaded here: ${refused.join(', ')}`);
+
+linking();
+
+/** Three objects become one: files read, linked, written, as `bpftool gen object` does it. */
+function linking() {
+  const parts = ['library', 'rest', 'program'].map((name) =>
+    path.join(root, 'test/bpf/fixtures/link', `${name}-19.o`),
+  );
+  const work = mkdtempSync(path.join(os.tmpdir(), 'trapline-bench-link-'));
+  const out = path.join(work, 'out.o');
+  const ours = () => linkObjects(parts.map((name) => ({ name, bytes: readFileSync(name) })));
+  const theirs = () => {
+    const linker = libbpf.bpf_linker__new(out, null);
+    const failed = parts.some((part) => libbpf.bpf_linker__add_file(linker, part, null) !== 0);
+    if (failed || libbpf.bpf_linker__finalize(linker) !== 0)
+      throw new Error('libbpf does not link the objects');
+    libbpf.bpf_linker__free(linker);
+  };
+  const programs = (bytes) => {
+    const { spec } = openObject(bytes, 'linked');
+    return JSON.stringify([...spec.programs.values()].map(({ name, insns }) => [name, insns]));
+  };
+  const known = readFileSync(path.join(root, 'test/bpf/fixtures/link/linked-19.o'));
+  const exact = check('linked: instructions of all programs', programs(ours()), programs(known));
+  const times = [];
+  const ratios = [];
+  for (let round = 0; round < warmUp + rounds; round++) {
+    const here = elapsed(ours);
+    const there = libbpf === undefined ? undefined : elapsed(theirs);
+    if (round < warmUp) continue;
+    times.push(here);
+    if (there !== undefined) ratios.push(here / there);
+  }
+  rmSync(work, { recursive: true });
+  row({ name: 'link three objects', value: median(times), spread: range(times), unit: 'ms', exact });
+  const name = "link three objects, against libbpf's linker";
+  if (ratios.length === 0) row({ name, note: `skipped: ${kernel.reason ?? 'libbpf is not here'}` });
+  else row({ name, value: median(ratios), spread: range(ratios), unit: 'times' });
+}
 
 const FIRST = `
   const { openObject } = await import(process.argv[1]);

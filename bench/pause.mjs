@@ -1,12 +1,15 @@
 // How long arming and disarming stop a process, by way, heap and script. Measured twice, both in the traced process on its main
-// thread: by a loop of the target's own that turns as fast as it can and notes the longest time between two turns (everything
-// is in that: Trapline's stops, and also garbage collection; the time that the thread waited for a processor that other
-// programs used is taken off, and shown beside), and by Trapline's marks
-// around each operation (what `-v` says). A live edit's is held against its estimate. Every count is checked.
+// thread: by a loop of the target's own that turns as fast as it can and notes the longest time between two turns, and by Trapline's
+// marks around each operation (what `-v` says). Everything is in the loop's time: Trapline's stops, what Node does by itself, and
+// garbage collection. Taken off are scavenges, as the loop makes most of that garbage, and time that was not the thread's: on Linux a
+// turn counts as its processor time (its own work), where it did not wait for another thread, so that neither other programs nor a host that
+// runs other machines are in it. What the clock says is shown beside. A live edit's stop is held against its estimate. Every
+// count is checked.
 //
 //   node bench/pause.mjs [--quick] [way…]      needs dist/ (npm run build)
 
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { check, median, quick, row, shown } from './lib/report.mjs';
@@ -37,6 +40,50 @@ const LIVE = { nop: 'prepared', property: 'by property', bind: 'rebound', edit: 
 const folder = mkdtempSync(path.join(tmpdir(), 'trapline-bench-'));
 process.on('exit', () => rmSync(folder, { recursive: true, force: true }));
 
+/** In the target. `details`: [processor time, time in the run queue, voluntary waits]; `slowest`: the longest of the slow turns, without scavenges. */
+function clocks() {
+  const slowest = (slow, gcs) => {
+    let longest = 0;
+    let work = 0;
+    for (let i = 0; i < slow.length; i += 8) {
+      const [from, to, ...rest] = slow.slice(i, i + 8);
+      const [cpu, queued, waits] = [0, 1, 2].map((at) => rest[3 + at] - rest[at]);
+      const ms = Number.isNaN(cpu) ? to - from : waits === 0 ? cpu : Math.max(cpu, to - from - queued);
+      let gc = 0;
+      for (let j = 0; j < gcs.length; j += 2) if (gcs[j] < to && gcs[j] + gcs[j + 1] > from) gc += gcs[j + 1];
+      longest = Math.max(longest, ms - gc);
+      work = Math.max(work, (Number.isNaN(cpu) ? ms : cpu) - gc);
+    }
+    return { longest, work };
+  };
+  if (process.platform !== 'linux') return { details: (into) => into.fill(Number.NaN), slowest };
+  const libc = require(process.env.BENCH_KOFFI).load('libc.so.6');
+  const gettime = libc.func('int clock_gettime(int, void*)');
+  const getrusage = libc.func('int getrusage(int, void*)');
+  const [THREAD_CPUTIME, RUSAGE_THREAD, NVCSW] = [3, 1, 16];
+  const time = new BigInt64Array(2);
+  const words = new Int32Array(time.buffer);
+  const usage = new Int32Array(36);
+  const fs = require('node:fs');
+  const schedstat = fs.openSync('/proc/thread-self/schedstat');
+  const text = Buffer.alloc(100);
+  const queued = () => {
+    fs.readSync(schedstat, text, 0, 100, 0);
+    let at = text.indexOf(32) + 1;
+    let ns = 0;
+    for (; text[at] !== 32; at++) ns = ns * 10 + text[at] - 48;
+    return ns / 1e6;
+  };
+  const details = (into) => {
+    gettime(THREAD_CPUTIME, time);
+    getrusage(RUSAGE_THREAD, usage);
+    into[0] = words[0] * 1e3 + words[2] / 1e6;
+    into[1] = queued();
+    into[2] = usage[2 * NVCSW];
+  };
+  return { details, slowest };
+}
+
 function writeTarget(heapMb, functions) {
   let text = "'use strict';\n";
   for (let i = 0; i < functions; i++) {
@@ -49,24 +96,19 @@ module.exports.Cart = Cart;
 const cart = new Cart();
 const keep = [];
 while (process.memoryUsage().heapUsed < ${heapMb}e6) for (let i = 0; i < 10000; i++) keep.push({ i, s: 'x' + i, a: [i, i] });
-// how long this thread has waited for a processor that others used
-const fs = require('node:fs');
-const schedstat = process.platform === 'linux' ? fs.openSync('/proc/thread-self/schedstat') : undefined;
-const buffer = Buffer.alloc(100);
-function queued() {
-  if (schedstat === undefined) return 0;
-  return Number(buffer.latin1Slice(0, fs.readSync(schedstat, buffer, 0, 100, 0)).split(' ')[1]) / 1e6;
-}
-let turning = false, turns = 0, calls = 0, last = 0, waited = 0, longest = 0, own = 0;
+const { details, slowest } = (${clocks})();
+const gcs = [];
+new PerformanceObserver((list) => { for (const { startTime, duration, detail } of list.getEntries()) if (detail.kind === 1) gcs.push(startTime, duration); }).observe({ entryTypes: ['gc'] });
+let turning = false, turns = 0, calls = 0, last = 0, longest = 0;
+const before = new Float64Array(3), behind = new Float64Array(3), slow = [];
 function turn() {
-  const now = performance.now();
-  const gap = now - last;
-  const queue = queued();
-  longest = Math.max(longest, gap);
-  own = Math.max(own, gap - (queue - waited));
-  last = now;
-  waited = queue;
-  // now and then: what it allocates is collected, and that would be among the stops
+  const time = performance.now();
+  details(behind);
+  longest = Math.max(longest, time - last);
+  if (time - last > 0.2) slow.push(last, time, ...before, ...behind);
+  before.set(behind);
+  last = time;
+  // now and then: what it allocates is collected
   if ((turns++ & 63) === 0) {
     f0(calls, 5);
     cart.total(calls, 5);
@@ -77,14 +119,18 @@ function turn() {
 process.on('message', ({ on }) => {
   if (on) {
     turning = true;
-    longest = own = 0;
+    longest = slow.length = gcs.length = 0;
     last = performance.now();
-    waited = queued();
+    details(before);
     setImmediate(turn);
     process.send({ calls });
   } else {
     turning = false;
-    setImmediate(() => setImmediate(() => process.send({ calls, longest, own, heap: process.memoryUsage().heapUsed, kept: keep.length })));
+    // collections are told a little later
+    setTimeout(() => {
+      const { longest: own, work } = slowest(slow, gcs);
+      process.send({ calls, longest, own, work, heap: process.memoryUsage().heapUsed, kept: keep.length });
+    }, 20);
   }
 });
 process.send(0);
@@ -99,7 +145,8 @@ const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 async function measure({ way, heap, functions }) {
   const file = writeTarget(heap, functions);
   const execArgv = ['--max-old-space-size=2048', ...(way === 'nop' ? registerArgs : [])];
-  const target = await startTarget(file, { execArgv });
+  const env = { BENCH_KOFFI: createRequire(import.meta.url).resolve('koffi') };
+  const target = await startTarget(file, { execArgv, env });
   try {
     await target.ask({ on: true });
     await sleep(500);
@@ -133,6 +180,7 @@ async function measure({ way, heap, functions }) {
     return {
       gap: Math.max(stopped.own, after.own),
       withWaiting: Math.max(stopped.longest, after.longest),
+      work: Math.max(stopped.work, after.work),
       quietGap: quiet.own,
       longest: report.longestPauseMs,
       stops: report.pausesMs,
@@ -168,7 +216,7 @@ for (const one of CASES) {
     ...(one.limit === undefined ? {} : { limit: one.limit }),
     spread: [Math.min(...gaps), Math.max(...gaps)],
     exact,
-    note: `Trapline's own marks ${shown(median(of(({ longest }) => longest)))} ms, estimate ${shown(armed.estimateMs)} ms; with waiting for a processor ${shown(median(of(({ withWaiting }) => withWaiting)))} ms; without a tracer ${shown(median(of(({ quietGap }) => quietGap)))} ms${armed.way === one.way ? '' : `; ARMED BY ${armed.way}`}`,
+    note: `Trapline's own marks ${shown(median(of(({ longest }) => longest)))} ms, estimate ${shown(armed.estimateMs)} ms; the thread's own work ${shown(median(of(({ work }) => work)))} ms; by the clock, with collections, ${shown(median(of(({ withWaiting }) => withWaiting)))} ms; without a tracer ${shown(median(of(({ quietGap }) => quietGap)))} ms${armed.way === one.way ? '' : `; ARMED BY ${armed.way}`}`,
   });
   if (one.way !== 'edit') continue;
   const own = ({ armed }) => armed.pauseMs - (armed.waitedMs ?? 0);

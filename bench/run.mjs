@@ -70,7 +70,12 @@ const all = [
 ];
 const unknown = wanted.filter((name) => !all.includes(name));
 
-if (flags.has('--list')) console.log(all.join('\n'));
+const strange = [...flags].filter((flag) => !['--quick', '--write', '--list'].includes(flag));
+
+if (strange.length > 0) {
+  console.error(`no option ${strange.join(', ')}; there are --quick, --write, --list`);
+  process.exitCode = 1;
+} else if (flags.has('--list')) console.log(all.join('\n'));
 else if (unknown.length > 0) {
   console.error(`no benchmark ${unknown.join(', ')}; there are ${all.join(', ')}`);
   process.exitCode = 1;

@@ -6,7 +6,7 @@ _trapline_pids() {
 _trapline_bpf() {
   local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} words=
   if ((COMP_CWORD == 2)); then
-    mapfile -t COMPREPLY < <(compgen -W 'run verify dump disasm gen btf map step conformance-plugin' -- "$current")
+    mapfile -t COMPREPLY < <(compgen -W 'run verify dump disasm gen btf map attach step conformance-plugin' -- "$current")
     return
   fi
   case ${COMP_WORDS[2]} in
@@ -63,6 +63,13 @@ _trapline_bpf() {
       case $previous in
         --input) words="auto elf bin hex asm" ;;
         --engine) words="jit interpreter" ;;
+        -f | --format) words="text json" ;;
+        *) [[ $current == -* ]] || words= ;;
+      esac
+      ;;
+    attach)
+      words='-p --pid --program --max-pause --set -m --map --target-btf --kconfig -f --format -h --help'
+      case $previous in
         -f | --format) words="text json" ;;
         *) [[ $current == -* ]] || words= ;;
       esac

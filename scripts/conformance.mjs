@@ -17,16 +17,18 @@ import path from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { runDifferential } from '../test/conformance/differential.mjs';
 import { runFtrace } from '../test/conformance/ftrace.mjs';
-import { runBpfConformance, runTestBpf } from '../test/conformance/suites.mjs';
+import { runTestBpfInThreads } from '../test/conformance/parallel.mjs';
+import { runBpfConformance } from '../test/conformance/suites.mjs';
 import { runVerifier } from '../test/conformance/verifier.mjs';
 import { runGolden } from '../test/support/golden/golden.mjs';
 
 const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
+const entry = path.join(root, 'dist/bpf/index.js');
 const shared = process.env.TRAPLINE_SHARED ?? path.join(root, '..', 'shared');
 
 const SUITES = {
   bpf_conformance: { run: runBpfConformance, path: path.join(root, 'test/conformance/bpf_conformance') },
-  test_bpf: { run: runTestBpf, path: path.join(shared, 'conformance/test_bpf') },
+  test_bpf: { run: runTestBpfInThreads(entry), path: path.join(shared, 'conformance/test_bpf') },
   verifier: { run: runVerifier, path: path.join(shared, 'conformance/verifier') },
   golden: { run: runGolden, path: path.join(shared, 'golden'), entry: 'dist/tracefs/index.js' },
 };
@@ -53,7 +55,6 @@ if (name !== undefined && ![DIFFERENTIAL, FTRACE, TRACE_CMD, ...Object.keys(SUIT
   );
   process.exit(1);
 }
-const entry = path.join(root, 'dist/bpf/index.js');
 if (!existsSync(entry)) {
   console.error('dist is missing: run npm run build');
   process.exit(1);
@@ -78,7 +79,7 @@ for (const [suite, { run, path: folder, entry: own }] of Object.entries(SUITES))
     total.skipped++;
     continue;
   }
-  const counts = run(own === undefined ? bpf : await load(own), where, tell);
+  const counts = await run(own === undefined ? bpf : await load(own), where, tell);
   for (const key of Object.keys(total)) total[key] += counts[key];
 }
 if (name === FTRACE) {
@@ -110,6 +111,11 @@ if (name === undefined || name === DIFFERENTIAL) {
   console.log(
     `differential: ${counts.refused} programs were refused by every verifier, ${counts.disagreed} by one of ours and the kernel's`,
   );
+  if (counts.unextended > 0) {
+    console.log(
+      `differential: on ${counts.unextended} the kernel left the upper half of r0 after a 32-bit cmpxchg, which it has to clear`,
+    );
+  }
   for (const key of Object.keys(total)) total[key] += counts[key];
 }
 console.log(`${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`);

@@ -14,6 +14,7 @@ const WEBASSEMBLY = `declare namespace WebAssembly {
   interface Module {}
   interface Instance {}
   interface Table {}
+  interface Global {}
 }
 `;
 const WEBASSEMBLY_FILE = 'webassembly.d.ts';

@@ -77,6 +77,38 @@ export function build(out, { strip = 'llvm-strip-19', linker = 'bpftool' } = {})
   return made.map((object) => path.basename(object));
 }
 
+const linkFolder = path.join(folder, '../link');
+/** Objects of test/bpf/fixtures/link in the order in which bpftool links them: libbpf wants definitions of maps first. */
+export const PARTS = ['library', 'rest', 'program'];
+
+/** What `linkObjects()` is tested with: the parts of a program, what bpftool makes of them, and objects that do not fit. */
+export function buildParts(out) {
+  mkdirSync(out, { recursive: true });
+  const made = [];
+  const compile = ({ suffix, compiler, cpu }, source, name, ...more) => {
+    const object = path.join(out, `${name}-${suffix}.o`);
+    const flags = ['-target', 'bpf', '-g', '-O2', `-mcpu=${cpu}`, '-fdebug-compilation-dir=.'];
+    const warnings = ['-Wno-ignored-attributes', '-Wno-incompatible-pointer-types-discards-qualifiers'];
+    const args = [...flags, ...warnings, ...more, '-c', `${source}.c`, '-o', object];
+    execFileSync(compiler, args, { cwd: linkFolder, stdio: 'inherit' });
+    execFileSync('llvm-strip-19', ['-g', object]);
+    made.push(object);
+    return object;
+  };
+  for (const variant of VARIANTS.filter(({ only, compiler }) => only === undefined && installed(compiler))) {
+    const parts = PARTS.map((name) => compile(variant, name, name));
+    const linked = path.join(out, `linked-${variant.suffix}.o`);
+    execFileSync('bpftool', ['gen', 'object', linked, ...parts]);
+    made.push(linked);
+    if (variant.compiler !== 'clang-19') continue;
+    for (const wrong of [1, 2, 3, 4]) compile(variant, 'wrong', `wrong-${wrong}`, `-DWRONG=${wrong}`);
+  }
+  return made.map((object) => path.basename(object));
+}
+
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  for (const name of build(path.resolve(process.argv[2] ?? folder))) console.log(name);
+  const out = process.argv[2];
+  for (const name of build(path.resolve(out ?? folder))) console.log(name);
+  for (const name of buildParts(out === undefined ? linkFolder : path.resolve(out, 'link')))
+    console.log(name);
 }

@@ -56,6 +56,13 @@ export {
 } from './output/index.ts';
 export { attach } from './target/attach.ts';
 export {
+  AttachedObject,
+  type AttachedProgram,
+  type AttachObjectOptions,
+  attachObject,
+  type ProcessMap,
+} from './target/bpf-object.ts';
+export {
   channelTracepoint,
   defineChannelEvent,
   tracingChannelTracepoints,

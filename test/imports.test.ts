@@ -51,6 +51,7 @@ const LAYERS: readonly Layer[] = [
     folders: [
       'src/agent/protocol.ts',
       'src/agent/launch-protocol.ts',
+      'src/agent/errand.ts',
       'src/agent/agent-main.ts',
       'src/agent/inject/config.ts',
     ],
@@ -78,7 +79,7 @@ const LAYERS: readonly Layer[] = [
   {
     name: 'agent-arming',
     folders: ['src/agent/arming'],
-    imports: ['agent-protocol', 'kernel'],
+    imports: ['agent-protocol', 'kernel', 'stale-code'],
     types: ['agent-worker', 'bpf'],
     packages: [],
     reason: 'the third text in the traced process replaces bindings; it knows the others by their types',
@@ -110,7 +111,7 @@ const LAYERS: readonly Layer[] = [
     folders: ['src/arch/v8/stale-code.ts'],
     imports: [],
     packages: [],
-    reason: 'what who edits texts has to know of V8, in the own process and in the worker',
+    reason: 'what who edits texts has to know of V8, in the own process and in the agent',
   },
   {
     name: 'arch',
@@ -126,6 +127,14 @@ const LAYERS: readonly Layer[] = [
     types: ['bpf', 'agent-main', 'agent-arming', 'agent-worker'],
     reason:
       'preparing a process rewrites modules as they load; it neither compiles scripts nor opens sessions',
+  },
+  {
+    name: 'own-events',
+    folders: ['src/target/runtime-events.ts'],
+    imports: ['agent-events', 'kernel'],
+    types: ['agent-protocol'],
+    packages: ['node:module'],
+    reason: 'the own process has its events by the same sources that the agent brings along',
   },
   {
     name: 'target',
@@ -176,6 +185,7 @@ const LAYERS: readonly Layer[] = [
     imports: [
       'output',
       'lang',
+      'own-events',
       'target',
       'tracefs',
       'tracefs-fuse',

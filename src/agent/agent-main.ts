@@ -1,6 +1,6 @@
 import type { MemoryLayout } from '../bpf/index.ts';
 import type { PropertyPath } from '../kernel/trace/js-kfuncs.ts';
-import type { CompiledImage, SiteSpec, SiteStats } from './protocol.ts';
+import type { CompiledImage, PrintkCall, SiteSpec, SiteStats } from './protocol.ts';
 
 /**
  * The agent on the traced main thread. One bundled script evaluates to a function that makes it; the worker calls its
@@ -60,6 +60,8 @@ export interface AgentMain {
   trackAsync(on: boolean): void;
 
   siteStats(): SiteStats[];
+  /** Calls of a site so far, those missed too. */
+  calls(site: number): number;
   /** New stacks since `after`: their frames, innermost first, one string a frame (`name (file:line:column)`). */
   stacks(after: number): { id: number; frames: string[] }[];
   /** Failed reads by path index since the last call: `[path, errno, count]`. */
@@ -96,6 +98,8 @@ export interface AgentOptions {
   readonly prefix: string;
   /** `process.getBuiltinModule`, or the same by another way. */
   readonly require: (id: string) => unknown;
+  /** Told of bpf_trace_printk(). */
+  readonly print?: (call: PrintkCall) => void;
 }
 
 /** The default export of main/bundle-entry.ts. */

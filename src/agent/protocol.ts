@@ -10,7 +10,6 @@ export const FRAME_RING = 1;
 /** Stands in every text that is evaluated in the traced process: listings of its functions leave those out. */
 export const OWN_MARK = '/*trapline*/';
 
-export type Request = { readonly id: number; readonly method: string; readonly params?: unknown };
 export type Reply =
   | { readonly id: number; readonly result: unknown }
   | {
@@ -28,6 +27,17 @@ export interface ProgramImage {
   readonly reads: number;
   /** Those of them that it reads as registers: the rest it only refers to, as they are. All where it is left out. */
   readonly converts?: number;
+  /** A program whose context is no pt_regs: another one (its index) makes it at an address of the memory first. */
+  readonly context?: { readonly by: number; readonly at: number };
+}
+
+/** A call of bpf_trace_printk(). Texts are bytes as characters of latin1. */
+export interface PrintkCall {
+  readonly format: string;
+  /** Decimal. */
+  readonly args: readonly string[];
+  /** What each argument points to, where that is a text. */
+  readonly texts: readonly (string | undefined)[];
 }
 
 /** The same with its module: compiled on the worker's thread, for the main one. */

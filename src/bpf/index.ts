@@ -10,6 +10,7 @@ export * from './core-relo/index.ts';
 export { BpfError, ERRNO, type ErrnoName, type ErrorPosition } from './errors.ts';
 export * from './gen/index.ts';
 export { HELPERS, type HelperName, helperById } from './helpers/helpers.ts';
+export { formatText } from './helpers/impl/format.ts';
 export {
   type HelperEffect,
   type HelperOptions,
@@ -46,6 +47,7 @@ export {
   type VerifyInput,
   verify,
 } from './library.ts';
+export * from './linker/index.ts';
 export * from './machine/index.ts';
 export { BloomFilter } from './maps/bloom-filter.ts';
 export { CgroupStorage, TaskStorage } from './maps/local-storage.ts';
@@ -71,6 +73,7 @@ export { UserRingBuffer } from './maps/user-ringbuf.ts';
 export {
   BpfObject,
   type BtfValue,
+  type CompiledObject,
   decodeValue,
   type ExternSpec,
   encodeValue,

@@ -1,6 +1,6 @@
 /** The tracing folder of a process, as a library: `const fs = await attachTracefs(pid)`. */
 
-import { dynEventsOf } from '../kernel/trace/probe/files.ts';
+import { needsFunctions } from '../target/function-needs.ts';
 import { openOwnTracing } from '../target/own-tracing.ts';
 import {
   openProcessTracing,
@@ -18,7 +18,7 @@ import type { Stat, Tracefs } from '../tracefs/tracefs.ts';
  */
 export class ProcessTracefs implements AsyncDisposable {
   readonly process: ProcessTracing;
-  /** The folder without the waiting. */
+  /** The folder without the waiting: functions are known once one was named through this class, or by process.loadFunctions(). */
   readonly sync: Tracefs;
   #detached: Promise<DetachReport> | undefined;
 
@@ -28,23 +28,27 @@ export class ProcessTracefs implements AsyncDisposable {
   }
 
   async readFile(path: string): Promise<string> {
+    await this.#prepare(path);
     await this.process.flush();
     return this.sync.readFile(path);
   }
 
   async readBytes(path: string): Promise<Uint8Array> {
+    await this.#prepare(path);
     await this.process.flush();
     return this.sync.readBytes(path);
   }
 
   /** `echo -n TEXT > FILE`: the bytes taken. Hits from before the write count as before it. */
-  writeFile(path: string, data: string | Uint8Array): Promise<number> {
-    return this.#change(() => this.sync.writeFile(path, data));
+  async writeFile(path: string, data: string | Uint8Array): Promise<number> {
+    await this.#prepare(path, data);
+    return await this.#change(() => this.sync.writeFile(path, data));
   }
 
   /** `echo -n TEXT >> FILE` */
-  appendFile(path: string, data: string | Uint8Array): Promise<number> {
-    return this.#change(() => this.sync.appendFile(path, data));
+  async appendFile(path: string, data: string | Uint8Array): Promise<number> {
+    await this.#prepare(path, data);
+    return await this.#change(() => this.sync.appendFile(path, data));
   }
 
   async mkdir(path: string): Promise<void> {
@@ -69,12 +73,16 @@ export class ProcessTracefs implements AsyncDisposable {
 
   /** Looks for functions of modules that were loaded since, and events: probes that waited for them are armed. */
   async refresh(): Promise<void> {
-    await this.process.addEvents();
-    const coming = await this.process.arch.refresh();
-    await this.#change(() => {
-      const dynEvents = dynEventsOf(this.process.tracing);
-      for (const module of coming) dynEvents.moduleChanged(module);
-    });
+    await this.process.flush();
+    await this.process.refresh();
+    const [refusal] = await this.process.settled();
+    if (refusal !== undefined) throw refusal;
+  }
+
+  /** What names functions needs to know them: they are listed when the first one does. */
+  async #prepare(path: string, data?: string | Uint8Array): Promise<void> {
+    const text = typeof data === 'object' ? Buffer.from(data).toString('latin1') : data;
+    if (needsFunctions(path, text)) await this.process.loadFunctions();
   }
 
   async #change<T>(change: () => T): Promise<T> {
@@ -101,7 +109,7 @@ export async function attachTracefs(
   pid: number,
   options: ProcessTracingOptions = {},
 ): Promise<ProcessTracefs> {
-  return new ProcessTracefs(await openProcessTracing(pid, options));
+  return new ProcessTracefs(await openProcessTracing(pid, { lazy: true, ...options }));
 }
 
 /** The tracing folder of the own process's tracepoints. */

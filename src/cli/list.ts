@@ -7,8 +7,24 @@ import { eventLines } from './events.ts';
 
 const FUNCTION_PROBES = ['kprobe', 'kretprobe', 'throw', 'settle'] as const;
 const EVENT_PROBES = ['tracepoint', 'rawtracepoint'] as const;
-const SHORT = { t: 'tracepoint', rt: 'rawtracepoint' } as const;
+const SHORT: Readonly<Record<string, string>> = {
+  k: 'kprobe',
+  kr: 'kretprobe',
+  i: 'interval',
+  p: 'profile',
+  t: 'tracepoint',
+  rt: 'rawtracepoint',
+};
 const OTHER_PROBES = ['BEGIN', 'END', 'interval:', 'profile:'] as const;
+
+/** Patterns of a list with commas, the short names of probe types written out. Commas in quotes are part of a name. */
+export function patternsOf(list: string): string[] {
+  const patterns = list.match(/(?:"[^"]*"|[^,"]|"[^"]*$)+/g) ?? ['*'];
+  return patterns.map((pattern) => {
+    const [, head = '', rest = ''] = /^\s*(\w*)(.*?)\s*$/s.exec(pattern)!;
+    return rest.startsWith(':') && Object.hasOwn(SHORT, head) ? SHORT[head] + rest : head + rest;
+  });
+}
 
 /**
  * What a pattern (`kprobe:server.js:*`, `kret*:*total*`, or a bare `server.js:*`) names in a process. `settle` lists
@@ -19,10 +35,41 @@ export async function listProbes(
   pattern: string,
   verbose: boolean,
   maxPauseMs = 100,
+  warn: (message: string) => void = () => undefined,
+): Promise<string[]> {
+  if (pattern === '*') return [...(await listAll(session, verbose, maxPauseMs, warn))];
+  return await listSome(session, pattern, verbose, maxPauseMs);
+}
+
+/** Everything there is; channels only where the process may be stopped for them. */
+async function listAll(
+  session: TraceSession,
+  verbose: boolean,
+  maxPauseMs: number,
+  warn: (message: string) => void,
+): Promise<string[]> {
+  const lines = await listSome(session, '*', verbose, maxPauseMs);
+  let events: ProcessEvents | undefined;
+  try {
+    events = await session.events?.({ channels: true, maxPauseMs });
+  } catch (error) {
+    if (!(error instanceof TraplineError) || error.code !== 'EMAXPAUSE') throw error;
+    warn(`WARNING: rawtracepoint probes are not listed: ${error.message}`);
+    events = await session.events?.();
+  }
+  if (events === undefined) return lines;
+  return [...lines, ...listEvents(events, '*tracepoint:*', verbose)];
+}
+
+async function listSome(
+  session: TraceSession,
+  pattern: string,
+  verbose: boolean,
+  maxPauseMs: number,
 ): Promise<string[]> {
   if (namesEvents(pattern)) {
     const channels = eventTypes(pattern).includes('rawtracepoint');
-    const events = await session.events?.({ channels });
+    const events = await session.events?.({ channels, maxPauseMs });
     return listEvents(events ?? { events: [], channels: [] }, pattern, verbose);
   }
   const { types, target } = split(pattern);
@@ -52,7 +99,6 @@ export function namesEvents(pattern: string): boolean {
 
 function eventTypes(pattern: string): (typeof EVENT_PROBES)[number][] {
   const [head = ''] = pattern.split(':');
-  if (head === 't' || head === 'rt') return [SHORT[head]];
   // a bare glob is about functions
   return /[a-z]/.test(head) ? EVENT_PROBES.filter((type) => matches(head, type)) : [];
 }

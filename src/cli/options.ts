@@ -217,10 +217,33 @@ export function flagName(name: string): string {
   return option?.short === undefined ? `--${name}` : `-${option.short}`;
 }
 
+/** Options of bpftrace that are not here, and what there is instead. */
+const BPFTRACE_OPTIONS: Readonly<Record<string, string>> = {
+  '-B': 'data is written as it comes',
+  '-q': 'what is no data goes to standard error: 2>/dev/null',
+  '--quiet': 'what is no data goes to standard error: 2>/dev/null',
+  '--no-warnings': 'warnings go to standard error: 2>/dev/null',
+  '-k': 'reads that fail are always told, with their place',
+  '-kk': 'reads that fail are always told, with their place',
+  '-I': 'there are no C headers here',
+  '--include': 'there are no C headers here',
+  '--usdt-file-activation': 'tracepoint:CATEGORY:NAME are the events of a process',
+  '--no-feature': 'nothing depends on the kernel',
+};
+
 function usageError(message: string): TraplineError {
   const unknown = /^Unknown option '(--?[^']+)'/.exec(message)?.[1];
   if (unknown === undefined) return usageOf(message);
   const names = OPTION_SPECS.map(({ name }) => name);
+  const elsewhere = Object.hasOwn(BPFTRACE_OPTIONS, unknown) ? BPFTRACE_OPTIONS[unknown] : undefined;
+  if (elsewhere !== undefined) {
+    return new TraplineError('EUSAGE', `bpftrace's option ${unknown} is not here`, { hint: elsewhere });
+  }
+  if (/^-\d/.test(unknown)) {
+    return new TraplineError('EUSAGE', `unknown option ${unknown}`, {
+      hint: `a parameter that begins with - stands behind --: script.bt -- ${unknown}`,
+    });
+  }
   const hint = unknown.startsWith('--') ? didYouMean(unknown.slice(2), names, '--') : undefined;
   return new TraplineError('EUSAGE', `unknown option ${unknown}`, {
     hint: hint ?? 'trapline --help lists the options',

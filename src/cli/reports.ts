@@ -30,21 +30,41 @@ export function armWarning({ name, way, escaped = 0, note }: ArmReport): string 
 /** Warnings of a wildcard's functions: so many are said, the others are counted. */
 const WARNINGS = 3;
 
-/** Says the first warnings as they come, and how many more there were when it is asked. */
+/** Says the first warnings as they come, each once, and how many more there were when it is asked. */
 export class ArmWarnings {
-  #said = 0;
+  readonly #texts = new Set<string>();
   #more = 0;
+  /** By the probe's name: hits that its breakpoint missed, and its limit. */
+  readonly #missed = new Map<string, { hits: number; limit: number }>();
 
   /** The warning of a report, where it is to be said. */
   of(report: ArmReport): string | undefined {
-    const text = armWarning(report);
-    if (text === undefined) return undefined;
-    if (this.#said < WARNINGS) {
-      this.#said++;
-      return text;
+    const { name, missed = 0, rateLimit = 0 } = report;
+    if (missed > 0) {
+      const hits = missed + (this.#missed.get(name)?.hits ?? 0);
+      this.#missed.set(name, { hits, limit: rateLimit });
     }
+    const text = armWarning(report);
+    if (text === undefined || this.#texts.has(text)) return undefined;
+    this.#texts.add(text);
+    if (this.#texts.size <= WARNINGS) return text;
     this.#more++;
     return undefined;
+  }
+
+  /** What is to be said at the end of probes that did not see each hit, since it was asked last. */
+  missed(): string[] {
+    const all = [...this.#missed].sort(([, a], [, b]) => b.hits - a.hits);
+    this.#missed.clear();
+    const lines = all
+      .slice(0, WARNINGS)
+      .map(([name, { hits, limit }]) => `WARNING: ${name}: ${missedHits(hits)}: ${limited(limit)}`);
+    const rest = all.slice(WARNINGS);
+    if (rest.length > 0) {
+      const hits = rest.reduce((sum, [, { hits }]) => sum + hits, 0);
+      lines.push(`WARNING: of ${rest.length} more probe${rest.length === 1 ? '' : 's'} ${missedHits(hits)}`);
+    }
+    return lines;
   }
 
   /** What was left out since it was asked last. */
@@ -55,6 +75,10 @@ export class ArmWarnings {
     return `WARNING: ${count} more warning${count === 1 ? '' : 's'} of how probes are armed: -v shows all`;
   }
 }
+
+const missedHits = (hits: number) => `hits were missed, about ${hits} by the rate of those that were counted`;
+
+const limited = (rate: number) => `breakpoints together are limited to ${rate} hits a second`;
 
 /** What `-v` says when all probes are in place. */
 export function countingLine(sinceMs: number): string {

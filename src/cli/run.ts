@@ -80,8 +80,12 @@ export interface Tracing {
 const COMMAND_LOAD_MS = 10_000;
 /** So long it may take to end after its last listener of `exit`. */
 const LAST_MS = 2000;
+/** Files that are prepared without a word: each takes some milliseconds. */
+const MANY_FILES = 200;
 /** How often maps are copied, for the case that the process ends. */
 const KEEP_MAPS_MS = 500;
+/** Intervals begin when all probes count, and at the latest so long after the first was armed. */
+const INTERVALS_MS = 1000;
 /** Commands of system() that wait at most; more are lost events. */
 const MAX_COMMANDS = 256;
 /** Refusals that may pass: nothing matches yet, or the process does not answer yet. */
@@ -102,6 +106,8 @@ export function trace(options: TraceOptions): Tracing {
   };
 }
 
+const EARLY = 'WARNING: tracing ended while probes were being armed: not all of them have counted';
+
 class Run {
   readonly attached: Promise<void>;
   readonly #options: TraceOptions;
@@ -110,8 +116,8 @@ class Run {
   readonly #tracees: Tracee[] = [];
   readonly #gone = new Set<Tracee>();
   readonly #armed = new Set<Tracee>();
-  /** Events that came while a request (print of a map, clear) was being answered. */
-  readonly #waiting: [Tracee, PrintEvent | RequestEvent][] = [];
+  /** Events that came while a request (print of a map, clear, frames of a stack) was being answered. */
+  readonly #waiting: [Tracee, PrintEvent | RequestEvent | HeldRecord][] = [];
   #busy: Promise<void> | undefined;
   #exitCode = 0;
   #lost = 0;
@@ -129,8 +135,11 @@ class Run {
   /** The process that intervals run in. */
   #clock: Tracee | undefined;
   #several: SeveralProcesses | undefined;
-  #wake: (() => void) | undefined;
   #stopped = false;
+  readonly #stopping: Promise<void>;
+  #stop!: () => void;
+  /** Functions of a process are being armed. */
+  #attaching = false;
   #setAttached!: { resolve(): void; reject(error: unknown): void };
 
   constructor(options: TraceOptions) {
@@ -140,11 +149,14 @@ class Run {
     this.attached = new Promise((resolve, reject) => {
       this.#setAttached = { resolve, reject };
     });
+    this.#stopping = new Promise((resolve) => {
+      this.#stop = resolve;
+    });
   }
 
   stop(): void {
     this.#stopped = true;
-    this.#wake?.();
+    this.#stop();
   }
 
   leave(): void {
@@ -156,17 +168,12 @@ class Run {
   async run(): Promise<TraceResult> {
     const detached: DetachReport[] = [];
     try {
+      checkTarget(this.#options.target);
       const text = parseText(this.#options);
       await this.#connect(text);
       const probes = this.#tracees.reduce((sum, tracee) => sum + tracee.probeCount, 0);
       if (this.#options.dryRun !== true) {
-        const since = performance.now();
-        await this.#start(probes);
-        const ms = performance.now() - since;
-        this.#command?.go();
-        this.#setAttached.resolve();
-        this.#observer.attached?.(ms);
-        await this.#untilStopped();
+        await this.#count(probes);
         if (!this.#leaving) await this.#end();
         await this.#letGo();
       } else this.#setAttached.resolve();
@@ -184,6 +191,28 @@ class Run {
       await this.#detach().catch(() => {});
       await this.#command?.end();
       throw error;
+    }
+  }
+
+  /** Attaches, and resolves when tracing is to end: exit(), Ctrl-C and the process's end are heard while probes are armed, too. */
+  async #count(probes: number): Promise<void> {
+    const since = performance.now();
+    const keep = setInterval(() => {
+      for (const tracee of this.#alive()) tracee.keepMaps().catch(() => {});
+    }, KEEP_MAPS_MS);
+    try {
+      await this.#start(probes);
+      const attaching = this.#attach();
+      const attached = await Promise.race([attaching, this.#stopping.then(() => false)]);
+      // what comes of it now is the detaching's to say
+      attaching.catch(() => undefined);
+      this.#command?.go();
+      this.#setAttached.resolve();
+      if (attached) this.#observer.attached?.(performance.now() - since);
+      else if (this.#attaching) this.#observer.warning?.(EARLY);
+      await this.#stopping;
+    } finally {
+      clearInterval(keep);
     }
   }
 
@@ -233,12 +262,24 @@ class Run {
     const { arm = 'auto' } = this.#options;
     if (!text.needsSymbols) return [];
     if ((arm !== 'auto' && arm !== 'nop') || text.targets.some(isLineTarget)) return undefined;
+    // TypeScript that Node runs itself gets no sites: what is found under the same name would be another file
+    if (
+      main !== undefined &&
+      /\.[cm]?ts$/.test(main) &&
+      text.targets.some((target) => fileFilter(target)(main))
+    )
+      return undefined;
     const roots = main === undefined ? [cwd] : [cwd, dirname(main)];
     const files = new Set<string>();
     for (const target of text.targets) {
       const found = findFiles(roots, fileFilter(target));
       if (found.length === 0) return undefined;
       for (const file of found) files.add(file);
+    }
+    if (files.size > MANY_FILES) {
+      this.#observer.warning?.(
+        `WARNING: -c: ${files.size} files below ${cwd} are prepared before the program begins: kprobe:FILE:FUNCTION prepares one`,
+      );
     }
     return [...files];
   }
@@ -280,12 +321,12 @@ class Run {
       }
       this.#observer.compiled?.(tracee);
     }
-    if (this.#tracees.length > 1) this.#lookAcross(text);
+    this.#several = acrossProcesses(text.ast, text.params);
+    if (this.#tracees.length > 1) this.#warnAcross(text, this.#several);
   }
 
-  #lookAcross(text: ScriptText): void {
-    this.#several = acrossProcesses(text.ast, text.params);
-    for (const { name, position } of this.#several.reads) {
+  #warnAcross(text: ScriptText, { reads }: SeveralProcesses): void {
+    for (const { name, position } of reads) {
       const error = new TraplineError('EWARN', `${name} is read of one process only: each has its own`, {
         position: positionIn(text.file, position),
         hint: `print(${name}) shows all of them together`,
@@ -297,7 +338,7 @@ class Run {
   #listen(relay: EventRelay, tracee: Tracee): void {
     const { pid } = tracee.session.info;
     relay.handlers = {
-      onRecord: (record) => this.#receive(tracee, tracee.decode(record)),
+      onRecord: (record) => this.#receive(tracee, record),
       // While attaching, these are steps; the outcome is what attach() returns.
       onArmed: (report) => {
         if (this.#armed.has(tracee)) this.#observer.armed?.(pid, report);
@@ -318,16 +359,42 @@ class Run {
   }
 
   async #start(probes: number): Promise<void> {
-    const { arm = 'auto', maxPauseMs = 100, maxactive = 0 } = this.#options;
     this.#printer.attachedProbes(probes);
-    for (const tracee of this.#tracees) await tracee.load();
-    await this.#runSpecial('BEGIN');
-    for (const [index, tracee] of this.#tracees.entries()) {
-      if (this.#stopped) return;
-      const reports = await tracee.attach({ way: arm, maxPauseMs, maxactive });
-      if (index === 0) await this.#startIntervals();
-      this.#armed.add(tracee);
-      for (const report of reports) this.#observer.armed?.(tracee.session.info.pid, report);
+    try {
+      for (const tracee of this.#tracees) await tracee.load();
+    } catch (error) {
+      // `gone` has told of it
+      if ((error as { code?: unknown }).code !== 'EGONE') throw error;
+      throw new TraplineError('ESRCH', 'the process has exited before it was traced', { cause: error });
+    }
+    await this.#runSpecial('BEGIN').catch((error) => {
+      if (error?.code !== 'EGONE') throw error;
+    });
+  }
+
+  /** Arms functions, and starts the intervals: behind the first process's, unless that takes long. False when tracing ended meanwhile. */
+  async #attach(): Promise<boolean> {
+    const { arm = 'auto', maxPauseMs = 100, maxactive = 0 } = this.#options;
+    let ticking: Promise<void> | undefined;
+    const tick = (): Promise<void> => {
+      ticking ??= this.#stopped ? Promise.resolve() : this.#startIntervals();
+      return ticking;
+    };
+    const late = setTimeout(() => void tick().catch((error) => this.#warn(error)), INTERVALS_MS);
+    try {
+      for (const tracee of this.#tracees) {
+        if (this.#stopped) return false;
+        this.#attaching = true;
+        const reports = await tracee.attach({ way: arm, maxPauseMs, maxactive });
+        if (this.#stopped) return false;
+        this.#attaching = false;
+        await tick();
+        this.#armed.add(tracee);
+        for (const report of reports) this.#observer.armed?.(tracee.session.info.pid, report);
+      }
+      return true;
+    } finally {
+      clearTimeout(late);
     }
   }
 
@@ -346,17 +413,6 @@ class Run {
     } finally {
       this.#firstOnly = false;
     }
-  }
-
-  async #untilStopped(): Promise<void> {
-    if (this.#stopped) return;
-    const keep = setInterval(() => {
-      for (const tracee of this.#alive()) tracee.keepMaps().catch(() => {});
-    }, KEEP_MAPS_MS);
-    await new Promise<void>((resolve) => {
-      this.#wake = resolve;
-    });
-    clearInterval(keep);
   }
 
   async #end(): Promise<void> {
@@ -416,8 +472,15 @@ class Run {
     return this.#tracees.filter((tracee) => !this.#gone.has(tracee));
   }
 
-  #receive(tracee: Tracee, event: RecordEvent): void {
+  #receive(tracee: Tracee, record: DataView): void {
     if (this.#deaf || (this.#firstOnly && tracee !== this.#alive()[0])) return;
+    if (tracee.lacksFrames(record)) {
+      // the record's bytes are the ring's
+      const bytes = new Uint8Array(record.buffer, record.byteOffset, record.byteLength).slice();
+      this.#wait(tracee, { kind: 'held', record: new DataView(bytes.buffer) });
+      return;
+    }
+    const event = tracee.decode(record);
     if (event.kind === 'exit') {
       if (this.#ending) return;
       this.#exitCode = event.code & 0xff;
@@ -429,19 +492,34 @@ class Run {
     } else if (this.#busy === undefined && !isRequest(event)) this.#print(tracee, event);
     else {
       if (event.kind === 'system') this.#commands++;
-      this.#waiting.push([tracee, event]);
-      this.#busy ??= this.#work();
+      this.#wait(tracee, event);
     }
+  }
+
+  #wait(tracee: Tracee, event: PrintEvent | RequestEvent | HeldRecord): void {
+    this.#waiting.push([tracee, event]);
+    this.#busy ??= this.#work();
   }
 
   /** Requests take a round trip; what comes meanwhile keeps its place behind them. */
   async #work(): Promise<void> {
     for (let next = this.#waiting.shift(); next !== undefined; next = this.#waiting.shift()) {
-      const [tracee, event] = next;
+      const [tracee, waiting] = next;
+      const event = waiting.kind === 'held' ? await this.#complete(tracee, waiting.record) : waiting;
+      // who leaves at once wants nothing more, and asks for nothing more
+      if (this.#leaving) continue;
       if (isRequest(event)) await this.#answer(event).catch((error) => this.#warn(error));
       else this.#print(tracee, event);
     }
     this.#busy = undefined;
+  }
+
+  /** A record whose stacks are numbers yet, with their frames, or without them where the process has gone. */
+  async #complete(tracee: Tracee, record: DataView): Promise<PrintEvent | RequestEvent> {
+    if (tracee.lacksFrames(record) && !this.#leaving) await tracee.session.flush().catch(() => {});
+    const event = tracee.decode(record);
+    if (event.kind === 'system') this.#commands++;
+    return event as PrintEvent | RequestEvent;
   }
 
   async #answer(event: RequestEvent): Promise<void> {
@@ -506,8 +584,24 @@ class Run {
   }
 
   #warn(error: unknown): void {
+    if (this.#leaving) return;
     this.#observer.warning?.(error instanceof Error ? error.message : String(error));
   }
+}
+
+/** Of callers in JavaScript. Whether there is such a process is seen later. */
+function checkTarget(target: Target): void {
+  if ('pids' in target && target.pids.length > 0) return;
+  if ('command' in target || 'self' in target) return;
+  throw new TraplineError('EINVAL', 'no process to trace', {
+    hint: 'target is { pids: [4711] }, { command: "node app.js" } or { self: true }',
+  });
+}
+
+/** A record that cannot be shown before frames of stacks have been fetched: none of `exit`. */
+interface HeldRecord {
+  readonly kind: 'held';
+  readonly record: DataView;
 }
 
 type PrintEvent = Exclude<RecordEvent, { kind: 'exit' | RequestEvent['kind'] }>;

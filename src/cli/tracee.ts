@@ -161,6 +161,11 @@ export class Tracee {
     }
   }
 
+  /** Whether flush() has to fetch frames of stacks before the record can be shown. */
+  lacksFrames(record: DataView): boolean {
+    return this.#decoder.lacksFrames(record);
+  }
+
   decode(record: DataView): RecordEvent {
     return this.#decoder.decode(record);
   }

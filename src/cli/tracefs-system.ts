@@ -1,6 +1,8 @@
 import { TraplineError } from '../errors.ts';
+import { KernelError } from '../kernel/errno.ts';
 import { RingBuffer } from '../kernel/trace/ring-buffer/ring-buffer.ts';
 import { Tracing } from '../kernel/trace/tracing.ts';
+import { needsFunctions } from '../target/function-needs.ts';
 import { openProcessTracing } from '../target/process-tracing.ts';
 import { openTracefs } from '../tracefs/index.ts';
 import type { Tracefs } from '../tracefs/tracefs.ts';
@@ -12,6 +14,10 @@ export interface TracefsSystem {
   readonly fs: Tracefs;
   /** Before every request: by whose thread it is made. */
   readonly request?: (pid: number) => void;
+  /** Before a file is read, or (with `text`) written. */
+  readonly prepare?: (path: string, text: string | undefined) => Promise<void>;
+  /** Before somebody looks into the folders of events. */
+  readonly discover?: () => Promise<void>;
   readonly flush?: () => Promise<void>;
   readonly settle?: () => Promise<void>;
   /** Resolves with the reason when the system is gone by itself. */
@@ -19,6 +25,9 @@ export interface TracefsSystem {
   /** Puts the process back; what is to be told where that failed. */
   close(): Promise<readonly string[]>;
 }
+
+/** So often the process is asked for new events while somebody looks. */
+const LOOK_MS = 500;
 
 export interface SystemOptions {
   readonly maxPauseMs: number;
@@ -33,11 +42,34 @@ export async function processSystem(pid: number, options: SystemOptions): Promis
   });
   const tracing = await openProcessTracing(pid, {
     maxPauseMs: options.maxPauseMs,
+    lazy: true,
+    watchModules: true,
     onWarning: options.warning,
     onGone: (reason) => left(reason),
   });
+  let looked = performance.now();
   return {
     fs: openTracefs(tracing.tracing),
+    async prepare(path, text) {
+      if (!needsFunctions(path, text)) return;
+      try {
+        await tracing.loadFunctions();
+      } catch (error) {
+        const message = error instanceof Error ? error.message : String(error);
+        options.warning(message);
+        const { globalTrace } = tracing.tracing;
+        globalTrace.errorLog.log(globalTrace.now(), 'trapline', message, path, 0);
+        throw new KernelError('EBUSY', message, { cause: error });
+      }
+    },
+    async discover() {
+      const now = performance.now();
+      if (now - looked < LOOK_MS) return;
+      looked = now;
+      const changed = await tracing.addEvents().catch(() => false);
+      // Probes that waited for them are there when somebody sees the events.
+      if (changed) await tracing.settled();
+    },
     flush: () => tracing.flush(),
     async settle() {
       const [refusal] = await tracing.settled();

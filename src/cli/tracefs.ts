@@ -85,11 +85,13 @@ async function tracefsCommand(argv: readonly string[]): Promise<number> {
       : await processSystem(line.pid, { maxPauseMs: line.maxPauseMs, warning });
   let code = 1;
   try {
-    const { request, flush, settle } = system;
+    const { request, prepare, discover, flush, settle } = system;
     const mount = await mountTracefs(system.fs, line.mount, {
       ...(line.allowOther ? {} : { allowOther: false }),
       defect: (error) => note(`ERROR: ${error instanceof Error ? error.stack : String(error)}`),
       ...(request === undefined ? {} : { request }),
+      ...(prepare === undefined ? {} : { prepare }),
+      ...(discover === undefined ? {} : { discover }),
       ...(flush === undefined ? {} : { flush }),
       ...(settle === undefined ? {} : { settle }),
     });

@@ -10,7 +10,7 @@ import { showStage } from './debug.ts';
 import { ANY_EVENTS } from './events.ts';
 import { helpText } from './help.ts';
 import { machineInfo, processInfo } from './info.ts';
-import { listEvents, listProbes, namesEvents } from './list.ts';
+import { listEvents, listProbes, namesEvents, patternsOf } from './list.ts';
 import { type CommandLine, flagName, parseCommandLine } from './options.ts';
 import { compileFor, parseText } from './pipeline.ts';
 import { ArmWarnings, armLine, countingLine, detachLines, notRestored } from './reports.ts';
@@ -110,7 +110,7 @@ async function run(line: CommandLine, program: Program): Promise<number> {
   const printer = line.format === 'json' ? new JsonPrinter(sinks) : new TextPrinter(sinks);
   const warnings = new ArmWarnings();
   const tellMore = () => {
-    const text = warnings.more();
+    const text = line.verbose ? undefined : warnings.more();
     if (text !== undefined) note(text);
   };
   tracing = trace({
@@ -125,7 +125,8 @@ async function run(line: CommandLine, program: Program): Promise<number> {
       warning: note,
       gone: (pid, reason) => note(`process ${pid}: ${reason}`),
       armed: (_pid, report) => {
-        const text = line.verbose ? armLine(report) : warnings.of(report);
+        const warning = warnings.of(report);
+        const text = line.verbose ? armLine(report) : warning;
         if (text !== undefined) note(text);
       },
       attached: (ms) => {
@@ -134,13 +135,14 @@ async function run(line: CommandLine, program: Program): Promise<number> {
       },
       detached: (pid, report) => {
         tellMore();
+        for (const text of warnings.missed()) note(text);
         for (const failure of report.failures) note(notRestored(pid, failure));
         if (line.verbose) note(detachLines(pid, report));
       },
     },
   });
   if (readerGone) tracing.leave();
-  const interrupt = onInterrupt(tracing);
+  const interrupt = onInterrupt(tracing, note);
   try {
     const { exitCode, detached } = await tracing.finished;
     sinks.close();
@@ -155,13 +157,20 @@ async function run(line: CommandLine, program: Program): Promise<number> {
 /** A second Ctrl-C waits so long for the process's report of what it restored. */
 const LEAVE_MS = 3000;
 
+/** The end needs the process's main thread. One that does not answer (stopped, in a long native call) for so long is told of. */
+const ANSWER_MS = 3000;
+
 /** Ctrl-C ends tracing with maps, a second one without. SIGTERM and SIGHUP are as Ctrl-C. */
-function onInterrupt(tracing: Tracing): { remove(): void } {
+function onInterrupt(tracing: Tracing, note: (text: string) => void): { remove(): void } {
   let count = 0;
+  let patience: NodeJS.Timeout | undefined;
   const interrupt = () => {
     count++;
-    if (count === 1) tracing.stop();
-    else if (count === 2) {
+    if (count === 1) {
+      tracing.stop();
+      const text = 'WARNING: the process does not answer yet: another Ctrl-C leaves at once, without maps';
+      patience = setTimeout(() => note(text), ANSWER_MS);
+    } else if (count === 2) {
       tracing.leave();
       // The agent restores by itself when its tracer is gone.
       setTimeout(() => process.exit(130), LEAVE_MS).unref();
@@ -171,6 +180,7 @@ function onInterrupt(tracing: Tracing): { remove(): void } {
   for (const signal of signals) process.on(signal, interrupt);
   return {
     remove: () => {
+      clearTimeout(patience);
       for (const signal of signals) process.off(signal, interrupt);
     },
   };
@@ -181,28 +191,33 @@ async function debug(line: CommandLine, program: Program): Promise<number> {
 }
 
 async function list(line: CommandLine): Promise<number> {
-  const pattern = line.execute ?? line.positionals[0] ?? '*';
+  const patterns = patternsOf(line.execute ?? line.positionals[0] ?? '*');
   // what any process has
-  if (line.pids.length === 0 && line.command === undefined && namesEvents(pattern))
-    return print(
-      listEvents(ANY_EVENTS, pattern, line.verbose)
-        .map((text) => `${text}\n`)
-        .join(''),
-    );
+  if (line.pids.length === 0 && line.command === undefined && patterns.every(namesEvents)) {
+    const texts = patterns.flatMap((pattern) => listEvents(ANY_EVENTS, pattern, line.verbose));
+    return print([...new Set(texts)].map((text) => `${text}\n`).join(''));
+  }
   const sessions = await connect(runningOf(line), () => new EventRelay());
   try {
     const lines = new Set<string>();
     let nothing: unknown;
-    for (const session of sessions) {
-      try {
-        for (const text of await listProbes(session, pattern, line.verbose, line.maxPauseMs)) lines.add(text);
-      } catch (error) {
-        // in one of several processes there may be what another has not
-        if ((error as { code?: unknown }).code !== 'ENOENT') throw error;
-        nothing ??= error;
+    const warn = (text: string): void => void process.stderr.write(`${text}\n`);
+    for (const pattern of patterns) {
+      let found = 0;
+      for (const session of sessions) {
+        try {
+          const texts = await listProbes(session, pattern, line.verbose, line.maxPauseMs, warn);
+          found += texts.length;
+          for (const text of texts) lines.add(text);
+        } catch (error) {
+          // in one of several processes there may be what another has not
+          if ((error as { code?: unknown }).code !== 'ENOENT') throw error;
+          nothing ??= error;
+        }
       }
+      if (found === 0) throw nothing;
+      nothing = undefined;
     }
-    if (lines.size === 0) throw nothing;
     return print([...lines].map((text) => `${text}\n`).join(''));
   } finally {
     await Promise.allSettled(sessions.map((session) => session.detach()));

@@ -59,6 +59,7 @@ export const REFUSED_BUILTINS: Record<string, string> = {
   ncpus: 'the number of CPUs is not known inside the process',
   pcomm: 'the parent process is not known inside the process',
   ppid: 'the parent process is not known inside the process',
+  cpid: 'pid is the process that is traced, also with -c',
 };
 
 export const NSECS_MODES = ['monotonic', 'boot', 'tai', 'sw_tai'];

@@ -87,6 +87,7 @@ export class Lexer {
     }
     if (c >= '0' && c <= '9') return this.#number(start);
     if (c === '"') return this.string();
+    if (c === "'") return this.#character(start);
     if (c === '@') {
       this.pos++;
       const name = IDENT_START.test(text[this.pos] ?? '') ? this.#word(this.pos) : '';
@@ -183,8 +184,26 @@ export class Lexer {
     return { kind: 'int', text: word, value, start, end: this.pos };
   }
 
+  /** `'c'`: the number of its one byte. */
+  #character(start: number): Token {
+    const { text, end } = this.#quoted("'", 'unterminated character');
+    const code = text.charCodeAt(0);
+    if (text.length !== 1 || code > 0xff) {
+      this.#diagnostics.fatal(
+        { start, end },
+        'a character is one byte between quotes',
+        'strings have double quotes: "text"',
+      );
+    }
+    return { kind: 'int', text: this.text.slice(start, end), value: BigInt(code), start, end };
+  }
+
   /** A string literal; `pos` is at its opening quote. */
   string(): Token {
+    return this.#quoted('"', 'unterminated string');
+  }
+
+  #quoted(quote: '"' | "'", unterminated: string): Token {
     const { text } = this;
     const start = this.pos;
     let value = '';
@@ -192,9 +211,9 @@ export class Lexer {
     for (;;) {
       const c = text[i];
       if (c === undefined || c === '\n') {
-        return this.#diagnostics.fatal({ start, end: i }, 'unterminated string');
+        return this.#diagnostics.fatal({ start, end: i }, unterminated);
       }
-      if (c === '"') break;
+      if (c === quote) break;
       if (c !== '\\') {
         value += c;
         i++;
@@ -206,6 +225,7 @@ export class Lexer {
         t: '\t',
         r: '\r',
         '"': '"',
+        "'": "'",
         '\\': '\\',
         a: '\x07',
         b: '\b',

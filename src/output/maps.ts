@@ -29,7 +29,7 @@ export function printedMap(
   { top = 0, div = 0, additive = false }: MapPrintOptions = {},
 ): PrintedMap {
   const divisor = BigInt(div === 0 ? 1 : div);
-  const joined = joinEntries(map, entries).filter(
+  const joined = joinEntries(map, entries, additive).filter(
     ({ values }) => map.key.length > 0 || wasHit(map.value, values),
   );
   const rows = joined.map(({ key, values, context }) => {
@@ -52,11 +52,15 @@ interface JoinedEntry {
   readonly context: DecodeContext;
 }
 
-/** Decodes keys, and joins the values of entries whose keys read the same: of several processes, or stacks cut alike. */
-function joinEntries(map: ScriptMap, entries: readonly RawMapEntry[]): JoinedEntry[] {
+/**
+ * Decodes keys, and joins the values of entries whose keys read the same: of several processes, stacks cut alike, or functions
+ * with one name (`<anonymous>`) where what is kept of them adds up.
+ */
+function joinEntries(map: ScriptMap, entries: readonly RawMapEntry[], additive: boolean): JoinedEntry[] {
+  const addsUp = additive || map.value.kind !== 'plain';
   const several =
     entries.some(({ context }) => context !== entries[0]!.context) ||
-    map.key.some(({ type }) => type.kind === 'stack' || type.kind === 'tuple');
+    map.key.some(({ type: { kind } }) => kind === 'stack' || kind === 'tuple' || (kind === 'func' && addsUp));
   const joined = new Map<string, JoinedEntry>();
   const all: JoinedEntry[] = [];
   for (const { key: bytes, values, context } of entries) {

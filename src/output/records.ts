@@ -1,4 +1,4 @@
-import type { CompiledScript } from '../lang/script.ts';
+import type { CompiledScript, ScriptType } from '../lang/script.ts';
 import type { Value } from './model.ts';
 import { compilePrintf, type RecordFormatter } from './printf.ts';
 import { strftime } from './strftime.ts';
@@ -24,6 +24,8 @@ export class RecordDecoder {
   readonly #script: CompiledScript;
   readonly #context: DecodeContext;
   readonly #formats: readonly (RecordFormatter | undefined)[];
+  /** Where an action's records hold numbers of stacks; undefined where no action's do. */
+  readonly #stacks: readonly (readonly number[])[] | undefined;
 
   constructor(script: CompiledScript, context: DecodeContext) {
     this.#script = script;
@@ -33,6 +35,20 @@ export class RecordDecoder {
         ? compilePrintf(action.format, action.args, context)
         : undefined,
     );
+    const stacks = script.actions.map((action) =>
+      'args' in action ? action.args.flatMap(({ offset, type }) => stackOffsets(type, offset)) : [],
+    );
+    if (stacks.some((offsets) => offsets.length > 0)) this.#stacks = stacks;
+  }
+
+  /** Whether a record tells of stacks whose frames the context does not know (yet). */
+  lacksFrames(record: DataView): boolean {
+    if (this.#stacks === undefined) return false;
+    const offsets = this.#stacks[record.getUint32(0, true)] ?? [];
+    return offsets.some((offset) => {
+      const id = record.getUint32(offset, true);
+      return id !== 0 && this.#context.stack(id) === undefined;
+    });
   }
 
   decode(record: DataView): RecordEvent {
@@ -73,4 +89,10 @@ export class RecordDecoder {
         return { kind: 'unknown', action: index };
     }
   }
+}
+
+function stackOffsets(type: ScriptType, offset: number): number[] {
+  if (type.kind === 'stack') return [offset];
+  if (type.kind !== 'tuple') return [];
+  return type.fields.flatMap((field) => stackOffsets(field.type, offset + field.offset));
 }

@@ -22,6 +22,28 @@ function offsetOf(date: Date): string {
   return `${minutes < 0 ? '-' : '+'}${pad(Math.floor(absolute / 60))}${pad(absolute % 60)}`;
 }
 
+/** Zones have their short names in the English of where they are. */
+const LOCALES = ['en-US', 'en-GB', 'en-AU', 'en-IN', 'en-ZA'];
+/** By the offset: a process is in one zone. */
+const zones = new Map<number, string>();
+
+/** `CET`; the offset, as C libraries give it, where a zone has no such name here. */
+function zoneOf(date: Date): string {
+  const offset = date.getTimezoneOffset();
+  let name = zones.get(offset);
+  if (name === undefined) {
+    name = LOCALES.map((locale) => shortZone(locale, date)).find((short) => /^[A-Z]+$/.test(short));
+    name ??= offsetOf(date).replace(/00$/, '');
+    zones.set(offset, name);
+  }
+  return name;
+}
+
+function shortZone(locale: string, date: Date): string {
+  const parts = new Intl.DateTimeFormat(locale, { timeZoneName: 'short' }).formatToParts(date);
+  return parts.find(({ type }) => type === 'timeZoneName')?.value ?? '';
+}
+
 function dayOfYear(date: Date): number {
   const start = Date.UTC(date.getFullYear(), 0, 1);
   return Math.round((Date.UTC(date.getFullYear(), date.getMonth(), date.getDate()) - start) / 86_400_000) + 1;
@@ -101,7 +123,7 @@ export function strftime(format: string, ns: bigint): string {
       case 'z':
         return offsetOf(date);
       case 'Z':
-        return /\(([^)]+)\)/.exec(date.toString())?.[1]?.replace(/(\w)\w*\s*/g, '$1') ?? 'UTC';
+        return zoneOf(date);
       case 'F':
         return strftime('%Y-%m-%d', ns);
       case 'T':

@@ -30,6 +30,9 @@ export interface GateScript {
 
 type AnyFunction = (...args: unknown[]) => unknown;
 
+/** This script, as frames of its functions name it: stacks of probes begin behind them. */
+export const GATE_URL = import.meta.url;
+
 const { apply, construct, getOwnPropertyDescriptor } = Reflect;
 const textOf = Function.prototype.toString;
 const { indexOf, startsWith } = String.prototype;

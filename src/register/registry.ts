@@ -3,7 +3,8 @@
  * See README.md. Nothing here runs while nothing is armed.
  */
 import type { NopForm, SelfPath } from '../arch/v8/instrument-nop.ts';
-import { createGate, type Gate } from './gate.ts';
+import { scriptPath } from '../arch/v8/symbols-path.ts';
+import { createGate, GATE_URL, type Gate } from './gate.ts';
 
 /** What a site calls; the agent's hooks (src/agent/README.md). `e` returns 0 where the call's end is not wanted. */
 export interface SiteHooks {
@@ -28,6 +29,8 @@ export interface SiteScript {
 
 export interface SiteRegistry {
   readonly version: 1;
+  /** The script of the functions that sites call. */
+  readonly gateUrl: string;
   /** By url, as the inspector reports it (a path for CommonJS, file:// for ES modules). */
   readonly scripts: ReadonlyMap<string, SiteScript>;
   /**
@@ -44,6 +47,9 @@ export interface SiteRegistry {
 interface Entry extends SiteScript {
   readonly selves: Readonly<Record<number, SelfPath>>;
   readonly hooks: (ArmedSite | undefined)[];
+  readonly content: string | undefined;
+  /** The same file with the same text under other urls (`./a.mjs?1`), loaded later. */
+  readonly others: Entry[];
   armed: number;
   instance: Gate | undefined;
 }
@@ -58,6 +64,8 @@ export interface NewScript {
   readonly gate: string;
   readonly forms: readonly NopForm[];
   readonly selves: Readonly<Record<number, SelfPath>>;
+  /** Of files that a tracer has named before they were loaded: tells the text, whatever url it has. */
+  readonly content?: string | undefined;
 }
 
 export interface OwnRegistry extends SiteRegistry {
@@ -80,6 +88,8 @@ function defineGate(name: string): void {
 
 export function createRegistry(strip: (text: string) => string): OwnRegistry {
   const scripts = new Map<string, Entry>();
+  /** The first script of each file that a tracer has named. */
+  const named = new Map<string, Entry>();
   const globals = globalThis as unknown as Record<string, unknown>;
 
   function close(script: Entry): void {
@@ -90,44 +100,71 @@ export function createRegistry(strip: (text: string) => string): OwnRegistry {
     script.instance = undefined;
   }
 
+  function put(script: Entry, index: number, site: ArmedSite): void {
+    if (script.hooks[index] === undefined) script.armed++;
+    script.hooks[index] = site;
+    script.flags[index] = 1;
+    if (script.instance === undefined) {
+      script.instance = createGate(script);
+      globals[script.gate] = script.instance;
+    }
+  }
+
+  function take(script: Entry, index: number): void {
+    script.flags[index] = 0;
+    script.hooks[index] = undefined;
+    if (--script.armed === 0) close(script);
+  }
+
+  /** What is armed in a file is armed in each of its modules: `import './a.mjs?1'` makes another one of the same text. */
+  function join(script: Entry): void {
+    if (script.content === undefined) return;
+    const path = scriptPath(script.url);
+    const first = named.get(path);
+    if (first === undefined) named.set(path, script);
+    else if (first.content === script.content) {
+      first.others.push(script);
+      for (const [index, site] of first.hooks.entries()) if (site !== undefined) put(script, index, site);
+    }
+  }
+
   return {
     version: 1,
+    gateUrl: GATE_URL,
     scripts,
     strip,
-    add({ url, gate, forms, selves }) {
+    add({ url, gate, forms, selves, content }) {
       if (scripts.get(url)?.gate === gate) return;
       defineGate(gate);
-      scripts.set(url, {
+      const script: Entry = {
         url,
         gate,
         forms,
         selves,
+        content,
+        others: [],
         flags: new Uint8Array(new SharedArrayBuffer(forms.length)),
         missed: new Uint32Array(forms.length),
         hooks: [],
         armed: 0,
         instance: undefined,
-      });
+      };
+      scripts.set(url, script);
+      join(script);
     },
     arm(url, index, hooks, ends) {
       const script = scripts.get(url);
       const form = script?.forms[index] ?? 0;
       if (script === undefined || form === 0 || (ends && form === 1)) return false;
-      if (script.hooks[index] === undefined) script.armed++;
-      script.hooks[index] = { hooks, ends };
-      script.flags[index] = 1;
-      if (script.instance === undefined) {
-        script.instance = createGate(script);
-        globals[script.gate] = script.instance;
-      }
+      put(script, index, { hooks, ends });
       return true;
     },
     disarm(url, index) {
       const script = scripts.get(url);
-      if (script?.hooks[index] === undefined) return;
-      script.flags[index] = 0;
-      script.hooks[index] = undefined;
-      if (--script.armed === 0) close(script);
+      const site = script?.hooks[index];
+      if (script === undefined || site === undefined) return;
+      take(script, index);
+      for (const other of script.others) if (other.hooks[index] === site) take(other, index);
     },
     disarmAll() {
       for (const script of scripts.values()) if (script.armed > 0) close(script);

@@ -50,7 +50,8 @@ export function createTransform(env: NodeJS.ProcessEnv, eager?: EagerFiles): Tra
         cache.put(key, source.length, made);
       }
       const { forms, selves } = made;
-      return { source: made.source, script: { url, gate, forms, selves } };
+      const content = isEager ? hashOf(source) : undefined;
+      return { source: made.source, script: { url, gate, forms, selves, content } };
     } catch {
       // What cannot be parsed here may be fine for V8, or will be reported by it in its own words
       return undefined;

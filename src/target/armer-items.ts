@@ -94,6 +94,8 @@ export class ArmItems {
           ends: site.events.some((event) => event !== 'entry'),
           window,
           deoptimize: job.deoptimize,
+          readers: this.#readers(job),
+          deoptimizeAll: job.deoptimizeAll,
           verify: !symbol.isGenerator,
         };
         return item;
@@ -118,6 +120,15 @@ export class ArmItems {
         const { url = '' } = this.compiledIn.get(scriptPath(script.info.url)) ?? {};
         return { kind: 'nop', site: number, url, index: symbol.index, ends };
       }
+    }
+  }
+
+  #readers({ script, readers }: Job): Location[] | undefined {
+    try {
+      return readers?.map(({ symbol, offset }) => this.#location(script, symbol, offset));
+    } catch {
+      // one of them is edited
+      return undefined;
     }
   }
 

@@ -3,6 +3,7 @@
 import type { SiteEvent, SiteSpec } from '../agent/protocol.ts';
 import type { BindItem } from '../agent/worker/requests.ts';
 import type { Candidate, Plan } from '../arch/v8/arm.ts';
+import type { Reader } from '../arch/v8/readers.ts';
 import type { ArmReport, FunctionSymbol } from '../arch/v8/types.ts';
 import { TraplineError } from '../errors.ts';
 import type { ArmOptions } from './session.ts';
@@ -35,11 +36,16 @@ export interface Job {
   pauseMs: number;
   waitedMs: number;
   note: string | undefined;
+  /** Hits that its breakpoint has missed, as far as they were reported. */
+  missed: number;
   escaped: number | undefined;
   rateLimit: number | undefined;
   /** Key of its module's exports that is the only way to it. */
   readonly exportedAs: string | undefined;
   readonly deoptimize: BindItem['deoptimize'];
+  readonly deoptimizeAll: boolean;
+  /** Functions that read the variable that leads to it; undefined where that is all code's matter. */
+  readonly readers: readonly Reader[] | undefined;
   /** How often an optimization was tried. */
   tries: number;
   /** V8's live edit loses it, whatever else is edited. */
@@ -62,7 +68,7 @@ export function reject(job: Job, error: unknown): void {
   job.armed = undefined;
 }
 
-export function reportOf(job: Job): ArmReport {
+export function reportOf(job: Job, missed?: number): ArmReport {
   const { site, armed, pauseMs, waitedMs, escaped, note } = job;
   const { name } = site.spec;
   if (armed === undefined) return { name, way: undefined, estimateMs: 0, pauseMs, note: whyNot(job) };
@@ -74,6 +80,7 @@ export function reportOf(job: Job): ArmReport {
     ...(waitedMs < LEAST_WAIT_MS ? {} : { waitedMs }),
     ...(escaped === undefined ? {} : { escaped }),
     ...(job.rateLimit === undefined ? {} : { rateLimit: job.rateLimit }),
+    ...(missed === undefined ? {} : { missed }),
     ...(note === undefined ? {} : { note }),
   };
 }

@@ -3,11 +3,21 @@
  * when calls turn out to come past a replaced binding.
  */
 
-import type { ArmedNotice, ArmItem, BindItem } from '../agent/worker/requests.ts';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { ArmedNotice, ArmItem, ArmResult, BindItem } from '../agent/worker/requests.ts';
 import { type Candidate, isProperty, planSite } from '../arch/v8/arm.ts';
-import { calibrate, deoptimizeMs, editMs, enableMs, type TargetCost } from '../arch/v8/arm-cost.ts';
+import {
+  breakpointMs,
+  calibrate,
+  deoptimizeMs,
+  editMs,
+  enableMs,
+  queryMs,
+  type TargetCost,
+} from '../arch/v8/arm-cost.ts';
 import { exportKey, forgetText, mayHold } from '../arch/v8/exports.ts';
 import type { InstrumentNaming } from '../arch/v8/instrument.ts';
+import { type Reader, readersOf } from '../arch/v8/readers.ts';
 import { scopesMs } from '../arch/v8/scope-cost.ts';
 import type { ArmReport, ArmWay, FunctionSymbol } from '../arch/v8/types.ts';
 import { TraplineError } from '../errors.ts';
@@ -46,10 +56,22 @@ const PLAN_MS = 3000;
 /** Sites at once up to which the texts of all scripts are searched for other references to their functions. */
 const MOST_EXPORTS = 50;
 
+/** Functions up to which each that reads a replaced variable is made to lose its compiled code, a stop each. */
+const MOST_READERS = 4;
+
 /** V8's number of the main context: the first one that is made. */
 const MAIN_CONTEXT = 1;
 
+/** Bindings that turn out to need another way within this time get it together. */
+const GATHER_MS = 20;
+
 const LOST = "V8's live edit cannot follow the change: its text is dense, or its line long";
+
+function allow(ms: number, maxPauseMs: number, what: string): void {
+  if (ms <= maxPauseMs) return;
+  const message = `${what} would stop the process for about ${Math.round(ms)} ms`;
+  throw new TraplineError('EMAXPAUSE', message, { hint: `--max-pause ${Math.ceil(ms)} allows it` });
+}
 
 export class Armer {
   readonly #connection: AgentConnection;
@@ -90,8 +112,9 @@ export class Armer {
     const places = await this.#places(sites, options);
     const exported = await this.#exported(places, options);
     await this.#reach(places);
+    const few = places.length <= MOST_EXPORTS;
     const plan = (target: TargetCost): Job[] =>
-      places.map((site) => this.#plan(site, options, target, exported.get(site)));
+      places.map((site) => this.#plan(site, options, target, exported.get(site), few));
     let jobs = plan(await this.#target());
     // an edit's estimate is many walks of the heap
     if (jobs.some(wantsEdit)) jobs = plan(await this.#target(true));
@@ -99,6 +122,8 @@ export class Armer {
     let failed = await this.#run(jobs);
     if (failed.some(({ site }) => !isDebuggable(site.symbol)))
       [jobs, failed] = await this.#again(jobs, failed);
+    // bindings that were not reached are armed in another way
+    if (jobs.some((job) => job.armed === undefined && !failed.includes(job))) await this.#escalated;
     if (failed.length === jobs.length && failed[0] !== undefined) {
       throw refusal(failed[0]);
     }
@@ -152,6 +177,7 @@ export class Armer {
     const keys = new Set(found.values());
     for (const info of others) {
       const text = this.#text.textOf(info) ?? (await this.#connection.request('source', info)).source;
+      if (text === undefined) continue;
       for (const key of keys) {
         const own = [...found].some(([{ symbol }, by]) => by === key && symbol.scriptId === info.scriptId);
         if (!own && mayHold(text, info.isModule, key)) keys.delete(key);
@@ -189,6 +215,7 @@ export class Armer {
     const info = (await this.#connection.request('scripts')).find(({ url }) => scriptPath(url) === path);
     if (info === undefined) return undefined;
     const { source } = await this.#connection.request('source', { scriptId: info.scriptId });
+    if (source === undefined) return undefined;
     const { symbols } = this.#text.add(info, source);
     const isSame = ({ name, params }: FunctionSymbol): boolean =>
       name === symbol.name && String(params) === String(symbol.params);
@@ -225,9 +252,13 @@ export class Armer {
   /** Asking for scripts enables the debugger, which walks the heap. Errors: EMAXPAUSE. */
   async allowDebugger(maxPauseMs: number): Promise<void> {
     const ms = enableMs(await this.#target());
-    if (ms <= maxPauseMs) return;
-    const message = `looking for functions needs V8's debugger: enabling it would stop the process for about ${Math.round(ms)} ms`;
-    throw new TraplineError('EMAXPAUSE', message, { hint: `--max-pause ${Math.ceil(ms)} allows it` });
+    allow(ms, maxPauseMs, "looking for functions needs V8's debugger: enabling it");
+  }
+
+  /** Refuses with EMAXPAUSE where asking V8 for objects would stop the process for longer. */
+  async allowQuery(maxPauseMs: number): Promise<void> {
+    const ms = queryMs(await this.#target());
+    allow(ms, maxPauseMs, 'looking for channels needs a garbage collection: it');
   }
 
   #deoptimize(estimateMs: number, maxPauseMs: number): BindItem['deoptimize'] {
@@ -237,8 +268,12 @@ export class Armer {
 
   /** `walk`: measures a walk of the heap, once, by a stop that is no longer than enabling the debugger was. */
   async #target(walk = false): Promise<TargetCost> {
-    return calibrate(await this.#connection.request('cost', { walk }));
+    const target = calibrate(await this.#connection.request('cost', { walk }));
+    this.#discardMs = deoptimizeMs(target);
+    return target;
   }
+
+  #discardMs = 0;
 
   /** An edit is ruled out by the heap alone: its script's text need not be looked through. */
   #tooLong(target: TargetCost, { length }: string, { way, maxPauseMs }: ArmOptions): boolean {
@@ -253,13 +288,38 @@ export class Armer {
     return known;
   }
 
-  #plan(site: ArmSite, options: ArmOptions, target: TargetCost, exportedAs: string | undefined): Job {
+  readonly #readersOf = new WeakMap<FunctionSymbol, { readonly readers: readonly Reader[] | undefined }>();
+
+  /** Undefined: code of all functions has to be thrown away where that of a variable's readers has to. */
+  #readers(script: LoadedScript, symbol: FunctionSymbol): readonly Reader[] | undefined {
+    const { binding } = symbol;
+    // a classic script's variables are those of others, too
+    const own = script.info.isModule || isCommonJs(script.info);
+    if (binding.via !== 'variable' || !own || !isDebuggable(symbol)) return undefined;
+    const { source, symbols, info } = script;
+    const known = this.#readersOf.get(symbol) ?? {
+      readers: readersOf(source, symbols, symbol, binding.name, info.isModule, MOST_READERS),
+    };
+    this.#readersOf.set(symbol, known);
+    return known.readers;
+  }
+
+  #plan(
+    site: ArmSite,
+    options: ArmOptions,
+    target: TargetCost,
+    exportedAs: string | undefined,
+    few = true,
+  ): Job {
     const { symbol, line, events } = site;
     const script = this.#text.get(symbol.scriptId);
     if (script === undefined)
       throw new TraplineError('EINVAL', `${site.spec.name}: its script is not loaded any more`);
     const { info, source } = script;
-    const deoptimize = this.#deoptimize(deoptimizeMs(target), options.maxPauseMs);
+    const readers = few ? this.#readers(script, symbol) : undefined;
+    const allMs = deoptimizeMs(target);
+    const codeMs = readers === undefined ? allMs : breakpointMs(target);
+    const deoptimize = this.#deoptimize(codeMs, options.maxPauseMs);
     const plan = planSite(
       { symbol, line: line !== undefined, events },
       {
@@ -272,7 +332,7 @@ export class Armer {
         debuggable: isDebuggable(symbol),
         commonJs: isCommonJs(info),
         exportedAs,
-        deoptimizeMs: deoptimize === 'never' ? 0 : deoptimizeMs(target),
+        deoptimizeMs: deoptimize === 'never' ? 0 : codeMs,
       },
     );
     const { way, breakpoints = true } = options;
@@ -294,10 +354,13 @@ export class Armer {
       pauseMs: 0,
       waitedMs: 0,
       note: undefined,
+      missed: 0,
       escaped: undefined,
       rateLimit: undefined,
       exportedAs,
       deoptimize,
+      deoptimizeAll: allMs <= options.maxPauseMs,
+      readers,
       tries: 0,
       unfit: false,
     };
@@ -355,7 +418,7 @@ export class Armer {
         const job = this.#jobs.get(site);
         if (kind === 'bind' && job !== undefined) job.bound = true;
       }
-      const results = items.length === 0 ? [] : await this.#connection.request('arm', { items });
+      const results = items.length === 0 ? [] : await this.#armItems(items, pending);
       for (const { kind, sites, ok, pauseMs, waitedMs, reason } of results) {
         for (const number of sites) {
           const job = this.#jobs.get(number);
@@ -393,7 +456,7 @@ export class Armer {
         group,
         lost,
       );
-    const [result] = await this.#connection.request('arm', { items: [item] });
+    const [result] = await this.#armItems([item], jobs);
     if (result === undefined || !result.ok) {
       const left = group.filter(({ armed }) => armed !== undefined);
       // one function that cannot be edited now refuses the whole edit
@@ -415,14 +478,26 @@ export class Armer {
 
   /** The edit took all breakpoints of its script away: those that are no part of it go to where their place is now. */
   async #breakAgain(scriptId: string): Promise<void> {
-    for (const job of this.#jobs.values()) {
-      if (!job.broken || job.script.info.scriptId !== scriptId) continue;
-      const [set] = await this.#connection.request('arm', { items: [this.#items.item(job, 'break')] });
-      if (set?.ok === true) continue;
+    const broken = [...this.#jobs.values()].filter(
+      (job) => job.broken && job.script.info.scriptId === scriptId,
+    );
+    if (broken.length === 0) return;
+    const items = broken.map((job) => this.#items.item(job, 'break'));
+    const set = new Map(
+      (await this.#armItems(items, broken)).map((result) => [result.sites[0] as number, result]),
+    );
+    for (const job of broken) {
+      const result = set.get(job.site.spec.site);
+      if (result?.ok === true) continue;
       job.broken = false;
-      reject(job, new Error(set?.reason ?? 'no answer'));
+      reject(job, new Error(result?.reason ?? 'no answer'));
       this.#report(reportOf(job));
     }
+  }
+
+  #armItems(items: readonly ArmItem[], jobs: readonly Job[]): Promise<readonly ArmResult[]> {
+    const maxPauseMs = Math.min(...jobs.map(({ options }) => options.maxPauseMs));
+    return this.#connection.request('arm', { items, limits: { maxPauseMs, discardMs: this.#discardMs } });
   }
 
   /** First those that V8 can follow together, then the others. */
@@ -502,8 +577,10 @@ export class Armer {
     if (job === undefined) return;
     paused(job, notice.pauseMs);
     if (notice.state === 'limited') {
-      job.note = `about ${notice.missed} hits missed: all breakpoint probes together are limited to ${job.rateLimit} a second`;
-      this.#report(reportOf(job));
+      const { missed = 0 } = notice;
+      job.note = `about ${missed} hits missed: all breakpoint probes together are limited to ${job.rateLimit} a second`;
+      this.#report(reportOf(job, missed - job.missed));
+      job.missed = missed;
       return;
     }
     if (!job.bound) return;
@@ -511,13 +588,13 @@ export class Armer {
     if (notice.state === 'failed') {
       // its breakpoint counts until the next way replaces it
       reject(job, new Error(notice.reason ?? 'no reason given'));
-      void this.#escalate(job);
+      this.#escalate(job);
       return;
     }
     const { escaped, state, holders = 0 } = notice;
     if (state === 'escaping') {
       job.escaped = escaped;
-      void this.#escalate(job);
+      this.#escalate(job);
       return;
     }
     if (escaped !== undefined) job.escaped = escaped;
@@ -525,27 +602,54 @@ export class Armer {
     this.#report(reportOf(job));
   }
 
-  /** To the next way that is allowed; the binding goes back as soon as that one is in place. */
-  async #escalate(job: Job): Promise<void> {
+  #escalating = new Set<Job>();
+  #escalated: Promise<void> | undefined;
+
+  /** To the next way that is allowed; the binding goes back as soon as that one is in place. Those that come up together go together. */
+  #escalate(job: Job): void {
     if (this.#ended) return;
-    const before = job.armed;
-    // a breakpoint does not see fewer calls than a binding that some come past, but each costs the application more
-    if (before?.way === 'bind') job.candidates = job.candidates.filter(({ way }) => way === 'edit');
-    const failed = await this.#run([job]).catch(() => [job]);
-    if (this.#ended) return;
-    if (failed.length === 0) {
-      if (before?.way === 'bind')
-        job.note = `${job.escaped} call${job.escaped === 1 ? '' : 's'} had come past its binding`;
-      job.escaped = undefined;
-      job.bound = false;
-      this.#report(reportOf(job));
-      return;
+    this.#escalating.add(job);
+    if (this.#escalating.size > 1) return;
+    const before = this.#escalated;
+    this.#escalated = (async () => {
+      await sleep(GATHER_MS);
+      await before;
+      const jobs = [...this.#escalating];
+      this.#escalating = new Set();
+      await this.#escalateNow(jobs).catch(() => undefined);
+    })();
+  }
+
+  async #escalateNow(jobs: readonly Job[]): Promise<void> {
+    const before = new Map(jobs.map((job) => [job, job.armed]));
+    const wasBound = (job: Job): boolean => before.get(job)?.way === 'bind';
+    for (const job of jobs) {
+      // a breakpoint does not see fewer calls than a binding that some come past, but each costs the application more
+      if (wasBound(job)) job.candidates = job.candidates.filter(({ way }) => way === 'edit');
     }
-    job.armed = before;
-    if (before?.way !== 'bind') job.bound = false;
-    if (before?.way !== 'bind') return this.#report(reportOf(job));
-    // the answer to this is one more notice, with the final count
-    job.note = `calls come past its binding; not edited: ${job.failures.join('; ')}`;
-    await this.#connection.request('closeWindow', { sites: [job.site.spec.site] }).catch(() => undefined);
+    const failed = new Set(await this.#run(jobs).catch(() => jobs));
+    if (this.#ended) return;
+    const lost: number[] = [];
+    for (const job of jobs) {
+      if (!failed.has(job)) {
+        if (wasBound(job))
+          job.note = `${job.escaped} call${job.escaped === 1 ? '' : 's'} had come past its binding`;
+        job.escaped = undefined;
+        job.bound = false;
+        this.#report(reportOf(job));
+        continue;
+      }
+      job.armed = before.get(job);
+      if (!wasBound(job)) {
+        job.bound = false;
+        this.#report(reportOf(job));
+        continue;
+      }
+      // the answer to this is one more notice, with the final count
+      job.note = `calls come past its binding; not edited: ${job.failures.join('; ')}`;
+      lost.push(job.site.spec.site);
+    }
+    if (lost.length > 0)
+      await this.#connection.request('closeWindow', { sites: lost }).catch(() => undefined);
   }
 }

@@ -41,6 +41,17 @@ const AGENT_START_MS = 15_000;
 /** So long the agent of a tracer that was killed may take to put everything back. */
 const LEFT_MS = 3000;
 const RETRY_MS = 100;
+/** A process that ends while it is being attached to has lost its inspector so long before it is gone. */
+const EXIT_MS = 500;
+/** What requests to an inspector, or to an agent, fail with when the process ends. */
+const CUT_OFF: ReadonlySet<unknown> = new Set([
+  'EINSPECTOR',
+  'EINJECT',
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'EGONE',
+  'ENOENT',
+]);
 
 /** Another tracer has the process. */
 class HeldError extends TraplineError {
@@ -76,10 +87,24 @@ export async function attach(
     } catch (error) {
       // What a tracer that was killed has left is put back by its agent within moments.
       const left = error instanceof HeldError && (error.holder === undefined || !isAlive(error.holder));
-      if (!left || Date.now() > until) throw error;
+      const again = left && Date.now() <= until;
+      if (!again && (await hasLeft(pid, error)))
+        throw new TraplineError('ESRCH', `process ${pid} has exited`, { cause: error });
+      if (!again) throw error;
     }
     await sleep(RETRY_MS);
   }
+}
+
+/** Whether an error is of a process that has exited meanwhile. */
+async function hasLeft(pid: number, error: unknown): Promise<boolean> {
+  if (!CUT_OFF.has((error as { code?: unknown }).code)) return false;
+  const until = Date.now() + EXIT_MS;
+  while (isAlive(pid)) {
+    if (Date.now() > until) return false;
+    await sleep(5);
+  }
+  return true;
 }
 
 async function attachOnce(pid: number, events: SessionEvents, options: AttachOptions): Promise<TraceSession> {
@@ -193,35 +218,58 @@ async function injectThrough(client: CdpClient, config: InjectConfig, pid: numbe
     throw new TraplineError('EINJECT', `cannot start the agent in process ${pid}: ${why}`);
   };
   const stops: number[] = [];
-  const piece = async (method: string, params: object): Promise<string | undefined> => {
-    const { value, ms } = await client.stopping(() => answer(method, params));
-    stops.push(ms);
+  // the first evaluation of a session is dear, whatever it is of: it is one by itself, and nothing measures it
+  const first = await answer('Runtime.evaluate', {
+    expression: `${OWN_MARK}process.argv===undefined`,
+    returnByValue: true,
+  });
+  if (first.value === true) {
+    throw new TraplineError('EWAITING', `process ${pid} waits for a debugger before its first line runs`, {
+      hint: 'it was started with --inspect-brk or --inspect-wait: let a debugger continue it, or use --inspect',
+    });
+  }
+  await sleep(BETWEEN_MS);
+  const begun: number[] = [];
+  /** Objects with `value` and the time when it was there, `done`; when its message began is read by another one in front of it. */
+  const made = async (method: string, params: object): Promise<string | undefined> => {
+    const [before, { objectId }] = await Promise.all([client.clock(), answer(method, params)]);
+    begun.push(before);
     await sleep(BETWEEN_MS);
-    return value.objectId;
+    return objectId;
   };
-  const evaluate = (expression: string): Promise<string | undefined> =>
-    piece('Runtime.evaluate', { expression: OWN_MARK + expression });
-  // the first evaluation of a session is dear, whatever it is of
-  await evaluate('0');
+  const evaluate = (text: string): Promise<string | undefined> =>
+    made('Runtime.evaluate', { expression: `${OWN_MARK}({value:${text},done:process.hrtime()})` });
   const { half, inject } = agentTexts();
-  // of a function an answer would have the whole text
-  const halfId = await evaluate(`({value:${half}})`);
-  const injectId = await evaluate(`({value:${inject}})`);
-  const objectId = await piece('Runtime.callFunctionOn', {
+  const halfId = await evaluate(half);
+  const injectId = await evaluate(inject);
+  const objectId = await made('Runtime.callFunctionOn', {
     objectId: injectId,
-    functionDeclaration: `function(config,half){${OWN_MARK}return this.value(config,half.value)}`,
+    functionDeclaration: `function(config,half){${OWN_MARK}const value=this.value(config,half.value);return {value,done:process.hrtime(),before:[half.done,this.done]}}`,
     arguments: [{ value: config }, { objectId: halfId }],
   });
+  const ends = await answer('Runtime.callFunctionOn', {
+    objectId,
+    functionDeclaration: `function(){${OWN_MARK}return [...this.before,this.done].map(t=>t[0]*1e3+t[1]/1e6)}`,
+    returnByValue: true,
+  });
+  for (const [at, end] of (ends.value as number[]).entries())
+    stops.push(Math.max(0, end - (begun[at] ?? end)) || 0);
+  await sleep(BETWEEN_MS);
   let written = false;
   for (;;) {
-    const functionDeclaration = `function(){${OWN_MARK}return this.next()}`;
+    const functionDeclaration = `function(){${OWN_MARK}return this.value.later()}`;
     const { value } = await answer('Runtime.callFunctionOn', {
       objectId,
       functionDeclaration,
       returnByValue: true,
     });
     if (value === undefined) throw new TraplineError('EINJECT', `process ${pid} did not answer`);
-    const { ms, folder, result } = value as InjectStep;
+    const step = value as InjectStep | null;
+    if (step === null) {
+      await sleep(BETWEEN_MS);
+      continue;
+    }
+    const { ms, folder, result } = step;
     stops.push(ms);
     if (result !== undefined) return { ...checked(result), stops };
     if (folder !== undefined && !written) {
@@ -230,7 +278,7 @@ async function injectThrough(client: CdpClient, config: InjectConfig, pid: numbe
       } catch (error) {
         await answer('Runtime.callFunctionOn', {
           objectId,
-          functionDeclaration: `function(){${OWN_MARK}this.abort()}`,
+          functionDeclaration: `function(){${OWN_MARK}this.value.abort()}`,
         });
         const message = `cannot write the agent's text into ${folder}: ${(error as Error).message}`;
         throw new TraplineError('EACCES', message, { cause: error });
@@ -278,22 +326,28 @@ async function countWorkers(client: CdpClient): Promise<number> {
   const counter = new WorkerCounter();
   client.onEvent = (method, params) => counter.event(method, params);
   await client.send('NodeWorker.enable', { waitForDebuggerOnStart: false });
+  await sleep(BETWEEN_MS);
   await client.send('NodeWorker.disable');
+  await sleep(BETWEEN_MS);
   client.onEvent = undefined;
   return counter.count;
 }
 
+/** `name` of WORKER_OPTIONS in src/agent/inject/rehearsal.ts. */
+const AGENT_TITLE = /^\[worker \d+\] trapline$/;
+
 /**
  * Worker threads of the application, those that its workers started included; the threads that Node runs module hooks on
- * are not its own. Node tells of each that exists before it answers `NodeWorker.enable`; none is paused or held.
+ * are not its own, nor is an agent's that ends as soon as a main thread that is held up lets it. Node tells of each that exists before it answers `NodeWorker.enable`; none is paused or held.
  */
 export class WorkerCounter {
   count = 0;
 
   event(method: string, params: unknown): void {
     if (method !== 'NodeWorker.attachedToWorker') return;
-    const { workerInfo } = params as { workerInfo?: { url?: string } };
-    if (workerInfo?.url?.startsWith('node:internal/') !== true) this.count++;
+    const { url = '', title = '' } =
+      (params as { workerInfo?: { url?: string; title?: string } }).workerInfo ?? {};
+    if (!url.startsWith('node:internal/') && !AGENT_TITLE.test(title)) this.count++;
   }
 }
 

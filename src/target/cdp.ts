@@ -52,23 +52,11 @@ export class CdpClient {
     });
   }
 
-  /**
-   * An operation between two readings of the process's clock, all three sent at once: `ms` is how long they held its main thread
-   * up (or a little more, when it went on with something else in between).
-   */
-  async stopping<T>(operation: () => Promise<T>): Promise<{ readonly value: T; readonly ms: number }> {
+  /** The process's monotonic clock, in ms, when this message is dispatched. */
+  async clock(): Promise<number> {
     const expression = `${OWN_MARK}(t=>t[0]*1e3+t[1]/1e6)(process.hrtime())`;
-    const mark = async (): Promise<number> => {
-      const reply = await this.send('Runtime.evaluate', { expression, returnByValue: true, silent: true });
-      return Number((reply as { result: { value?: unknown } }).result.value);
-    };
-    const before = mark();
-    const pending = operation();
-    const behind = mark();
-    const [first, outcome, last] = await Promise.allSettled([before, pending, behind]);
-    if (outcome.status === 'rejected') throw outcome.reason;
-    if (first.status === 'rejected' || last.status === 'rejected') return { value: outcome.value, ms: 0 };
-    return { value: outcome.value, ms: Math.max(0, last.value - first.value) || 0 };
+    const reply = await this.send('Runtime.evaluate', { expression, returnByValue: true, silent: true });
+    return Number((reply as { result: { value?: unknown } }).result.value);
   }
 
   /** Leaves; resolves when the other side knows, so that closing the inspector then does not wait for us. */

@@ -1,18 +1,34 @@
 /** Programs as the agent takes them: Wasm, and what of the context each reads. */
 
 import type { ProgramImage } from '../agent/protocol.ts';
-import { jitProgram, type MemoryLayout, type VerifiedProgram } from '../bpf/index.ts';
+import { jitProgram, type MemoryLayout } from '../bpf/index.ts';
+import { TraplineError } from '../errors.ts';
 import { readsOf, registersOf } from '../kernel/trace/bpf-trace.ts';
+import type { LoadedProgram } from './session.ts';
 
 export function programImages(
-  programs: readonly VerifiedProgram[],
+  programs: readonly LoadedProgram[],
   layout: MemoryLayout,
   first = 0,
 ): ProgramImage[] {
-  return programs.map((program, index) => ({
-    index: first + index,
-    wasm: Buffer.from(jitProgram(program, layout).wasm).toString('base64'),
-    reads: readsOf(program),
-    converts: registersOf(program),
-  }));
+  return programs.map((program, index): ProgramImage => {
+    const { context } = program;
+    // What is read of the registers is what the program in front of it reads.
+    const reader = context === undefined ? program : programs[context.by - first];
+    if (reader === undefined) throw new TraplineError('EINVAL', `${program.name}: nothing makes its context`);
+    return {
+      index: first + index,
+      wasm: Buffer.from(jitProgram(program, layout).wasm).toString('base64'),
+      reads: readsOf(reader),
+      converts: registersOf(reader),
+      ...(context === undefined ? {} : { context: { by: context.by, at: firstValue(layout, context.map) } }),
+    };
+  });
+}
+
+/** Where the first value of an array is. */
+function firstValue(layout: MemoryLayout, index: number): number {
+  const map = layout.maps[index];
+  if (map?.spec.type !== 'array') throw new TraplineError('EINVAL', `map ${index} is no array`);
+  return map.address + map.geometry.data;
 }

@@ -8,7 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { OWN_MARK } from '../agent/protocol.ts';
 import { TraplineError } from '../errors.ts';
 import type { CdpClient } from './cdp.ts';
-import { awaitSignalHandler, type Identity } from './process.ts';
+import { awaitSignalHandler, type Identity, isAlive } from './process.ts';
 import {
   type ListeningSocket,
   namespaceListeners,
@@ -53,6 +53,7 @@ export async function openInspector(
     const fresh = processListeners(pid).filter((socket) => !seen.has(socket.inode));
     const url = await firstInspector(fresh);
     if (url !== undefined) return { url, wasOpen: false };
+    if (!isAlive(pid)) throw new TraplineError('ESRCH', `process ${pid} has exited`);
     await sleep(2);
   }
   // nothing new: the application opened an inspector by itself, on a port that nothing tells

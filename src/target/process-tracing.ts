@@ -4,10 +4,13 @@ import { readFileSync } from 'node:fs';
 import type { ArmWay } from '../arch/v8/types.ts';
 import type { TraplineError } from '../errors.ts';
 import { RingBuffer } from '../kernel/trace/ring-buffer/ring-buffer.ts';
+import type { TraceEventCall } from '../kernel/trace/trace-event.ts';
 import { Tracing } from '../kernel/trace/tracing.ts';
+import { type EventDescription, eventKey } from '../kernel/tracepoint/runtime-events.ts';
 import { addDefinedEvents } from '../kernel/tracepoint/trace-event.ts';
 import { tracedEventCall } from '../kernel/tracepoint/traced-event.ts';
 import { attach } from './attach.ts';
+import { ModuleWatch, modulesCame } from './module-watch.ts';
 import { selfSession } from './self.ts';
 import type { DetachReport, SessionEvents, TraceSession } from './session.ts';
 import { ProcessTraceArch } from './trace-arch.ts';
@@ -24,6 +27,10 @@ export interface ProcessTracingOptions {
   readonly maxString?: number;
   /** Hits are filtered and counted in the process where that can be; with false all are sent. True by default. */
   readonly inTarget?: boolean;
+  /** refresh() is called by itself when a module comes that somebody waits for. False by default. */
+  readonly watchModules?: boolean;
+  /** Functions are listed when loadFunctions() asks for them. False by default. */
+  readonly lazy?: boolean;
   readonly onWarning?: (message: string) => void;
   /** The process exited, or the connection broke. What was recorded stays readable. */
   readonly onGone?: (reason: string) => void;
@@ -34,8 +41,12 @@ export interface ProcessTracing {
   readonly tracing: Tracing;
   readonly session: TraceSession;
   readonly arch: ProcessTraceArch;
-  /** Looks for events that the process's code has defined since. */
-  addEvents(): Promise<void>;
+  /** Looks for events that the process's code has defined, or taken back, since; whether there are any. */
+  addEvents(): Promise<boolean>;
+  /** Looks for events, and for functions of modules that were loaded since: definitions that waited for them are armed. EMAXPAUSE. */
+  refresh(): Promise<void>;
+  /** The process's functions are known from then on: once, if they were not at first. Errors of TraceSession.functions(): EMAXPAUSE. */
+  loadFunctions(): Promise<void>;
   /** Everything that was hit before is in the buffers when this resolves. */
   flush(): Promise<void>;
   /** Every probe that was asked for is armed, or was refused; the refusals since the last call. */
@@ -60,6 +71,7 @@ export async function openProcessTracing(
 ): Promise<ProcessTracing> {
   let arch: ProcessTraceArch | undefined;
   let gone = false;
+  let stopWatching: (() => void) | undefined;
   const events: SessionEvents = {
     onRecord: (record) => arch?.onRecord(record),
     onArmed: ({ name, way, note }) => {
@@ -71,19 +83,29 @@ export async function openProcessTracing(
     onWarning: (message) => options.onWarning?.(message),
     onGone: (reason) => {
       gone = true;
+      stopWatching?.();
       arch?.close();
       options.onGone?.(reason);
     },
   };
   const session = pid === process.pid ? await selfSession(events) : await attach(pid, events);
   try {
-    const { way = 'auto', maxPauseMs = 100, bufferSizeKb, ringBytes, maxString, inTarget = true } = options;
+    const {
+      way = 'auto',
+      maxPauseMs = 100,
+      bufferSizeKb,
+      ringBytes,
+      maxString,
+      inTarget = true,
+      lazy = false,
+    } = options;
     let tracing: Tracing | undefined;
     arch = await ProcessTraceArch.open({
       session,
       comm: commOf(pid),
       arm: { way, maxPauseMs, maxactive: 0 },
       inTarget,
+      lazy,
       ...(ringBytes === undefined ? {} : { ringBytes }),
       ...(maxString === undefined ? {} : { maxString }),
       onRefused: (symbol, { message }) => {
@@ -100,22 +122,54 @@ export async function openProcessTracing(
     const opened = arch;
     // What this thread's code defines can be recorded here as well.
     const close = pid === process.pid ? addDefinedEvents(tracing) : undefined;
-    const addEvents = eventAdder(tracing, arch, session);
+    const system = tracing;
+    const lookForEvents = eventAdder(tracing, arch, session);
+    const addEvents = async (): Promise<boolean> => {
+      const changed = await lookForEvents();
+      // Tracepoints have no modules here: any name does for the definitions that wait for one.
+      if (changed) modulesCame(system, ['']);
+      return changed;
+    };
+    const refresh = async (): Promise<void> => {
+      if (gone) return;
+      await addEvents();
+      modulesCame(system, await opened.refresh());
+      watch?.update();
+    };
+    const watch =
+      options.watchModules === true
+        ? new ModuleWatch({
+            tracing,
+            arch,
+            refresh: () =>
+              refresh().catch((error: unknown) => {
+                if (!gone)
+                  options.onWarning?.(`modules that came: ${error instanceof Error ? error.message : error}`);
+              }),
+          })
+        : undefined;
+    stopWatching = () => watch?.stop();
     await addEvents();
     return {
       tracing,
       session,
       arch,
       addEvents,
+      refresh,
+      loadFunctions: () => opened.loadFunctions(),
       flush: async () => {
         if (gone) return;
         await session.flush();
         await opened.released();
         await opened.sync();
       },
-      settled: () => opened.settled(),
+      settled: () => {
+        if (!gone) watch?.update();
+        return opened.settled();
+      },
       detach: async () => {
         close?.();
+        watch?.stop();
         await opened.settled();
         if (gone) return NOTHING;
         // What is counted in the process is fetched once, behind the last hit.
@@ -135,16 +189,33 @@ export async function openProcessTracing(
 }
 
 /** Adds what the process has of events, but for those that are there. */
-function eventAdder(tracing: Tracing, arch: ProcessTraceArch, session: TraceSession): () => Promise<void> {
+function eventAdder(tracing: Tracing, arch: ProcessTraceArch, session: TraceSession): () => Promise<boolean> {
+  const added = new Map<TraceEventCall, EventDescription>();
   return async () => {
     const { events } = (await session.events?.()) ?? { events: [] };
+    const names = new Set(events.map(eventKey));
+    let isNew = false;
+    for (const [call, description] of added) {
+      if (names.has(eventKey(description))) continue;
+      for (const file of [...call.files]) file.enable(false);
+      // Somebody may hold it still: it goes the next time.
+      if (call.users > 0) continue;
+      added.delete(call);
+      arch.removeEvent(description);
+      tracing.removeEvent(call);
+      isNew = true;
+    }
     for (const event of events) {
       const { system, name } = event;
+      // Also of one that is there already: probes may sit on it.
+      const address = arch.addEvent(event);
       if (tracing.events.byName(system, name) !== undefined) continue;
-      const source = `${system}:${name}`;
-      const address = arch.addEvent({ name: `tracepoint:${source}`, source });
-      tracing.addEvent(tracedEventCall(tracing, event, address));
+      const call = tracedEventCall(tracing, event, address);
+      added.set(call, event);
+      tracing.addEvent(call);
+      isNew = true;
     }
+    return isNew;
   };
 }
 

@@ -29,17 +29,27 @@ export interface InspectorOptions {
   readonly port: number;
 }
 
-/** Options that take the next argument as their value do not matter here: an option for Node begins with `--inspect`. */
-export function inspectorOptions(argv: readonly string[], nodeOptions: string | undefined): InspectorOptions {
-  let open = false;
-  let port = 9229;
+/** Options that take the next argument as their value do not matter here: none of those that are looked for does. */
+function nodeOptionsOf(argv: readonly string[], nodeOptions: string | undefined): string[] {
   const options = (nodeOptions ?? '').split(/\s+/);
   for (const arg of argv.slice(1)) {
     // the script: what follows is the application's own
     if (!arg.startsWith('-')) break;
     options.push(arg);
   }
-  for (const option of options) {
+  return options;
+}
+
+/** Whether Node's permission model is on in a process. */
+function withPermission(pid: number): boolean {
+  const options = nodeOptionsOf(procArgv(pid), procEnv(pid, 'NODE_OPTIONS'));
+  return options.some((option) => /^--(experimental-)?permission$/.test(option));
+}
+
+export function inspectorOptions(argv: readonly string[], nodeOptions: string | undefined): InspectorOptions {
+  let open = false;
+  let port = 9229;
+  for (const option of nodeOptionsOf(argv, nodeOptions)) {
     const match = /^--(inspect|inspect-brk|inspect-wait|inspect-port|debug-port)(?:=(.*))?$/.exec(option);
     if (match === null) continue;
     if (match[1]?.startsWith('inspect') && match[1] !== 'inspect-port') open = true;
@@ -91,7 +101,9 @@ async function identifyLinux(pid: number): Promise<Identity> {
   checkNamespaces(pid, status);
   const exe = procExe(pid);
   const argv = procArgv(pid);
-  if (argv.length === 0) refuse('ENOTNODE', `process ${pid} (${status.name}) is a kernel thread`);
+  // one that calls exec() has none for a moment, too
+  if (argv.length === 0 && exe === undefined)
+    refuse('ENOTNODE', `process ${pid} (${status.name}) is a kernel thread`);
   if (!isNode(pid)) {
     refuse('ENOTNODE', `process ${pid} (${exe ?? status.name}) is not a Node.js process`, HOW_TO_FIND);
   }
@@ -166,7 +178,9 @@ export async function awaitSignalHandler(pid: number): Promise<void> {
       refuse(
         'ESIGUSR1',
         `process ${pid} does not open its inspector on SIGUSR1 (the signal is ${state === 'ignored' ? 'ignored' : 'not handled and would end it'})`,
-        'it was started with --disable-sigusr1 or is not up yet; start it with --inspect=0 or --import trapline/register',
+        withPermission(pid)
+          ? '--permission keeps the inspector closed; Node 24 and later open it with --allow-inspector --allow-worker --allow-fs-write=/tmp'
+          : 'it was started with --disable-sigusr1 or is not up yet; start it with --inspect=0 or --import trapline/register',
       );
     }
     await sleep(5);

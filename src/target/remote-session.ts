@@ -1,8 +1,9 @@
 /** A session with a process whose agent answers on a Unix socket. */
 
-import type { Notice, SiteEvent, SiteSpec, SiteStats } from '../agent/protocol.ts';
+import type { Notice, PrintkCall, SiteEvent, SiteSpec, SiteStats } from '../agent/protocol.ts';
 import type { ArmedNotice, TargetInfo } from '../agent/worker/requests.ts';
 import { functionName, shownPath } from '../arch/v8/match.ts';
+import type { ScriptText } from '../arch/v8/symbols-cache.ts';
 import type { ArmReport, FunctionSymbol, ScriptInfo } from '../arch/v8/types.ts';
 import {
   extendLayout,
@@ -19,6 +20,7 @@ import { Armer } from './armer.ts';
 import type { ArmSite } from './armer-job.ts';
 import type { AgentConnection } from './connection.ts';
 import { programImages } from './images.ts';
+import { dropLeftovers, replacedScripts } from './leftovers.ts';
 import { procEnv } from './procfs.ts';
 import type {
   ArmOptions,
@@ -34,7 +36,6 @@ import type {
   TraceSession,
 } from './session.ts';
 import {
-  dropLeftovers,
   fileText,
   isListed,
   isOwnText,
@@ -110,6 +111,9 @@ export class RemoteSession implements TraceSession {
         this.#events.onWarning(
           `WARNING: process ${this.info.pid} has started a worker thread; worker threads are not traced`,
         );
+        break;
+      case 'print':
+        this.#events.onPrint?.((params as { print?: PrintkCall }).print);
         break;
       case 'warning':
         this.#events.onWarning((params as { message: string }).message);
@@ -187,14 +191,19 @@ export class RemoteSession implements TraceSession {
     const prepared = (await this.#listPrepared(wanted)) ?? (await this.#listModules(wanted, options));
     if (prepared !== undefined) return prepared;
     await this.#armer.allowDebugger(options.maxPauseMs ?? MAX_PAUSE_MS);
-    const scripts = (await this.#connection.request('scripts'))
-      .map(named)
-      .filter((script) => isListed(script) && isWanted(script, wanted));
-    const texts = await Promise.all(scripts.map((script) => this.#source(script)));
-    const live = dropLeftovers(scripts, texts);
-    const wantedTexts = scripts
-      .map((info, index) => ({ info, source: texts[index] ?? '' }))
-      .filter(({ info, source }) => live.has(info) && !isOwnText(info, source));
+    const all = await this.#connection.request('scripts');
+    const listed = all.map(named).filter((script) => isListed(script) && isWanted(script, wanted));
+    const texts: ScriptText[] = [];
+    for (const [index, source] of (await Promise.all(listed.map((info) => this.#source(info)))).entries()) {
+      // V8 has collected it meanwhile
+      if (source !== undefined) texts.push({ info: listed[index] as ScriptInfo, source });
+    }
+    const live = dropLeftovers(
+      texts.map(({ info }) => info),
+      texts.map(({ source }) => source),
+      replacedScripts(all),
+    );
+    const wantedTexts = texts.filter(({ info, source }) => live.has(info) && !isOwnText(info, source));
     const symbols: FunctionSymbol[] = [];
     for (const script of await this.#text.addAll(wantedTexts)) {
       for (const symbol of script.symbols) symbols.push(symbol);
@@ -202,13 +211,20 @@ export class RemoteSession implements TraceSession {
     return symbols;
   }
 
-  async #source(info: ScriptInfo): Promise<string> {
+  async #source(info: ScriptInfo): Promise<string | undefined> {
     const { scriptId } = info;
     const known = this.#text.get(scriptId)?.source ?? fileText(info);
     return known ?? (await this.#connection.request('source', { scriptId })).source;
   }
 
-  async events({ channels = false }: { readonly channels?: boolean } = {}): Promise<ProcessEvents> {
+  async events({
+    channels = false,
+    maxPauseMs = MAX_PAUSE_MS,
+  }: {
+    readonly channels?: boolean;
+    readonly maxPauseMs?: number;
+  } = {}): Promise<ProcessEvents> {
+    if (channels) await this.#armer.allowQuery(maxPauseMs);
     const defined = await this.#connection.request('definedEvents');
     return {
       events: eventsOf(this.info.nodeVersion, defined),
@@ -324,7 +340,10 @@ export class RemoteSession implements TraceSession {
       site: spec.site,
       event: event.source,
     }));
-    const results = await this.#connection.request('arm', { items });
+    const results = await this.#connection.request('arm', {
+      items,
+      limits: { maxPauseMs: MAX_PAUSE_MS, discardMs: 0 },
+    });
     for (const [index, site] of sites.entries()) {
       const { ok = false, pauseMs = 0, reason = 'no answer' } = results[index] ?? {};
       const { name } = site.event;
@@ -413,6 +432,14 @@ export class RemoteSession implements TraceSession {
     return entries.map(({ key, values }) => ({ key: bytes(key), values: values.map(bytes) }));
   }
 
+  updateMap(index: number, key: Uint8Array, value: Uint8Array, flags = 0): Promise<number> {
+    return this.#connection.request('updateMap', { index, key: base64(key), value: base64(value), flags });
+  }
+
+  deleteKey(index: number, key: Uint8Array): Promise<number> {
+    return this.#connection.request('deleteKey', { index, key: base64(key) });
+  }
+
   async clearMap(index: number): Promise<void> {
     await this.#connection.request('clearMap', { index });
   }
@@ -493,5 +520,7 @@ interface EventSite {
 type Site = ArmSite | EventSite;
 
 const isEvent = (site: Site): site is EventSite => 'event' in site;
+
+const base64 = (data: Uint8Array): string => Buffer.from(data).toString('base64');
 
 const bytes = (text: string): Uint8Array => new Uint8Array(Buffer.from(text, 'base64'));

@@ -1,59 +1,110 @@
-/** Events of the Node runtime in the own process, as static trace events. */
+/**
+ * Events of the Node runtime in the own process, without a session: the same events with the same fields as a tracer of the process
+ * has them (src/kernel/tracepoint/runtime-events.ts), by the same sources (src/agent/events).
+ */
 
-import type { IncomingMessage, ServerResponse } from 'node:http';
-import { PerformanceObserver } from 'node:perf_hooks';
-import { defineTracepoint } from '../kernel/tracepoint/trace-event.ts';
-import { defineChannelEvent } from './diagnostics-channels.ts';
-
-interface ServerMessage {
-  readonly request: IncomingMessage;
-  readonly response: ServerResponse;
-}
+import { createRequire } from 'node:module';
+import type { AgentMain, CallObserver, Emit, Interception } from '../agent/agent-main.ts';
+import { SOURCES } from '../agent/events/events.ts';
+import { type Stop, Tools } from '../agent/events/tools.ts';
+import { eventsOf } from '../kernel/tracepoint/event-list.ts';
+import { type EventDescription, type EventField, eventKey } from '../kernel/tracepoint/runtime-events.ts';
+import {
+  defineTracepoint,
+  type TracepointFields,
+  type TracepointFunction,
+} from '../kernel/tracepoint/trace-event.ts';
 
 let isDefined = false;
 
 /**
- * Defines http:server_request_start, http:server_response_finish and gc:gc. Calling it again does nothing. While an event is off
- * the runtime is not asked for anything.
+ * Defines the runtime's events (`http:server_request_start`, `gc:gc`, …: docs/trace-events.md lists them) for the tracing folders of this
+ * process. Calling it again does nothing. While an event is off the runtime is not asked for anything. Throws a TraplineError EEXIST
+ * where the application has defined one of that name.
  */
 export function defineRuntimeEvents(): void {
   if (isDefined) return;
   isDefined = true;
-  defineChannelEvent(
-    'http',
-    'server_request_start',
-    'http.server.request.start',
-    { method: 'string', url: 'string' },
-    ({ request }: ServerMessage) => ({ method: request.method ?? '', url: request.url ?? '' }),
-  );
-  defineChannelEvent(
-    'http',
-    'server_response_finish',
-    'http.server.response.finish',
-    { status: 'u16', method: 'string', url: 'string' },
-    ({ request, response }: ServerMessage) => ({
-      status: response.statusCode,
-      method: request.method ?? '',
-      url: request.url ?? '',
-    }),
-  );
-  defineGc();
+  const require = createRequire(import.meta.url);
+  const tools = new Tools({ intercept, property } as unknown as AgentMain, require);
+  for (const event of eventsOf(process.version, [])) define(event, tools);
 }
 
-/** Collections are told some time after they were. */
-function defineGc(): void {
-  const observer = new PerformanceObserver((list) => {
-    for (const entry of list.getEntries()) {
-      const { duration } = entry;
-      const { detail } = entry as { detail?: { kind?: number; flags?: number } };
-      const { kind = 0, flags = 0 } = detail ?? {};
-      gc({ kind, flags, pause_ns: Math.round(duration * 1e6) });
-    }
+function define(event: EventDescription, tools: Tools): void {
+  const { system, name, fields } = event;
+  const source = SOURCES[eventKey(event)];
+  if (source === undefined) return;
+  const types = Object.fromEntries(fields.map((field) => [field.name, field.type])) as TracepointFields;
+  let stop: Stop | undefined;
+  const emit: Emit = (_, ...values) => tracepoint(valuesOf(fields, values) as never);
+  const tracepoint: TracepointFunction<TracepointFields> = defineTracepoint(system, name, types, {
+    regfunc: () => {
+      stop = tools.start(source, emit);
+    },
+    unregfunc: () => {
+      stop?.();
+      stop = undefined;
+    },
   });
-  const gc = defineTracepoint(
-    'gc',
-    'gc',
-    { kind: 'u32', flags: 'u32', pause_ns: 'u64' },
-    { regfunc: () => observer.observe({ entryTypes: ['gc'] }), unregfunc: () => observer.disconnect() },
-  );
+}
+
+function valuesOf(fields: readonly EventField[], values: readonly unknown[]): Record<string, unknown> {
+  const made: Record<string, unknown> = {};
+  for (const { name, type, arg, path } of fields) {
+    let value = values[arg];
+    for (const key of path) value = property(value, key);
+    made[name] = type === 'string' && typeof value !== 'string' ? '' : value;
+  }
+  return made;
+}
+
+/** A property, by the accessors of its class, too, but by none of the object's own: that is the application's code. */
+function property(value: unknown, key: string): unknown {
+  if (value === null || (typeof value !== 'object' && typeof value !== 'function')) return undefined;
+  try {
+    const own = Reflect.getOwnPropertyDescriptor(value, key);
+    return own === undefined ? Reflect.get(value, key) : own.value;
+  } catch {
+    return undefined;
+  }
+}
+
+/** A function of Node's with somebody who hears of its calls. It looks as it did: properties, name and length are the original's. */
+function intercept(original: unknown, isAsync: boolean): Interception {
+  let observer: CallObserver = {};
+  const tell = (what: keyof CallObserver, ...args: [unknown, unknown[], unknown?, unknown?]): void => {
+    try {
+      (observer[what] as CallObserver['exit'])?.(args[0], args[1], args[2], args[3]);
+    } catch {
+      // nothing of ours may reach the application
+    }
+  };
+  const wrapper = new Proxy(original as (...args: unknown[]) => unknown, {
+    apply(target, self, args) {
+      tell('entry', self, args);
+      let value: unknown;
+      try {
+        value = Reflect.apply(target, self, args);
+      } catch (error) {
+        tell('exit', self, args, undefined, error);
+        throw error;
+      }
+      if (!isAsync) tell('exit', self, args, value);
+      else if (observer.settle !== undefined && value instanceof Promise)
+        value.then(
+          (result) => tell('settle', self, args, result),
+          (error) => tell('settle', self, args, undefined, error),
+        );
+      return value;
+    },
+  });
+  return {
+    wrapper,
+    tell: (next) => {
+      observer = next;
+    },
+    stop: () => {
+      observer = {};
+    },
+  };
 }

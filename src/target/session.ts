@@ -1,4 +1,4 @@
-import type { SiteEvent, SiteStats } from '../agent/protocol.ts';
+import type { PrintkCall, SiteEvent, SiteStats } from '../agent/protocol.ts';
 import type { ArmReport, ArmWay, FunctionSymbol } from '../arch/v8/types.ts';
 import type { MapSpec, VerifiedProgram } from '../bpf/index.ts';
 import type { PropertyPath } from '../kernel/trace/js-kfuncs.ts';
@@ -23,12 +23,17 @@ export interface ProcessInfo {
 export interface LoadSpec {
   readonly maps: readonly MapSpec[];
   readonly ring: number;
-  readonly programs: readonly VerifiedProgram[];
+  readonly programs: readonly LoadedProgram[];
   readonly paths: readonly PropertyPath[];
   readonly usesAsyncId: boolean;
   /** Bytes for maps that come later (addMaps()); 0 by default. */
   readonly reserve?: number;
 }
+
+/** A program, and of one whose context is no pt_regs: the number of the program that makes it, in the only value of an array map. */
+export type LoadedProgram = VerifiedProgram & {
+  readonly context?: { readonly by: number; readonly map: number };
+};
 
 /** One program on one place. */
 export interface AttachRequest {
@@ -98,6 +103,8 @@ export interface SessionEvents {
   /** Ring records that found no room, since the last call. */
   onLost(count: number): void;
   onWarning(message: string): void;
+  /** A program called bpf_trace_printk(); undefined: more than can be told. */
+  onPrint?(call: PrintkCall | undefined): void;
   /** The target exited or the connection broke. */
   onGone(reason: string): void;
 }
@@ -133,8 +140,11 @@ export interface TraceSession {
    * yes to. The others are not even fetched.
    */
   functions(wanted?: (path: string) => boolean, options?: ListOptions): Promise<readonly FunctionSymbol[]>;
-  /** The events that programs can sit on; with `channels`, V8 is asked for those that exist, which collects garbage. */
-  events?(options?: { readonly channels?: boolean }): Promise<ProcessEvents>;
+  /**
+   * The events that programs can sit on; with `channels`, V8 is asked for those that exist, which collects garbage: refused with EMAXPAUSE
+   * where that would stop the process for longer than `maxPauseMs` (100 by default).
+   */
+  events?(options?: { readonly channels?: boolean; readonly maxPauseMs?: number }): Promise<ProcessEvents>;
   load(spec: LoadSpec): Promise<void>;
   attach(requests: readonly AttachRequest[], options: ArmOptions): Promise<readonly ArmReport[]>;
   /**
@@ -159,6 +169,9 @@ export interface TraceSession {
   startProfile(program: number, periodNs: number, cookie: number): Promise<void>;
   /** Every entry: key bytes, then one value per CPU (one for maps that are not per-CPU). */
   readMap(index: number): Promise<readonly { key: Uint8Array; values: readonly Uint8Array[] }[]>;
+  /** bpf_map_update_elem() and bpf_map_delete_elem(): 0 or -errno. */
+  updateMap?(index: number, key: Uint8Array, value: Uint8Array, flags?: number): Promise<number>;
+  deleteKey?(index: number, key: Uint8Array): Promise<number>;
   /** Deletes every entry. */
   clearMap(index: number): Promise<void>;
   /** Sets every value to zero. */

@@ -52,6 +52,11 @@ export class StackSymbols {
     return this.#options.stack(id) !== undefined;
   }
 
+  /** Addresses of all frames. */
+  addresses(id: number): readonly bigint[] {
+    return (this.#options.stack(id) ?? []).map((frame) => this.#symbolOf(frame).address);
+  }
+
   /** Addresses of a stack's frames behind the first, as far as `depth`. */
   callers(id: number, depth: number): readonly bigint[] {
     const frames = this.#options.stack(id) ?? [];

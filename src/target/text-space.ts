@@ -168,30 +168,6 @@ function readText(path: string): string | undefined {
 
 /** A hook's name in a text that a session has edited. */
 const OWN_NAME = /\$tl[0-9a-f]{12}/;
-const EDITED = /\$tl[0-9a-f]{12}_\d+[erstb]\(/;
-
-/**
- * Live edits leave the texts that they replaced behind as scripts of the same url; the script itself keeps its ID, the
- * lowest. Without the mark of an edit, scripts of one url are modules that were loaded more than once.
- */
-export function dropLeftovers(scripts: readonly ScriptInfo[], sources: readonly string[]): Set<ScriptInfo> {
-  const kept = new Set(scripts);
-  const byUrl = new Map<string, number[]>();
-  for (const [index, { url }] of scripts.entries())
-    if (url !== ANONYMOUS) byUrl.set(url, [...(byUrl.get(url) ?? []), index]);
-  for (const indexes of byUrl.values()) {
-    if (indexes.length < 2 || !indexes.some((index) => EDITED.test(sources[index] ?? ''))) continue;
-    const [live = 0] = [...indexes].sort(
-      (a, b) => Number(scripts[a]?.scriptId) - Number(scripts[b]?.scriptId),
-    );
-    const { hash } = scripts[live]!;
-    for (const index of indexes) {
-      const stale = scripts[index]!;
-      if (index !== live && (stale.hash === hash || EDITED.test(sources[index] ?? ''))) kept.delete(stale);
-    }
-  }
-  return kept;
-}
 
 /** Scripts whose functions are listed: not Node's own. */
 export function isListed({ url }: ScriptInfo): boolean {
@@ -199,7 +175,7 @@ export function isListed({ url }: ScriptInfo): boolean {
 }
 
 /** What stack traces call the place of a text that was given to `eval` or `new Function`. */
-const ANONYMOUS = '<anonymous>';
+export const ANONYMOUS = '<anonymous>';
 
 /** Whether its exports and prototypes can be reached from `require.cache`. */
 export const isCommonJs = ({ isModule, url }: ScriptInfo): boolean =>

@@ -20,14 +20,18 @@ import type {
   FunctionProbe,
   KallsymsSymbol,
   ProbeHit,
+  ProbeTracepoint,
   TraceArch,
 } from '../kernel/trace/trace-arch.ts';
 import type { EventTrigger } from '../kernel/trace/trace-event-file.ts';
 import type { TraceField } from '../kernel/trace/trace-field.ts';
+import { isTracepointName } from '../kernel/tracepoint/event-list.ts';
+import type { EventDescription } from '../kernel/tracepoint/runtime-events.ts';
 import { FunctionCalls } from './function-calls.ts';
 import { COUNTERS_MAP, HitCounts } from './hit-counts.ts';
-import type { ArmOptions, AttachedSite, AttachRequest, EventPlace, TraceSession } from './session.ts';
+import type { ArmOptions, AttachedSite, AttachRequest, TraceSession } from './session.ts';
 import { StackSymbols } from './stack-symbols.ts';
+import { type EventSymbol, ProcessTracepoints } from './trace-arch-events.ts';
 import { type ProcessSymbol, ProcessSymbols } from './trace-arch-symbols.ts';
 
 /** The main thread, and the agent's worker: where a session's programs run. */
@@ -35,6 +39,8 @@ const NCPU = 1;
 const RING = 0;
 /** The longest string that a record holds, with its NUL. */
 const MAX_STRING = 256;
+/** Frames of a stack. */
+const STACK_FRAMES = 64;
 /** The map of counters. */
 const COUNTERS = 1;
 /** Programs that a probe may have, one for each set of filters and hists. */
@@ -54,6 +60,8 @@ export interface ProcessArchOptions {
   readonly maxString?: number;
   /** Hits are filtered and counted in the process where that can be; with false all are sent. True by default. */
   readonly inTarget?: boolean;
+  /** Functions are listed when loadFunctions() asks for them, not before. */
+  readonly lazy?: boolean;
   /** A probe could not be armed. */
   readonly onRefused: (symbol: string, error: TraplineError) => void;
 }
@@ -74,6 +82,10 @@ interface Probe {
   readonly hit: ProbeHit;
   readonly code: readonly (readonly FetchInsn[])[];
   readonly consumers: HitConsumers | undefined;
+  /** Whether somebody wants its stacks now. */
+  readonly wantsStack: () => boolean;
+  /** The function that it is on; undefined of an event. */
+  readonly address: bigint | undefined;
   /** Counts hits that made no record; undefined where there was none of that, or no room. */
   unsent: number | undefined;
   readonly maxactive: number;
@@ -101,15 +113,6 @@ interface Place {
   readonly sites: { readonly site: AttachedSite; programs: string }[];
 }
 
-/** Where an event stands among the addresses. */
-interface EventSymbol {
-  readonly address: bigint;
-  readonly event: EventPlace;
-}
-
-/** Behind every function: addresses that stand for events. */
-const EVENTS_BASE = 0xffff_e000_0000_0000n;
-
 const nameOf = (symbol: Place['symbol']): string =>
   'event' in symbol ? symbol.event.name : `${symbol.module}:${symbol.name}`;
 
@@ -125,7 +128,7 @@ export class ProcessTraceArch implements TraceArch {
   /** By the number in their records. */
   readonly #versions: Version[] = [];
   readonly #places = new Map<bigint, Place>();
-  readonly #events = new Map<bigint, EventSymbol>();
+  readonly #tracepoints = new ProcessTracepoints((at, hit) => this.armProbe(at, hit));
   readonly #stacks: StackSymbols;
   readonly #calls: FunctionCalls;
   #work: Promise<void> = Promise.resolve();
@@ -180,11 +183,11 @@ export class ProcessTraceArch implements TraceArch {
     return this.#options.maxString ?? MAX_STRING;
   }
 
-  /** Asks for the process's functions, and sets up the ring. Errors of TraceSession.functions() and load(). */
+  /** Asks for the process's functions, unless that is to wait, and sets up the ring. Errors of TraceSession.functions() and load(). */
   static async open(options: ProcessArchOptions): Promise<ProcessTraceArch> {
     const { session } = options;
-    const functions = await session.functions(undefined, { maxPauseMs: options.arm.maxPauseMs });
-    const arch = new ProcessTraceArch(options, new ProcessSymbols(functions, session.info.cwd));
+    const arch = new ProcessTraceArch(options, new ProcessSymbols([], session.info.cwd));
+    if (options.lazy !== true) await arch.loadFunctions();
     await session.load({
       maps: arch.#maps,
       ring: RING,
@@ -194,6 +197,21 @@ export class ProcessTraceArch implements TraceArch {
       reserve: RESERVE,
     });
     return arch;
+  }
+
+  #loaded: Promise<void> | undefined;
+
+  /** The process's functions are known from then on. Once; errors of TraceSession.functions(), and then it may be tried again. */
+  loadFunctions(): Promise<void> {
+    this.#loaded ??= (async () => {
+      const { maxPauseMs } = this.#options.arm;
+      const functions = await this.#session.functions(undefined, { maxPauseMs });
+      this.#symbols = new ProcessSymbols(functions, this.#session.info.cwd);
+    })().catch((error) => {
+      this.#loaded = undefined;
+      throw error;
+    });
+    return this.#loaded;
   }
 
   now(clock: string): bigint | undefined {
@@ -216,7 +234,9 @@ export class ProcessTraceArch implements TraceArch {
   }
 
   lookupAddress(address: bigint): KallsymsSymbol | undefined {
-    return this.#symbols.around(address) ?? this.#stacks.lookup(address);
+    return (
+      this.#symbols.around(address) ?? this.#tracepoints.symbolAt(address) ?? this.#stacks.lookup(address)
+    );
   }
 
   hasModule(name: string): boolean {
@@ -239,7 +259,7 @@ export class ProcessTraceArch implements TraceArch {
   }
 
   armProbe(at: Parameters<TraceArch['armProbe']>[0], hit: ProbeHit): ArmedProbe {
-    const symbol = this.#events.get(at.address) ?? this.#symbols.at(at.address);
+    const symbol = this.#tracepoints.at(at.address) ?? this.#symbols.at(at.address);
     if (symbol === undefined) throw new KernelError('ENOENT', 'no function begins at this address');
     const name = nameOf(symbol);
     const probe: Probe = {
@@ -247,6 +267,8 @@ export class ProcessTraceArch implements TraceArch {
       hit,
       code: at.code ?? [],
       consumers: this.#options.inTarget === false ? undefined : at.consumers,
+      wantsStack: () => at.consumers?.plan().stack ?? false,
+      address: 'event' in symbol ? undefined : symbol.address,
       unsent: undefined,
       maxactive: at.maxactive,
       versions: new Map(),
@@ -281,7 +303,7 @@ export class ProcessTraceArch implements TraceArch {
     return Object.defineProperty(disarm, 'unsent', { get: () => counts.value(probe.unsent) }) as ArmedProbe;
   }
 
-  #program(probe: Probe, number: number, stage: HitStageOptions | undefined): FetchProgram {
+  #program(probe: Probe, number: number, stage: HitStageOptions | undefined, stack = false): FetchProgram {
     return fetchProgram({
       probe: number,
       code: probe.code,
@@ -289,6 +311,7 @@ export class ProcessTraceArch implements TraceArch {
       maxString: this.#maxString,
       path: (keys) => this.#path(keys),
       ...(stage === undefined ? {} : { stage }),
+      ...(stack ? { stack: STACK_FRAMES } : {}),
     });
   }
 
@@ -296,23 +319,24 @@ export class ProcessTraceArch implements TraceArch {
   async #version(probe: Probe): Promise<Version> {
     // Programs stay in the process: after so many changes the tracer does it.
     const stage = probe.versions.size < MAX_VERSIONS ? await this.#stage(probe) : undefined;
-    let draft = this.#program(probe, 0, stage);
+    const stack = probe.wantsStack();
+    let draft = this.#program(probe, 0, stage, stack);
     let key = keyOf(draft);
     const known = probe.versions.get(key);
     if (known !== undefined) return known;
     const number = this.#versions.length;
-    let program = this.#program(probe, number, stage);
+    let program = this.#program(probe, number, stage, stack);
     let verified: VerifiedProgram;
     try {
       verified = this.#verify(probe.name, program);
     } catch (error) {
       if (!(error instanceof KernelError) || stage === undefined) throw error;
       // Too much to do at the hit: it is done with the record.
-      draft = this.#program(probe, 0, undefined);
+      draft = this.#program(probe, 0, undefined, stack);
       key = keyOf(draft);
       const plain = probe.versions.get(key);
       if (plain !== undefined) return plain;
-      program = this.#program(probe, number, undefined);
+      program = this.#program(probe, number, undefined, stack);
       verified = this.#verify(probe.name, program);
     }
     if (this.#session.addPrograms === undefined || this.#session.attachSite === undefined)
@@ -369,10 +393,20 @@ export class ProcessTraceArch implements TraceArch {
   }
 
   /** An event that probes may sit on, by the address of the answer. */
-  addEvent(event: EventPlace): bigint {
-    const address = EVENTS_BASE + BigInt(this.#events.size);
-    this.#events.set(address, { address, event });
-    return address;
+  addEvent(event: EventDescription): bigint {
+    return this.#tracepoints.add(event);
+  }
+
+  removeEvent(event: EventDescription): void {
+    this.#tracepoints.remove(event);
+  }
+
+  lookupTracepoint(name: string): ProbeTracepoint | undefined {
+    return this.#tracepoints.find(name);
+  }
+
+  isTracepointName(name: string): boolean {
+    return isTracepointName(name);
   }
 
   #place(symbol: Place['symbol']): Place {
@@ -461,12 +495,19 @@ export class ProcessTraceArch implements TraceArch {
 
   /** A record of the ring. What comes behind one whose stack has to be fetched waits with it. */
   onRecord(record: DataView): void {
-    if (this.#held.length === 0 && (this.#stacksGone || !this.#calls.needsStack(record))) {
+    if (this.#held.length === 0 && (this.#stacksGone || !this.#needsStack(record))) {
       this.#take(record);
       return;
     }
     const bytes = new Uint8Array(record.buffer, record.byteOffset, record.byteLength).slice();
     if (this.#held.push(new DataView(bytes.buffer)) === 1) this.#release = this.#fetchStacks();
+  }
+
+  /** Whether a record names a stack that is not here yet. */
+  #needsStack(record: DataView): boolean {
+    if (this.#calls.needsStack(record)) return true;
+    const stack = this.#versions[record.getUint32(0, true)]?.program.stack(record) ?? 0;
+    return stack !== 0 && !this.#stacks.knows(stack);
   }
 
   async #fetchStacks(): Promise<void> {
@@ -493,9 +534,17 @@ export class ProcessTraceArch implements TraceArch {
     this.#received++;
     const { comm } = this.#options;
     const { program, probe, counted } = version;
-    const context = program.context(record, comm);
+    const id = program.stack(record);
+    const values = program.context(record, comm);
+    const context = id === 0 ? values : { ...values, stack: this.#stackOf(probe, id) };
     const { pid } = this.#session.info;
     probe.hit(context, record.getUint32(4, true), record.getBigUint64(8, true), pid, counted);
+  }
+
+  /** A function's own frame may lack its position, or be one of a wrapper. */
+  #stackOf({ address }: Probe, id: number): readonly bigint[] {
+    if (address === undefined) return this.#stacks.addresses(id);
+    return [address, ...this.#stacks.callers(id, STACK_FRAMES)];
   }
 
   /** What was counted in the process is in the hists, and in the probes' profiles. */
@@ -541,6 +590,9 @@ export class ProcessTraceArch implements TraceArch {
   /** Looks for functions of modules that have been loaded since: the names of those modules, in all their lengths. */
   async refresh(): Promise<readonly string[]> {
     const { arm } = this.#options;
+    // Nobody has asked for any: nobody waits for one.
+    if (this.#loaded === undefined) return [];
+    await this.#loaded;
     const known = this.#symbols;
     const functions = await this.#session.functions(() => true, { maxPauseMs: arm.maxPauseMs });
     this.#symbols = new ProcessSymbols(functions, this.#session.info.cwd);

@@ -2,20 +2,9 @@
 import { afterAll, describe, expect, it } from 'vitest';
 import { fold } from '../../src/bpf/helpers/impl/checksum.ts';
 import { kernelBpf } from '../support/kernel-bpf.ts';
-import { type Case, inKernel, inMachine, kfunc, latin1, type Outcome, store } from './support-helpers.ts';
+import { type Case, compare, inKernel, inMachine, kfunc, latin1, result, store } from './support-helpers.ts';
 
 const { reason } = kernelBpf;
-
-/** JIT and interpreter agree; with the kernel, where it is there. */
-function compare(one: Case, same: (outcome: Outcome) => unknown = (outcome) => outcome): Outcome {
-  const ours = inMachine(one, 'jit');
-  expect(same(inMachine(one, 'interpreter'))).toEqual(same(ours));
-  if (reason === undefined) expect(same(ours)).toEqual(same(inKernel(one)));
-  return ours;
-}
-
-const result = (outcome: Outcome, n: number): bigint =>
-  new DataView(outcome.value.buffer, outcome.value.byteOffset).getBigInt64(n * 8, true);
 
 afterAll(() => kernelBpf.closeAll());
 

@@ -1,6 +1,5 @@
 import { describe, expect, it } from 'vitest';
 import { ProgramBuilder, R1 } from '../../src/bpf/builder.ts';
-import { UNSUPPORTED_HELPERS } from '../../src/bpf/helpers/helpers.ts';
 import { HELPERS, helperById } from '../../src/bpf/index.ts';
 import * as isa from '../../src/bpf/isa.ts';
 import { kprobeContext, readsOf } from '../../src/kernel/trace/bpf-trace.ts';
@@ -15,7 +14,6 @@ describe('helper declarations', () => {
       expect(proto.name).toBe(name);
       expect(proto.id, name).toBe(ids[`BPF_FUNC_${name}`]);
       expect(seen.has(proto.id)).toBe(false);
-      expect(UNSUPPORTED_HELPERS[proto.id]).toBeUndefined();
       seen.add(proto.id);
       expect(helperById(proto.id)).toBe(proto);
       expect(proto.wasm.params).toHaveLength(proto.args.length);

@@ -227,7 +227,7 @@ describe('externs', () => {
   test('kernel symbols that are not there', () => {
     const error = errorOf(() => load('ksyms'));
     expect(error.code).toBe('OBJ_UNRESOLVED');
-    expect(error.message).toMatch(/there is no kernel (symbol|function) bpf_/);
+    expect(error.message).toContain('there is no kernel symbol schedule');
   });
 });
 

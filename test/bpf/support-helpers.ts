@@ -1,5 +1,6 @@
 /** One program in the machine's JIT, its interpreter and, as root, in this machine's kernel: results, a map's bytes and packets next to each other. */
 import { readFileSync } from 'node:fs';
+import { expect } from 'vitest';
 import {
   assemble,
   BPF_MAP_TYPE,
@@ -26,6 +27,8 @@ export interface Case {
   readonly value?: Uint8Array;
   readonly constant?: Uint8Array;
   readonly run?: TestRunOptions;
+  /** The machine's kernel types. */
+  readonly targetBtf?: Btf;
 }
 
 export interface Outcome {
@@ -39,7 +42,8 @@ export const kfunc = (name: string): string =>
   `call kernel-function#${MACHINE_KFUNCS.find((one) => one.name === name)!.id}`;
 
 let types: Btf | undefined;
-function kernelTypes(): Btf {
+/** Those of this machine's kernel. */
+export function kernelTypes(): Btf {
   types ??= parseBtf(readFileSync('/sys/kernel/btf/vmlinux'));
   return types;
 }
@@ -71,6 +75,7 @@ export function inMachine(one: Case, engine: 'jit' | 'interpreter', options: Mac
     kfuncs: MACHINE_KFUNCS,
     allowUninitStack: true,
     engine,
+    ...(one.targetBtf === undefined ? {} : { targetBtf: one.targetBtf }),
   });
   const { retval, dataOut } = program.testRun(one.run);
   return { retval, value: maps[0]!.lookup(key)!, dataOut };
@@ -122,3 +127,14 @@ export const latin1 = (text: string): Uint8Array => Uint8Array.from(text, (one) 
 
 /** Calls with constants: `store(n)` puts r0 at byte 8n of the value. */
 export const store = (n: number): string => `r9 = map[idx:0][0]+${n * 8}\n *(u64 *)(r9 +0) = r0\n`;
+
+/** JIT and interpreter agree; with the kernel, where it is there. */
+export function compare(one: Case, same: (outcome: Outcome) => unknown = (outcome) => outcome): Outcome {
+  const ours = inMachine(one, 'jit');
+  expect(same(inMachine(one, 'interpreter'))).toEqual(same(ours));
+  if (kernelBpf.reason === undefined) expect(same(ours)).toEqual(same(inKernel(one)));
+  return ours;
+}
+
+export const result = (outcome: Outcome, n: number): bigint =>
+  new DataView(outcome.value.buffer, outcome.value.byteOffset).getBigInt64(n * 8, true);

@@ -1,5 +1,13 @@
 /** What tests of the verifier's rules share: maps, kernel functions, a context, and the verifier over assembler text. */
-import { assemble, type KfuncDecl, type MapSpec, VerifierError, verifyProgram } from '../../src/bpf/index.ts';
+import {
+  assemble,
+  type Insn,
+  KERNEL_KFUNCS,
+  type KfuncDecl,
+  type MapSpec,
+  VerifierError,
+  verifyProgram,
+} from '../../src/bpf/index.ts';
 import type { ContextAccess, ProgramInput } from '../../src/bpf/verifier/types.ts';
 
 export const MAPS: readonly MapSpec[] = [
@@ -14,10 +22,28 @@ export const KFUNCS: readonly KfuncDecl[] = [
   { id: 2, name: 'k_str', args: ['mem_out', 'size', 'u64', 'const'], result: 's32' },
   { id: 3, name: 'k_void', args: ['u32'], result: 'void' },
 ];
+/** Linux's own, by ids of these tests. */
+export const KERNEL_KFUNC_DECLS: readonly KfuncDecl[] = [...KERNEL_KFUNCS.values()].map((kernel, i) => ({
+  id: 1000 + i,
+  name: kernel.name,
+  args: [],
+  result: 'void',
+  kernel,
+}));
 export const ctx: ContextAccess = {
   size: 168,
   access: (off, size, write) => (!write && off % size === 0 ? 'scalar' : undefined),
 };
+
+/** `kcall NAME` in a text is a call of that kernel function. */
+export function assembleWithKfuncs(text: string): Insn[] {
+  const withIds = text.replace(/kcall (\w+)/g, (_, name: string) => {
+    const decl = KERNEL_KFUNC_DECLS.find((one) => one.name === name);
+    if (decl === undefined) throw new Error(`no kfunc ${name}`);
+    return `call kernel-function#${decl.id}`;
+  });
+  return assemble(withIds);
+}
 
 export function verify(text: string, options: Partial<ProgramInput> = {}) {
   return verifyProgram({

@@ -1,33 +1,13 @@
 /** What BTF adds: global functions, typed contexts, kernel structures, objects of the program's own types. */
 import { describe, expect, it } from 'vitest';
 import {
-  assemble,
   BtfBuilder,
-  type Insn,
-  KERNEL_KFUNCS,
   type MapSpec,
   type ProgramInput,
   VerifierError,
   verifyProgram,
 } from '../../src/bpf/index.ts';
-
-const KFUNCS = [...KERNEL_KFUNCS.values()].map((kernel, i) => ({
-  id: 1000 + i,
-  name: kernel.name,
-  args: [],
-  result: 'void' as const,
-  kernel,
-}));
-
-function program(text: string): Insn[] {
-  return assemble(
-    text.replace(/kcall (\w+)/g, (_, name: string) => {
-      const decl = KFUNCS.find((one) => one.name === name);
-      if (decl === undefined) throw new Error(`no kfunc ${name}`);
-      return `call kernel-function#${decl.id}`;
-    }),
-  );
-}
+import { KERNEL_KFUNC_DECLS as KFUNCS, assembleWithKfuncs as program } from './support-verifier.ts';
 
 function refusal(text: string, options: Partial<ProgramInput> = {}): string | undefined {
   try {

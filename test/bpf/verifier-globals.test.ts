@@ -1,30 +1,13 @@
 /** Global functions by their tags, exception callbacks, and what attach targets rule out. */
 import { describe, expect, it } from 'vitest';
 import {
-  assemble,
   BtfBuilder,
-  KERNEL_KFUNCS,
   type MapSpec,
   type ProgramInput,
   VerifierError,
   verifyProgram,
 } from '../../src/bpf/index.ts';
-
-const KFUNCS = [...KERNEL_KFUNCS.values()].map((kernel, i) => ({
-  id: 1000 + i,
-  name: kernel.name,
-  args: [],
-  result: 'void' as const,
-  kernel,
-}));
-
-const program = (text: string) =>
-  assemble(
-    text.replace(
-      /kcall (\w+)/g,
-      (_, name: string) => `call kernel-function#${KFUNCS.find((one) => one.name === name)!.id}`,
-    ),
-  );
+import { KERNEL_KFUNC_DECLS as KFUNCS, assembleWithKfuncs as program } from './support-verifier.ts';
 
 /** What the verifier says last, and with which error number; undefined where it accepts. */
 function refusal(text: string, options: Partial<ProgramInput> = {}): string | undefined {

@@ -1,16 +1,14 @@
 /** Kernel functions: iterators, sections, dynptrs of packets, exceptions; and locks and timers in map values. */
 import { describe, expect, it } from 'vitest';
 import {
-  assemble,
   type Insn,
   isa,
-  KERNEL_KFUNCS,
-  type KfuncDecl,
   type MapSpec,
   type ProgType,
   VerifierError,
   verifyProgram,
 } from '../../src/bpf/index.ts';
+import { KERNEL_KFUNC_DECLS as KFUNCS, assembleWithKfuncs as program } from './support-verifier.ts';
 
 const MAPS: readonly MapSpec[] = [
   {
@@ -30,23 +28,6 @@ const MAPS: readonly MapSpec[] = [
     record: { fields: [{ kind: 'timer', offset: 0, size: 16 }] },
   },
 ];
-const KFUNCS: readonly KfuncDecl[] = [...KERNEL_KFUNCS.values()].map((kernel, i) => ({
-  id: 1000 + i,
-  name: kernel.name,
-  args: [],
-  result: 'void',
-  kernel,
-}));
-
-/** `kcall NAME` in a text is a call of that kernel function. */
-function program(text: string): Insn[] {
-  const withIds = text.replace(/kcall (\w+)/g, (_, name: string) => {
-    const decl = KFUNCS.find((one) => one.name === name);
-    if (decl === undefined) throw new Error(`no kfunc ${name}`);
-    return `call kernel-function#${decl.id}`;
-  });
-  return assemble(withIds);
-}
 
 function refusal(text: string, type: ProgType = 'sched_cls'): string | undefined {
   try {

@@ -60,7 +60,7 @@ describe('the verifier', () => {
     [
       'stack nobody wrote',
       'r0 = load_acquire((u64 *)(r10 -8))\nexit',
-      'invalid read from stack off -8+0 size 8',
+      'invalid read from stack R10 off=-8 size=8',
     ],
     ['the context', 'r0 = load_acquire((u32 *)(r1 +0))\nexit', 'BPF_ATOMIC loads from R1 ctx is not allowed'],
     [

@@ -222,7 +222,10 @@ const REFUSED: Record<string, [text: string, summary: string, insn?: number]> = 
     'invalid write to stack R10 off=-520 size=8',
   ],
   'a load above the stack': ['r0 = *(u64 *)(r10 +0)\nexit', 'invalid read from stack R10 off=0 size=8'],
-  'stack that was never written': ['r0 = *(u64 *)(r10 -8)\nexit', 'invalid read from stack off -8+0 size 8'],
+  'stack that was never written': [
+    'r0 = *(u64 *)(r10 -8)\nexit',
+    'invalid read from stack R10 off=-8 size=8',
+  ],
   'half of a spilled pointer': [
     '*(u64 *)(r10 -8) = r1\nr0 = *(u32 *)(r10 -8)\nexit',
     'invalid size of register fill',

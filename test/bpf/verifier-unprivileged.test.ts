@@ -60,7 +60,10 @@ const REFUSED: Record<string, readonly [text: string, message: string]> = {
     `*(u64 *)(r10 -8) = r1\n*(u32 *)(r10 -8) = 0\n${end}`,
     'attempt to corrupt spilled pointer on stack',
   ],
-  'stack that was never written': ['r0 = *(u64 *)(r10 -8)\nexit', 'invalid read from stack off -8+0 size 8'],
+  'stack that was never written': [
+    'r0 = *(u64 *)(r10 -8)\nexit',
+    'invalid read from stack R10 off=-8 size=8',
+  ],
   'a loop': ['r1 = 0\nr1 += 1\nif r1 < 0x4 goto pc-2\nr0 = 0\nexit', 'back-edge from insn 2 to 1'],
   'a function': [
     'call pc+2\nr0 = 0\nexit\nr0 = 1\nexit',

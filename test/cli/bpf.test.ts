@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -369,6 +369,31 @@ describe('btf, gen, map', () => {
     expect(/from ['"](.+)['"]/.exec(written)?.[1]).toBe('../bpf.ts');
     const none = await bpf(['gen', '-'], 'exit\n');
     expect(none.err).toBe('ERROR: - is not an object file\nHINT: clang -target bpf -g -O2 -c makes one\n');
+  });
+
+  test('gen object links objects, gen skeleton is gen', async () => {
+    const parts = ['library', 'rest', 'program'].map((name) => path.join(objects, '../link', `${name}-19.o`));
+    const made = await bpf(['gen', 'object', 'whole.o', ...parts]);
+    expect([made.code, made.out, made.err]).toEqual([0, '', '']);
+    const run = await bpf(['run', 'whole.o', '--prog', 'nested', '--data-in', 'zero:64', '-f', 'json']);
+    expect(JSON.parse(run.out).retval).toBe(6);
+    const module = await bpf(['gen', 'skeleton', 'whole.o']);
+    expect(module.out).toContain('openWhole');
+    const [conflict, none, nothing, odd] = await Promise.all([
+      bpf(['gen', 'object', 'twice.o', parts[0]!, parts[0]!]),
+      bpf(['gen', 'object', 'alone.o']),
+      bpf(['gen', 'object', 'missing.o', 'not-there.o']),
+      bpf(['gen', 'object', 'x.o', parts[0]!, '-o', 'y']),
+    ]);
+    expect([conflict.code, conflict.err]).toEqual([
+      1,
+      `ERROR: ${parts[0]} and ${parts[0]} both define it (symbol scaled)\nHINT: \`static\` or \`__weak\` makes one of them give way\n`,
+    ]);
+    expect(none.err).toBe('ERROR: no object to link\nHINT: trapline bpf gen object OUT.o IN.o...\n');
+    expect(nothing.err).toBe('ERROR: cannot read the object not-there.o: there is no such file\n');
+    expect(odd.err).toMatch(/^ERROR: gen object has no option --output\n/);
+    for (const file of ['twice.o', 'alone.o', 'missing.o', 'x.o'])
+      expect(existsSync(path.join(folder, file))).toBe(false);
   });
 
   test('map shows what a run wrote, by its types', async () => {

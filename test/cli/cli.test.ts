@@ -206,6 +206,21 @@ describe('output', () => {
     expect(out).toBe('@x: 5\nbetween\nafter\n\n\n');
   });
 
+  test('stacks are printed with their frames, each in its place', async () => {
+    const { code, out, err } = await run(
+      '-p',
+      target.pid,
+      `kprobe:app.mjs:total {
+         printf("first %s", kstack(2)); printf("second\\n"); print(ustack(1)); print((1, kstack(2))); print("last"); exit();
+       }`,
+    );
+    expect({ code, err }).toEqual({ code: 0, err: 'Attaching 1 probe...\n' });
+    const frame = (name: string) => `        ${name} \\(.*app\\.mjs(:\\d+:\\d+)?\\)\\n`;
+    const both = `${frame('total')}${frame('handle')}`;
+    const first = `first \\n${both}second\\n\\n${frame('total')}\\n\\(1, \\n${both}\\)\\nlast\\n`;
+    expect(out).toMatch(new RegExp(`^${first}`));
+  });
+
   test('a getter is not run; the failed read is a warning with its place', async () => {
     const { code, err } = await run(
       '-p',
@@ -242,9 +257,11 @@ describe('output', () => {
     );
     await tracer.saw('on');
     tracer.child.kill('SIGINT');
-    await new Promise((resolve) => setTimeout(resolve, 100));
-    tracer.child.kill('SIGINT');
-    expect((await tracer.finished).out).toBe('on\n');
+    // again and again: signals that come before the command has looked at the first are one
+    const again = setInterval(() => tracer.child.kill('SIGINT'), 200);
+    const { out } = await tracer.finished;
+    clearInterval(again);
+    expect(out).toBe('on\n');
   });
 
   test('-l of nothing: why, and the nearest name', async () => {
@@ -258,6 +275,26 @@ describe('output', () => {
       out: '',
       err: `ERROR: no function matches handel in ${relative()}/app.mjs\nHINT: did you mean ${relative()}/app.mjs:handle?\n`,
     });
+  });
+
+  test('-l takes short names of probe types, and several patterns', async () => {
+    const listed = await run(
+      '-p',
+      target.pid,
+      '-l',
+      'k:app.mjs:tot*,kr:app.mjs:han*, t:http:server_request_st*,i:',
+    );
+    const file = /kprobe:(.*app\.mjs):total/.exec(listed.out)?.[1];
+    expect(listed).toEqual({
+      code: 0,
+      err: '',
+      out: `kprobe:${file}:total\nkretprobe:${file}:handle\ntracepoint:http:server_request_start\ninterval:\n`,
+    });
+    const none = await run('-p', target.pid, '-l', 'k:app.mjs:total,kprobe:app.mjs:totl');
+    expect(none).toMatchObject({ code: 1, out: '' });
+    expect(none.err).toMatch(/^ERROR: no function matches totl in /);
+    const events = await run('-l', 't:http:server_request_st*,t:fs:op_end');
+    expect(events.out).toBe('tracepoint:http:server_request_start\ntracepoint:fs:op_end\n');
   });
 
   test('-l lists what can be probed, -lv with parameters', async () => {
@@ -340,21 +377,62 @@ function relative(): string {
   return path.relative(process.cwd(), path.dirname(app)) || '.';
 }
 
+test('hits that a breakpoint missed are told without -v, also where tracing ends while it is off', async () => {
+  const hot = path.join(folder, 'hot.cjs');
+  writeFileSync(
+    hot,
+    'const f = (x) => x + 1;\nsetInterval(() => { for (let i = 0; i < 9000; i++) f(i); }, 5);',
+  );
+  const child = spawn(process.execPath, ['--inspect-port=0', hot], { stdio: 'ignore' });
+  targets.push(child);
+  const traced = start(
+    '-p',
+    String(child.pid),
+    '--arm',
+    'break',
+    'kprobe:hot.cjs:1 { @++; if (@ == 150) { print(@); } }',
+  );
+  await traced.saw('@: ');
+  traced.child.kill('SIGINT');
+  const { code, err } = await traced.finished;
+  expect(code).toBe(0);
+  expect(err).toMatch(
+    /WARNING: \S*hot.cjs:1: hits were missed, about \d+ by the rate of those that were counted/,
+  );
+  expect(err.match(/armed by a breakpoint/g)).toHaveLength(1);
+});
+
 describe('signals', () => {
   test('Ctrl-C prints the maps and restores', async () => {
     const tracer = start(
       '-v',
       '-p',
       target.pid,
-      'kprobe:app.mjs:handle { @ = count(); } END { printf("bye\\n"); }',
+      'kprobe:app.mjs:handle { @ = count(); printf("hit\\n"); } END { printf("bye\\n"); }',
     );
-    await tracer.saw(/handle: \w+ \(/);
-    await new Promise((resolve) => setTimeout(resolve, 100));
+    await tracer.saw('hit');
     tracer.child.kill('SIGINT');
     const { code, out, err } = await tracer.finished;
     expect(code).toBe(0);
-    expect(out).toMatch(/^bye\n\n\n@: \d+\n$/);
+    expect(out).toMatch(/^(hit\n)+bye\n\n\n@: \d+\n$/);
     expect(err).toContain('restored 1 function');
+  });
+
+  test('a process that does not answer is told of, and waited for', async () => {
+    const own = await startTarget();
+    const tracer = start(
+      '-p',
+      own.pid,
+      'kprobe:app.mjs:total { @ = count(); if (@ == 3) { print("three"); } }',
+    );
+    await tracer.saw('three');
+    own.child.kill('SIGSTOP');
+    tracer.child.kill('SIGINT');
+    await tracer.saw('WARNING: the process does not answer yet: another Ctrl-C leaves at once, without maps');
+    own.child.kill('SIGCONT');
+    const { code, out } = await tracer.finished;
+    expect(code).toBe(0);
+    expect(out).toMatch(/^@: \d+$/m);
   });
 
   test('a second signal leaves at once, restored', async () => {
@@ -362,11 +440,10 @@ describe('signals', () => {
       '-v',
       '-p',
       target.pid,
-      'kprobe:app.mjs:handle { @ = count(); } END { printf("bye\\n"); }',
+      'kprobe:app.mjs:handle { @ = count(); printf("hit\\n"); } END { printf("bye\\n"); }',
     );
-    await tracer.saw(/handle: \w+ \(/);
-    // its next call replaces the binding
-    await new Promise((resolve) => setTimeout(resolve, 100));
+    // that call has replaced the binding
+    await tracer.saw('hit');
     tracer.child.kill('SIGINT');
     tracer.child.kill('SIGINT');
     tracer.child.kill('SIGTERM');
@@ -386,14 +463,16 @@ describe('signals', () => {
 
   test('the target goes: said, exit 0', async () => {
     const own = await startTarget();
-    const tracer = start('-v', '-p', own.pid, '-e', 'kprobe:app.mjs:handle { @ = count(); }');
-    await tracer.saw(/handle: \w+ \(/);
+    const script = 'kprobe:app.mjs:handle { @ = count(); printf("hit\\n"); }';
+    const tracer = start('-v', '-p', own.pid, '-e', script);
+    await tracer.saw('hit');
+    // the maps are copied every half a second
     await new Promise((resolve) => setTimeout(resolve, 1500));
     own.child.kill('SIGKILL');
     const { code, out, err } = await tracer.finished;
     expect(code).toBe(0);
     // What was seen of the maps last.
-    expect(out).toMatch(/^\n\n@: [1-9]\d*\n$/);
+    expect(out).toMatch(/^(hit\n)+\n\n@: [1-9]\d*\n$/);
     expect(err).toContain(`process ${own.pid}: `);
   });
 });

@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -20,6 +20,11 @@ await later(3);
 process.on('exit', () => tiny(99));
 `,
   'aux.mjs': 'export function aux(x) { return x; }\n',
+  'query.mjs': `import { aux } from './aux.mjs?one';
+import * as again from './aux.mjs?two';
+const { aux: late } = await import('./aux.mjs#three');
+for (let i = 0; i < 10; i++) { aux(i); again.aux(i); late(i); }
+`,
   'once.cjs': `const { aux } = require('./aux.cjs');
 function tiny(a) { return a; }
 for (let i = 0; i < 10; i++) { tiny(i); aux(i); }
@@ -30,6 +35,15 @@ process.exit(3);
 const { execFileSync } = require('node:child_process');
 const text = execFileSync(process.execPath, ['-p', 'JSON.stringify([process.env.NODE_OPTIONS ?? "none", process.env.TRAPLINE_LAUNCH ?? "none"])']);
 tell(...JSON.parse(text));
+`,
+  'stacks.mjs': `function inner(n) { return n; }
+function outer(n) { return inner(n); }
+for (let i = 0; i < 3; i++) outer(i);
+`,
+  'other.js': 'exports.typed = function typed(n) { return n; };\n',
+  // goes on until the tracer ends it
+  'types.ts': `function typed(n: number): number { return n; }
+setInterval(() => typed(1), 5);
 `,
   'throws.mjs': `function thrower(n) { if (n === 9) throw new Error('at the end'); }
 for (let i = 0; i < 10; i++) thrower(i);
@@ -53,7 +67,29 @@ function trace(command: string, script: string): Promise<{ code: number | null; 
   });
 }
 
-describe.each(nodeBinaries())('-c on Node $version', ({ path: node }) => {
+describe.each(nodeBinaries())('-c on Node $version', ({ path: node, major }) => {
+  test.runIf(major >= 23)('TypeScript that Node runs, beside another file that has the name', async () => {
+    const { code, out, err } = await trace(
+      `'${node}' types.ts`,
+      'kprobe:typed { @[probe] = count(); @n++; if (@n > 3) { exit(); } }',
+    );
+    expect(code).toBe(0);
+    expect(err).toContain('calls until then are not counted');
+    expect(Number(/^@\[kprobe:types\.ts:typed\]: (\d+)$/m.exec(out)?.[1])).toBeGreaterThan(3);
+  });
+
+  test('stacks begin at the function, whatever its compiled-in site calls', async () => {
+    const { code, out } = await trace(
+      `'${node}' stacks.mjs`,
+      `kprobe:stacks.mjs:inner { @entry[ustack(2)] = count(); } kretprobe:stacks.mjs:outer { @end[ustack(1)] = count(); }
+       kprobe:stacks.mjs:outer { @one[ustack(1)] = count(); }`,
+    );
+    expect(code).toBe(0);
+    const frames = [...out.matchAll(/^ {4}(\S+) \(.*stacks\.mjs:\d+:\d+\)$/gm)].map((match) => match[1]);
+    expect(frames).toEqual(['outer', 'inner', 'outer', 'outer']);
+    expect(out.match(/^\]: 3$/gm)).toHaveLength(3);
+  });
+
   test('an ES module: every call from the first to those of its exit listeners', async () => {
     const { code, out } = await trace(
       `'${node}' once.mjs`,
@@ -64,6 +100,18 @@ describe.each(nodeBinaries())('-c on Node $version', ({ path: node }) => {
     expect({ code, out: out.trim().split('\n') }).toEqual({
       code: 0,
       out: ['@aux: 10', '@later: 3', '@ret: 75', '@tiny: 11', '@work: 45'],
+    });
+  });
+
+  test('a module that is imported by several urls of one file', async () => {
+    const { code, out, err } = await trace(
+      `'${node}' query.mjs`,
+      'kprobe:aux.mjs:aux { @n = count(); } kretprobe:aux.mjs:aux { @sum = sum(retval); }',
+    );
+    expect({ code, out: out.trim(), err }).toEqual({
+      code: 0,
+      out: '@n: 30\n@sum: 135',
+      err: expect.not.stringContaining('WARNING'),
     });
   });
 
@@ -109,6 +157,16 @@ describe('-c', () => {
     const { code, out, err } = await trace(`'${node}' once.cjs`, 'kprobe:once.cjs:tinny { @ = count(); }');
     expect({ code, out }).toEqual({ code: 1, out: '' });
     expect(err).toMatch(/no function matches tinny in once\.cjs[\s\S]*did you mean once\.cjs:tiny\?/);
+  });
+
+  test('a probe that names no file, where there are many: what takes the time is told', async () => {
+    const many = path.join(folder, 'many');
+    mkdirSync(many);
+    for (let i = 0; i < 250; i++) writeFileSync(path.join(many, `f${i}.js`), 'exports.f = 1;\n');
+    const { code, out, err } = await trace(`'${node}' once.cjs`, 'kprobe:aux { @ = count(); }');
+    rmSync(many, { recursive: true });
+    expect({ code, out }).toEqual({ code: 0, out: expect.stringContaining('@: 10') });
+    expect(err).toMatch(/WARNING: -c: 2\d\d files below .* are prepared before the program begins/);
   });
 
   test('a command without a Node process', async () => {

@@ -90,7 +90,9 @@ describe('the command line', () => {
     expect(failure('--maxactive', '-2.5')).toBe('EUSAGE: --maxactive: -2.5 is not a whole number from 0');
     expect(failure('-p', '-1')).toBe('EUSAGE: -p: -1 is not a whole number from 1');
     expect(failure('-lvp', '-1')).toBe('EUSAGE: -p: -1 is not a whole number from 1');
-    expect(failure('-v', '-1')).toBe('EUSAGE: unknown option -1 (trapline --help lists the options)');
+    expect(failure('-v', '-1')).toBe(
+      'EUSAGE: unknown option -1 (a parameter that begins with - stands behind --: script.bt -- -1)',
+    );
     expect(parseCommandLine(['script.bt', '--', '--max-pause', '-1']).positionals).toEqual([
       'script.bt',
       '--max-pause',
@@ -101,7 +103,13 @@ describe('the command line', () => {
     expect(failure('--max-puase', '5')).toBe(
       'EUSAGE: unknown option --max-puase (did you mean --max-pause?)',
     );
-    expect(failure('-q')).toBe('EUSAGE: unknown option -q (trapline --help lists the options)');
+    expect(failure('-x')).toBe('EUSAGE: unknown option -x (trapline --help lists the options)');
+    expect(failure('-k')).toBe(
+      "EUSAGE: bpftrace's option -k is not here (reads that fail are always told, with their place)",
+    );
+    expect(failure('--no-warnings')).toBe(
+      "EUSAGE: bpftrace's option --no-warnings is not here (warnings go to standard error: 2>/dev/null)",
+    );
     expect(failure('-p')).toBe('EUSAGE: -p needs a value');
     expect(failure('-c', '-v')).toBe(
       'EUSAGE: -c needs a value (one that begins with a dash is given as -c-VALUE)',

@@ -11,3 +11,29 @@ test('a wildcard says the first warnings, and the number of the others once', ()
   expect(warnings.more()).toBe('WARNING: 2 more warnings of how probes are armed: -v shows all');
   expect(warnings.more()).toBeUndefined();
 });
+
+test('a breakpoint is told once, what it missed at the end', () => {
+  const warnings = new ArmWarnings();
+  const report = { way: 'break', estimateMs: 1, pauseMs: 1, rateLimit: 833 } as const;
+  const texts = [
+    warnings.of({ ...report, name: 'a' }),
+    warnings.of({ ...report, name: 'a', missed: 100 }),
+    warnings.of({ ...report, name: 'a', missed: 20 }),
+    warnings.of({ ...report, name: 'b', missed: 5 }),
+  ];
+  const told = (name: string) =>
+    `WARNING: ${name}: armed by a breakpoint, each hit costs the process about 0.1 ms`;
+  expect(texts).toEqual([told('a'), undefined, undefined, told('b')]);
+  expect(warnings.more()).toBeUndefined();
+  const by = 'by the rate of those that were counted: breakpoints together are limited to 833 hits a second';
+  expect(warnings.missed()).toEqual([
+    `WARNING: a: hits were missed, about 120 ${by}`,
+    `WARNING: b: hits were missed, about 5 ${by}`,
+  ]);
+  expect(warnings.missed()).toEqual([]);
+  for (const [index, name] of ['a', 'b', 'c', 'd', 'e'].entries())
+    warnings.of({ ...report, name, missed: 100 - index });
+  expect(warnings.missed().at(-1)).toBe(
+    'WARNING: of 2 more probes hits were missed, about 193 by the rate of those that were counted',
+  );
+});

@@ -59,7 +59,8 @@ const X = 8;
 const OPERATIONS = [0x00, 0x10, 0x20, 0x30, 0x40, 0x50, 0x60, 0x70, 0x90, 0xa0, 0xb0, 0xc0];
 const JUMPS = [0x10, 0x20, 0x30, 0x40, 0x50, 0x60, 0x70, 0xa0, 0xb0, 0xc0, 0xd0];
 const SIZE_BITS = { 1: 0x10, 2: 0x08, 4: 0x00, 8: 0x18 };
-const ATOMICS = [0x00, 0x40, 0x50, 0xa0, 0x01, 0x41, 0x51, 0xa1, 0xe1, 0xf1];
+const CMPXCHG = 0xf1;
+const ATOMICS = [0x00, 0x40, 0x50, 0xa0, 0x01, 0x41, 0x51, 0xa1, 0xe1, CMPXCHG];
 const HELPER = { lookup: 1, update: 2, delete: 3, forEach: 164, loop: 181 };
 const MAP = { values: 0, table: 1, outer: 2 };
 const LOAD_ACQUIRE = 0x100;
@@ -200,7 +201,10 @@ class Writer {
     const { random } = this;
     const size = random.pick([4, 8]);
     const { reg, off } = this.place(size, true, false);
-    this.emit(0xc3 | SIZE_BITS[size], reg, this.scalar(), off, random.pick(ATOMICS));
+    const source = this.scalar();
+    const operation = random.pick(ATOMICS);
+    this.emit(0xc3 | SIZE_BITS[size], reg, source, off, operation);
+    if (operation === CMPXCHG && size === 4 && random.zeroExtends) this.emit(ALU32 | 0xb0 | X, 0, 0, 0, 0);
   }
 
   /** load_acquire or store_release */
@@ -473,9 +477,13 @@ function callbackFunction(random, kind) {
   return w;
 }
 
-/** The program of a seed, as instructions; a map load has src 5 and the map's index. */
-export function randomProgram(seed) {
+/**
+ * The program of a seed, as instructions; a map load has src 5 and the map's index. With `zeroExtends` it says after every 32-bit
+ * compare-and-exchange that the upper half of r0 is zero, which it is anyway.
+ */
+export function randomProgram(seed, { zeroExtends = false } = {}) {
   const random = new Random(seed);
+  random.zeroExtends = zeroExtends;
   const functions = [main(random)];
   // A call goes to a function that is deeper than its own: the first one is made where none is there.
   for (let n = 0; n < functions.length; n++) {

@@ -156,14 +156,24 @@ class Kernel {
 }
 
 /**
+ * Whether only the kernel differs, and not any more once the program itself clears the upper half of r0 after a 32-bit compare-and-exchange.
+ * That is done by the kernel's verifier, unless (Linux 6.18) every way to a use of r0 was cut off as known by another state.
+ */
+function isUnextended({ kernel }, results, seed, state) {
+  const ours = results.filter(([name]) => name !== 'kernel').map(([, result]) => result);
+  if (kernel === undefined || ours.some((result) => result !== ours[0])) return false;
+  return kernel.run(randomProgram(seed, { zeroExtends: true }), state) === ours[0];
+}
+
+/**
  * Runs `count` programs from seed `first` on. `kernel`: the oracle of test/support/kernel-bpf.ts, or undefined. A program that all
  * verifiers refuse is counted as refused, one that only some of them refuse as disagreed (kernels differ in that, from one version to the
- * next); one on which the kernel's verifier breaks down is skipped. `report(name, problems)` gets the latter and every difference.
+ * next); one on which the kernel's verifier breaks down is skipped, and one where it forgets to clear half a register (`unextended`). `report(name, problems)` gets the latter and every difference.
  * @param {any} bpf
  * @param {{ first?: number; count: number; kernel?: any; report: (...told: any[]) => void; progress?: () => void }} options
  */
 export function runDifferential(bpf, { first = 1, count, kernel, report, progress = () => {} }) {
-  const counts = { passed: 0, failed: 0, skipped: 0, refused: 0, disagreed: 0 };
+  const counts = { passed: 0, failed: 0, skipped: 0, refused: 0, disagreed: 0, unextended: 0 };
   const engines = { interpreter: new Ours(bpf, 'interpreter'), jit: new Ours(bpf, 'jit') };
   const oracle = kernel === undefined ? undefined : new Kernel(bpf, kernel);
   if (oracle !== undefined) engines.kernel = oracle;
@@ -197,7 +207,10 @@ export function runDifferential(bpf, { first = 1, count, kernel, report, progres
         .filter(([, result]) => result !== expected)
         .map(([name, result]) => `${name}:\n${result}\n${reference}:\n${expected}`);
       if (problems.length === 0) counts.passed++;
-      else {
+      else if (isUnextended(engines, results, seed, state)) {
+        counts.skipped++;
+        counts.unextended++;
+      } else {
         counts.failed++;
         report(`seed ${seed}`, [...problems, bpf.disassemble(insns)]);
       }

@@ -6,7 +6,9 @@ import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { gunzipSync } from 'node:zlib';
 
-const VMLINUX = '/sys/kernel/btf/vmlinux';
+/** Types of the kernel that the rows were recorded on, where TRAPLINE_TARGET_BTF names them; otherwise of this machine's. */
+const RECORDED = process.env.TRAPLINE_TARGET_BTF;
+const VMLINUX = RECORDED ?? '/sys/kernel/btf/vmlinux';
 
 /** Known differences, each with its reason. */
 const KNOWN = {
@@ -32,7 +34,7 @@ function missing(row, names, insns) {
   const isOther = refused !== undefined && !row.prog.endsWith(refused);
   if (
     isOther ||
-    /is global and assumed valid|Validating .*\(\) func#|Caller passes invalid args|frames is too deep !/.test(
+    /use static function instead|is global and assumed valid|Validating .*\(\) func#|Caller passes invalid args|frames is too deep !/.test(
       row.log,
     )
   ) {
@@ -50,11 +52,36 @@ function missing(row, names, insns) {
     if (insn.src === 2 && BTF_KFUNCS.test(names.get(insn.imm)))
       return "the function's types are in the program's BTF";
   }
+  if (/multiple exception callback tags|LD_ABS is only allowed in functions that return/.test(row.log))
+    return "the program's BTF says what its functions are";
+  if (/fd \d+ is not pointing to valid bpf_map/.test(row.log)) return 'a descriptor of the recording process';
+  if (row.type === 'struct_ops' && row.load === 0) return 'struct_ops programs are refused here';
   if (row.log === '' && row.load !== 0) return 'refused before the kernel saw it';
   if (/is not modifiable|unsupported member|is not sleepable/.test(row.log))
     return 'a list of the kernel build decides';
   if (/progs cannot use|cannot access ptr member|exception cb|from callback subprog|CO-RE/.test(row.log))
     return "the map's or program's BTF is not in the record";
+  return undefined;
+}
+
+/** Maps that programs only read: what they hold is not in the record. */
+const RDONLY_PROG = 0x80;
+
+/** What a program that the kernel accepted was refused for here because the record has not all of it. */
+function notRecorded(error, source, insns, names) {
+  const throws = insns.some(
+    ({ code, src, imm }) => code === 0x85 && src === 2 && names.get(imm) === 'bpf_throw',
+  );
+  if (throws && /^unreachable insn/.test(error)) return "the program's BTF names its exception callback";
+  const kernelTypes = ['tracing', 'lsm'].includes(source.type);
+  if (kernelTypes && /must be a rcu pointer|expected pointer to STRUCT \w+ but R\d has/.test(error))
+    return 'offsets in kernel structures: this machine runs another kernel';
+  const hasConstants = source.maps?.some(({ flags }) => (flags & RDONLY_PROG) !== 0) === true;
+  if (
+    hasConstants &&
+    /memory access|outside of the allowed memory range|invalid access to map value/.test(error)
+  )
+    return 'constants in a read-only map are not in the record';
   return undefined;
 }
 
@@ -70,6 +97,7 @@ export function runVerifier(bpf, folder, report) {
   const programs = new Map();
   for (const row of rows) if (row.insns) programs.set(`${row.file}/${row.prog}`, row);
   const targetBtf = existsSync(VMLINUX) ? bpf.parseBtf(readFileSync(VMLINUX)) : undefined;
+  if (RECORDED !== undefined && targetBtf !== undefined) nameKfuncs(names, rows, bpf, targetBtf);
   for (const row of rows) {
     const name = `${row.file}/${row.prog}${row.mode === 'unpriv' ? ' (unprivileged)' : ''}`;
     const skip = (why) => {
@@ -96,6 +124,13 @@ export function runVerifier(bpf, folder, report) {
       skip('offsets in kernel structures: this machine runs another kernel');
       continue;
     }
+    if (row.load === 0 && answer.errno !== 0) {
+      const lost = notRecorded(answer.error, source, insns, names);
+      if (lost !== undefined) {
+        skip(lost);
+        continue;
+      }
+    }
     const problems = compare(row, answer);
     if (problems.length > 0 && KERNEL_POINTER.test(row.log)) {
       skip(`offsets in kernel structures: this machine runs another kernel (${problems[0]})`);
@@ -106,6 +141,17 @@ export function runVerifier(bpf, folder, report) {
     report(name, problems);
   }
   return counts;
+}
+
+/** Kernel functions that no log names, by the types of their kernel. */
+function nameKfuncs(names, rows, bpf, btf) {
+  for (const { insns } of rows) {
+    if (!insns) continue;
+    for (const { code, src, off, imm } of bpf.isa.decodeInsns(Buffer.from(insns, 'hex'))) {
+      const isCall = code === 0x85 && src === 2 && off === 0;
+      if (isCall && !names.has(imm) && imm < btf.typeCount) names.set(imm, btf.name(imm));
+    }
+  }
 }
 
 /** Kernel functions by id, as the logs name them. */
@@ -131,8 +177,10 @@ function compare(row, answer) {
     ];
   }
   if (kernel === 0) return [];
+  // Ids in the kernel's BTF are another build's.
+  const plain = (text) => text.replace(/attach_btf_id \d+/g, 'attach_btf_id');
   const wanted = answer.error.split('\n').at(-1);
-  return row.log === '' || row.log.includes(wanted)
+  return row.log === '' || plain(row.log).includes(plain(wanted))
     ? []
     : [`says "${wanted}", the kernel "${lastLine(row.log)}"`];
 }

@@ -105,7 +105,9 @@ const KERNEL =
   bpf_get_smp_processor_id bpf_get_numa_node_id bpf_perf_event_read bpf_probe_write_user bpf_current_task_under_cgroup
   bpf_get_prandom_u32 bpf_probe_read_user bpf_probe_read_kernel bpf_probe_read bpf_probe_read_user_str bpf_probe_read_kernel_str
   bpf_probe_read_str bpf_get_current_cgroup_id bpf_send_signal bpf_perf_event_output bpf_get_stackid bpf_get_stack
-  bpf_perf_event_read_value bpf_override_return bpf_perf_prog_read_value bpf_skb_output`.split(/\s+/);
+  bpf_perf_event_read_value bpf_override_return bpf_perf_prog_read_value bpf_skb_output bpf_probe_read_compat bpf_probe_read_compat_str
+  event_filter trace_subsystem_dir trace_event_functions bpf_perf_event_data trace_kprobe_show trace_kprobe_is_busy
+  trace_kprobe_release trace_kprobe_match`.split(/\s+/);
 
 test('the kernel map has a row for each structure, function and helper, with a place or planned', () => {
   const table = rows('docs/kernel-map.md');

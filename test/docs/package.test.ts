@@ -21,6 +21,7 @@ import { afterAll, describe, expect, test } from 'vitest';
 const root = path.dirname(path.dirname(path.dirname(fileURLToPath(import.meta.url))));
 const manifest = JSON.parse(readFileSync(path.join(root, 'package.json'), 'utf8')) as {
   readonly sideEffects: readonly string[];
+  readonly exports: Readonly<Record<string, unknown>>;
 };
 const folder = mkdtempSync(path.join(tmpdir(), 'trapline-package-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -93,10 +94,11 @@ import { attachTracefs, defineTracepoint, Kprobe, registerKprobe, TextPrinter, t
 import { createMachine, openObject } from 'trapline/bpf';
 import { bpfFixture } from 'trapline/testing';
 import { openTracefs } from 'trapline/tracefs';
+import { readTraceDat } from 'trapline/export';
 import 'trapline/register';
 import 'trapline/testing/vitest';
 const { buffer } = createMachine().memory;
-export const used = [attachTracefs, defineTracepoint, Kprobe, registerKprobe, TextPrinter, trace, openObject, bpfFixture, openTracefs, buffer];
+export const used = [attachTracefs, defineTracepoint, Kprobe, registerKprobe, TextPrinter, trace, openObject, bpfFixture, openTracefs, readTraceDat, buffer];
 `;
 const ENGINE = `
 import { createMachine, openObject } from 'trapline/bpf';
@@ -108,6 +110,12 @@ export const wrong: string = bytes;
 `;
 
 describe('declarations in a strict project that checks its libraries', () => {
+  test('the project imports every entry of the package', () => {
+    const entries = Object.keys(manifest.exports).filter((name) => !name.endsWith('.json'));
+    const imported = [...EVERYTHING.matchAll(/'trapline([^']*)'/g)].map((match) => `.${match[1]}`);
+    expect(imported.sort()).toEqual(entries.sort());
+  });
+
   test.each([
     { lib: ['ES2022'], types: [], text: ENGINE },
     { lib: ['ES2022', 'DOM'], types: [], text: ENGINE },

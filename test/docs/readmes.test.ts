@@ -73,3 +73,17 @@ describe.each(FOLDERS)('$name/README.md', ({ name, names, files, readme }) => {
 test('there are folders to look at', () => {
   expect(FOLDERS.length).toBeGreaterThan(30);
 });
+
+test('folders without a README are spoken of in one above', () => {
+  const files = readdirSync(path.join(root, 'src'), { recursive: true, encoding: 'utf8' })
+    .map((name) => `src/${name.replaceAll('\\', '/')}`)
+    .filter((name) => name.endsWith('.ts') && !OBVIOUS.test(path.basename(name)));
+  const silent = files.filter((file) => {
+    const above = FOLDERS.filter(({ name }) => file.startsWith(`${name}/`));
+    const nearest = above.sort((a, b) => b.name.length - a.name.length)[0]!;
+    const inside = file.slice(nearest.name.length + 1);
+    const patterns = quoted(nearest.readme).map(patternOf);
+    return !patterns.some((pattern) => pattern.test(inside) || pattern.test(path.basename(file)));
+  });
+  expect(silent).toEqual([]);
+});

@@ -239,8 +239,9 @@ describe.each(nodeBinaries())('events of a process with Node $version', ({ path:
     expect(count('@immediates')).toBeGreaterThanOrEqual(20);
     expect(count('@immediates')).toBeLessThan(60);
     expect(count('@entered[1]')).toBeGreaterThanOrEqual(20);
-    expect(count('@left[1]')).toBe(count('@entered[1]'));
-    expect(count('@left[0]')).toBe(count('@entered[0]'));
+    // events begin one after the other, callbacks come in between
+    expect(Math.abs(count('@left[1]') - count('@entered[1]'))).toBeLessThanOrEqual(3);
+    expect(Math.abs(count('@left[0]') - count('@entered[0]'))).toBeLessThanOrEqual(3);
     expect(count('@rss')).toBeGreaterThan(10e6);
     expect(count('@user')).toBeGreaterThan(0);
   });
@@ -289,8 +290,21 @@ describe.each(nodeBinaries())('events of a process with Node $version', ({ path:
       '@messages': '10',
     });
     expect(await service.ask('checkout', { times: 1 })).toBe(false);
-    const channels = trapline('-l', '-p', String(service.pid), 'rawtracepoint:*');
-    const { out } = await channels.finished;
+    const list = (...args: string[]) => trapline('-l', '-p', String(service.pid), ...args).finished;
+    const refused = await list('rawtracepoint:*', '--max-pause', '10');
+    expect(refused.code).toBe(1);
+    expect(refused.err).toMatch(
+      /^ERROR: looking for channels needs a garbage collection: it would stop the process for about \d+ ms\nHINT: --max-pause \d+ allows it\n$/,
+    );
+    const without = await list('*', '--max-pause', '60');
+    expect(without.err).toContain('WARNING: rawtracepoint probes are not listed: looking for channels');
+    expect(without.out).toContain('kprobe:events.cjs:after\n');
+    expect(without.out).toContain('tracepoint:shop:checkout\n');
+    expect(without.out).not.toContain('rawtracepoint:');
+    const all = await list('*', '--max-pause', '60000');
+    expect(all.out).toContain('tracepoint:http:server_request_start\n');
+    expect(all.out).toContain('rawtracepoint:events.test\n');
+    const { out } = await list('rawtracepoint:*', '--max-pause', '60000');
     expect(out).toContain('rawtracepoint:events.test\n');
     expect(out).toContain('rawtracepoint:http.server.request.start\n');
   });
@@ -313,7 +327,7 @@ describe.each(nodeBinaries())('events of a process with Node $version', ({ path:
     await service.ask('fs');
     tracer.child.kill('SIGKILL');
     await tracer.finished;
-    await expect.poll(() => service.ask('state'), { timeout: 10_000 }).toEqual(before);
+    await expect.poll(() => service.ask('state'), { timeout: 30_000 }).toEqual(before);
     expect(await service.get('/order/1')).toBe('{"id":"1"}');
   });
 
@@ -377,7 +391,7 @@ describe('events, without regard to the version', () => {
     );
     expect(await trapline('-l', 't:htp:*').finished).toMatchObject({
       code: 1,
-      err: expect.stringContaining('HINT: did you mean t:http:*?'),
+      err: expect.stringContaining('HINT: did you mean tracepoint:http:*?'),
     });
   });
 

@@ -148,8 +148,12 @@ export function startLoad(port: number, connections: number) {
   own(child);
   const ask = (message: string): Promise<LoadCounts> =>
     new Promise((resolve, reject) => {
-      child.once('message', (counts) => resolve(counts as LoadCounts));
-      child.once('exit', (code) => reject(new Error(`the load ended with ${code}`)));
+      const ended = (code: number | null): void => reject(new Error(`the load ended with ${code}`));
+      child.once('message', (counts) => {
+        child.off('exit', ended);
+        resolve(counts as LoadCounts);
+      });
+      child.once('exit', ended);
       child.send(message);
     });
   return { counts: () => ask('counts'), stop: () => ask('stop') };
@@ -286,7 +290,7 @@ function socketOf(pid: number, fd: string): string | undefined {
 export async function until(
   what: string,
   condition: () => boolean | Promise<boolean>,
-  ms = 5000,
+  ms = 30_000,
 ): Promise<void> {
   const deadline = performance.now() + ms;
   while (!(await condition())) {

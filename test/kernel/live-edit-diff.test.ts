@@ -1,7 +1,9 @@
+import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { instrument } from '../../src/arch/v8/instrument.ts';
 import { liveEditChanges, lostFunctions } from '../../src/arch/v8/live-edit-diff.ts';
@@ -25,22 +27,30 @@ afterAll(() => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-/** Edits `f` of a CommonJS module: whether V8 reached it, and whether that was expected. */
-function attempt(shape: string, entry: string, tail: string): { real: boolean; expected: boolean } {
-  const file = path.join(folder, `m${next++}.cjs`);
-  const text = (e: string, t: string) => shape.replace('<e>', e).replace('<t>', t);
-  const before = text('', '');
-  const after = text(entry, tail);
-  writeFileSync(file, before);
-  const { f } = require(file) as { f: () => unknown };
-  const script = [...inspector.scripts.values()].find(({ url }) => url.endsWith(file))!;
-  expect(inspector.setSource(script.scriptId, after).status).toBe('Ok');
-  const span = (t: string) => ({ start: t.indexOf('function f'), end: t.indexOf('/*end*/') });
-  return {
-    real: f.toString() === after.slice(span(after).start, span(after).end),
-    expected: lostFunctions(liveEditChanges(before, after), [span(before)], [span(after)]).size === 0,
-  };
+interface Edit {
+  readonly what: string;
+  readonly before: string;
+  readonly after: string;
 }
+
+const spanOf = (text: string) => ({ start: text.indexOf('function f'), end: text.indexOf('/*end*/') });
+
+/** Edits `f` of CommonJS modules: whether V8 reached it. */
+function reached(edits: readonly Edit[]): boolean[] {
+  const input = edits.map(({ before, after }) => ({
+    file: path.join(folder, `m${next++}.cjs`),
+    before,
+    after,
+  }));
+  const script = fileURLToPath(new URL('../fixtures/self/edit.cjs', import.meta.url));
+  const out = execFileSync(process.execPath, [script], { input: JSON.stringify(input), encoding: 'utf8' });
+  const texts = JSON.parse(out) as string[];
+  return edits.map(({ after }, n) => texts[n] === after.slice(spanOf(after).start, spanOf(after).end));
+}
+
+/** Whether it is expected to. */
+const expected = ({ before, after }: Edit): boolean =>
+  lostFunctions(liveEditChanges(before, after), [spanOf(before)], [spanOf(after)]).size === 0;
 
 const REST = '\nfunction other() {\n  return 1;\n}\nmodule.exports = { f };\n';
 const shapes = {
@@ -54,20 +64,28 @@ const shapes = {
 
 describe('live edit', () => {
   it.each(Object.entries(shapes))('is predicted for %s', (_name, shape) => {
-    const outcomes = { reached: 0, lost: 0 };
-    // Every edit stops the thread for a while: a few lengths, chosen apart.
-    for (const k of [0, 1, 4, 9, 16, 30]) {
-      for (const [entry, tail] of [
-        [`const i=H${'0'.repeat(k)}();try{`, ';R(i);}catch(x){T(i,x);throw x}'],
-        ['try{', `}finally{${'q'.repeat(k)}}`],
-        [`q${'0'.repeat(k)};`, ''],
-      ] as const) {
-        const { real, expected } = attempt(shape, entry, tail);
-        expect(expected, `${entry} ${tail}`).toBe(real);
-        if (real) outcomes.reached++;
-        else outcomes.lost++;
-      }
-    }
+    const text = (entry: string, tail: string) => shape.replace('<e>', entry).replace('<t>', tail);
+    const edits = [0, 1, 4, 9, 16, 30].flatMap((k) =>
+      (
+        [
+          [`const i=H${'0'.repeat(k)}();try{`, ';R(i);}catch(x){T(i,x);throw x}'],
+          ['try{', `}finally{${'q'.repeat(k)}}`],
+          [`q${'0'.repeat(k)};`, ''],
+        ] as const
+      ).map(([entry, tail]) => ({
+        what: `${entry} ${tail}`,
+        before: text('', ''),
+        after: text(entry, tail),
+      })),
+    );
+    const real = reached(edits);
+    expect(edits.map((edit) => [edit.what, expected(edit)])).toEqual(
+      edits.map(({ what }, n) => [what, real[n]]),
+    );
+    const outcomes = {
+      reached: real.filter((one) => one).length,
+      lost: real.filter((one) => !one).length,
+    };
     expect(outcomes.reached + outcomes.lost).toBe(18);
     if (shape === shapes.tight) expect(outcomes.lost).toBe(0);
     if (shape === shapes.crowded) expect(outcomes.reached).toBe(0);

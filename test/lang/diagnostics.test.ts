@@ -545,6 +545,63 @@ kprobe:f { exit("a"); }
 stdin:1:30: ERROR: Argument mismatch for @x: trying to access with arguments: 'int64' when map expects arguments: 'string'
 kprobe:f { has_key(@x, "a"); @x[1] = 1; }
                              ~~~~~`,
+  'kprobe:f { print("a"); print(\'ab\'); }',
+  `
+stdin:1:30: ERROR: a character is one byte between quotes
+kprobe:f { print("a"); print('ab'); }
+                             ~~~~
+HINT: strings have double quotes: "text"`,
+  'kprobe:f { print(1.5); }',
+  `
+stdin:1:18: ERROR: Numbers with a decimal point are not supported
+kprobe:f { print(1.5); }
+                 ~~~
+HINT: take a smaller unit: 1500us instead of 1.5ms`,
+  'kprobe:f { @x = lhist(1, 0, 10, 1); @x = lhist(1, 0, 10, 2); }',
+  `
+stdin:1:37: ERROR: lhist() of @x has other arguments here: the buckets of a map are the same everywhere
+kprobe:f { @x = lhist(1, 0, 10, 1); @x = lhist(1, 0, 10, 2); }
+                                    ~~`,
+  'kprobe:f { print(sarg0); }',
+  `
+stdin:1:18: ERROR: The sarg0 builtin has no meaning here
+kprobe:f { print(sarg0); }
+                 ~~~~~
+HINT: arguments are no stack words: arg0, arg1, … are all of them`,
+  '#define N 5\nkprobe:f { }',
+  `
+stdin:1:1: ERROR: there is no preprocessor here
+#define N 5
+~~~~~~~
+HINT: write the value itself, or $1 and give it behind the program`,
+  'config { max_strlen = 64 } kprobe:f { }',
+  `
+stdin:1:1: ERROR: config needs a =
+config { max_strlen = 64 } kprobe:f { }
+~~~~~~
+HINT: config = { max_strlen = 128 }`,
+  'let @m = hash(10); kprobe:f { }',
+  `
+stdin:1:1: ERROR: maps are not declared
+let @m = hash(10); kprobe:f { }
+~~~
+HINT: config = { max_map_keys = 100 } says how many keys each may have`,
+  'kprobe:f { for ($i = 0; $i < 3; $i++) { } }',
+  `
+stdin:1:20: ERROR: syntax error, unexpected =, expecting :
+kprobe:f { for ($i = 0; $i < 3; $i++) { } }
+                   ~
+HINT: for ($kv : @map) { … } or for ($i : 0..10) { … }`,
+  'kprobe:f {',
+  `
+stdin:1:10: ERROR: syntax error, unexpected end of file, expecting }
+kprobe:f {
+         ~`,
+  'kprobe:f { strcontains(arg0, str(arg1)); }',
+  `
+stdin:1:30: ERROR: strcontains() expects a string literal as its second argument
+kprobe:f { strcontains(arg0, str(arg1)); }
+                             ~~~~~~~~~`,
 ];
 
 const pairs = CASES.flatMap((source, i) => (i % 2 === 0 ? [[source, CASES[i + 1]!.slice(1)] as const] : []));

@@ -4,6 +4,8 @@ import { printed } from './run-support.ts';
 
 describe('integers', () => {
   test.each([
+    ["'a' + 1", '98'],
+    ["'\\n' == 10 && '\\'' == 39 && '\\x41' == 'A' && '\"' == 34", '1'],
     ['1 + 2 * 3', '7'],
     ['(1 + 2) * 3', '9'],
     ['$a + $b * $c', '17'],
@@ -236,12 +238,40 @@ describe('strings', () => {
     ['strncmp(str(arg0), "/a", 10) == 0', '/a', '1'],
     ['strncmp(str(arg0), "/a", 10) == 0', '/ab', '0'],
     ['strncmp($s, @m, 12) == 0', 'something longer', '1'],
+    ['strcontains(arg0, "users")', '/api/users/5', '1'],
+    ['strcontains(arg0, "users")', '/api/user/s', '0'],
+    ['strcontains($s, "/")', '/', '1'],
+    ['strcontains(@m, "z")', 'xyz', '1'],
+    ['strcontains($s, str($1))', 'wxyz', '1'],
+    ['strcontains($s, "")', '', '1'],
+    ['strcontains(str(arg0, 3), "cd")', 'abcdef', '0'],
+    ['strcontains(arg0, "é€")', 'aé€', '1'],
     ['str(arg0, 3) == "abc"', 'abcdef', '1'],
     ['(string)arg0 == "é€"', 'é€', '1'],
   ])('%s with %j is %s', (expr, arg, result) => {
     expect(
       printed(`$s = str(arg0); @m = $s; print((int64)(${expr}));`, { args: [arg] }, { params: ['xyz'] }),
     ).toEqual([`= ${result}`]);
+  });
+
+  test('strcontains() finds what includes() finds, at every place and length', () => {
+    const text = 'abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ!';
+    for (const [size, have] of [
+      [64, text],
+      [64, text.slice(0, 37)],
+      [12, text.slice(0, 11)],
+      [16, text.slice(0, 8)],
+    ] as const) {
+      for (const length of [1, 2, 7, 8, 9, 11, 16, 17, 31, 40, 63]) {
+        const parts: string[] = [];
+        for (let at = 0; at + length <= text.length; at += 1 + (length >> 3))
+          parts.push(text.slice(at, at + length));
+        parts.push(`${text.slice(3, 2 + length)}?`);
+        const body = parts.map((part) => `printf("%d", strcontains(arg0, "${part}"));`).join(' ');
+        const found = printed(body, { args: [have] }, { config: { maxStrlen: size } });
+        expect(found.join('')).toBe(parts.map((part) => Number(have.includes(part))).join(''));
+      }
+    }
   });
 
   test('have max_strlen bytes, NUL included, and str(x, n) n characters', () => {

@@ -49,6 +49,20 @@ describe('maps', () => {
     expect(json).toEqual({ type: 'map', data: { '@': { 'c,10': 1, 'a,2': 7, 'a,10': 7, 'b,-1': 7 } } });
   });
 
+  test('functions with one name are one key where their values add up', () => {
+    const key: ScriptType = { kind: 'func', size: 8 };
+    const named = { ...context, funcName: () => '<anonymous>' };
+    const entries = [1, 2].map((n) => ({ key: u64s(n), values: [u64s(n * 10)], context: named }));
+    const joined = { type: 'map', data: { '@': { '<anonymous>': 30 } } };
+    expect(show(scriptMap('@', { kind: 'count' }, [key]), entries)).toEqual({
+      text: '@[<anonymous>]: 30\n',
+      json: joined,
+    });
+    const plain = scriptMap('@', { kind: 'plain', type: U64 }, [key]);
+    expect(show(plain, entries, { additive: true }).json).toEqual(joined);
+    expect(show(plain, entries).text).toBe('@[<anonymous>]: 10\n@[<anonymous>]: 20\n');
+  });
+
   test('print(@, top, div)', () => {
     const map = scriptMap('@', { kind: 'sum', signed: true }, [S64]);
     const entries = [1, 2, 3, 4].map((n) => entry(u64s(n), u64s(-1000 * n), u64s(0)));

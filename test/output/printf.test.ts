@@ -137,6 +137,26 @@ describe('printf', () => {
 });
 
 describe('strftime', () => {
+  test.each([
+    ['UTC', 'UTC', 'UTC'],
+    ['Europe/Berlin', 'CET', 'CEST'],
+    ['America/New_York', 'EST', 'EDT'],
+    ['Australia/Sydney', 'AEDT', 'AEST'],
+    ['America/Sao_Paulo', '-03', '-03'],
+  ])('%%Z in %s', (zone, january, july) => {
+    const before = process.env['TZ'];
+    process.env['TZ'] = zone;
+    try {
+      expect([
+        strftime('%Z', 1_736_000_000_000_000_000n),
+        strftime('%Z', 1_752_000_000_000_000_000n),
+      ]).toEqual([january, july]);
+    } finally {
+      if (before === undefined) delete process.env['TZ'];
+      else process.env['TZ'] = before;
+    }
+  });
+
   test('agrees with date(1)', () => {
     const conversions = [...'YCymdejHkIlMSspaAbBuwzFTRDrGVhnt'].filter((letter) => !'nt'.includes(letter));
     for (const seconds of [0, 951_782_400, 1_700_000_000, 1_735_603_199, 1_767_225_599]) {

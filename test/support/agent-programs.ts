@@ -226,7 +226,7 @@ export function testPrograms(): ProgramImage[] {
         b.stx(8, R7, RECORD.registers.r8, R0);
         b.mov(R1, R7).add(R1, RECORD.text).mov(R2, RECORD.textSize).ldx(8, R3, R6, PT_REGS.di);
         b.call(HELPERS.probe_read_kernel_str.id).stx(8, R7, RECORD.textResult, R0);
-        b.mov(R1, R7).add(R1, RECORD.retval).mov(R2, 8).mov(R3, 4096).call(HELPERS.probe_read_kernel.id);
+        b.mov(R1, R7).add(R1, RECORD.retval).mov(R2, 8).mov(R3, 64).call(HELPERS.probe_read_kernel.id);
         b.stx(8, R7, RECORD.registers.r9, R0).mov(R0, 0).exit();
       },
     ),

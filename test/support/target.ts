@@ -134,7 +134,7 @@ export async function readCounts(session: TraceSession): Promise<number[]> {
 export async function until(
   what: string,
   condition: () => boolean | Promise<boolean>,
-  ms = 5000,
+  ms = 30_000,
 ): Promise<void> {
   const deadline = Date.now() + ms;
   while (!(await condition())) {

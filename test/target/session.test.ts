@@ -8,6 +8,7 @@ import { attach } from '../../src/target/attach.ts';
 import { processListeners } from '../../src/target/procfs.ts';
 import { startTarget, type Target, targetFile } from '../fixtures/targets/client.ts';
 import { nodeBinaries } from '../support/nodes.ts';
+import { OwnTime } from '../support/own-time.ts';
 import {
   entryOf,
   functionAround,
@@ -109,8 +110,9 @@ describe.each(nodeBinaries())('a session with Node $version', ({ path, major }) 
     expect(folders(target.pid)).toHaveLength(1);
     expect(await target.request('environment')).not.toEqual(environment);
     tracer.kill('SIGKILL');
-    await until('the folder is gone', () => folders(target.pid).length === 0, 2000);
-    await until('the worker is gone', () => threads(target.pid) === count, 2000);
+    const time = new OwnTime(() => [target.pid]);
+    const gone = () => folders(target.pid).length === 0 && threads(target.pid) === count;
+    expect(await time.within(2000, gone), `after ${time.ms} ms`).toBe(true);
     expect(await target.request('environment')).toEqual(environment);
     expect(await target.observeAll()).toEqual(before);
   });
@@ -125,7 +127,21 @@ describe.each(nodeBinaries())('a session with Node $version', ({ path, major }) 
     await session.detach();
     // the loop is over, the event loop turns, and Node sees the other half of SIGUSR1
     await sleep(2000);
-    expect(processListeners(child.pid)).toEqual([]);
+    await until('its port is closed', () => processListeners(child.pid).length === 0);
+  });
+
+  test('leaves no inspector open in a main thread that never comes to its event loop', async () => {
+    const child = await run(path, ['--inspect-port=0', '-e', 'console.log(1); for (;;);']);
+    for (let round = 0; round < 2; round++) {
+      const session = await attach(child.pid, recorder());
+      // the worker of the round before cannot end yet, and is none of the application's
+      expect(session.info.workers).toBe(0);
+      await session.detach();
+      expect(processListeners(child.pid)).toEqual([]);
+    }
+    const session = await attach(child.pid, recorder());
+    await until('it is closed while the session lasts', () => processListeners(child.pid).length === 0);
+    await session.detach();
   });
 
   test('ends when the process does', async () => {
@@ -162,9 +178,51 @@ describe.each(nodeBinaries())('a session with Node $version', ({ path, major }) 
     const flag = major >= 24 ? '--permission' : '--experimental-permission';
     const folder = targetFile('.');
     const target = await start('kinds.cjs', path, [flag, `--allow-fs-read=${folder}`, '--inspect-port=0']);
-    const { code } = await refusal(attach(target.pid, recorder()));
+    const { code, hint } = await refusal(attach(target.pid, recorder()));
     expect(['EPERMISSION', 'ESIGUSR1']).toContain(code);
+    expect(hint).toMatch(/--allow-worker/);
     expect((await target.call('declaration', 1)).ok).toBe(1);
+  });
+
+  test('says that a process waits for a debugger, and leaves it waiting', async () => {
+    const child = spawn(path, ['--inspect-brk=127.0.0.1:0', '-e', 'console.log("ran")']);
+    started.push({ stop: () => child.kill('SIGKILL') });
+    let out = '';
+    child.stdout.on('data', (text) => {
+      out += text;
+    });
+    await new Promise((resolve) => child.stderr.once('data', resolve));
+    const { code, message } = await refusal(attach(child.pid!, recorder()));
+    expect({ code, message }).toEqual({
+      code: 'EWAITING',
+      message: `process ${child.pid} waits for a debugger before its first line runs`,
+    });
+    expect({ out, exitCode: child.exitCode }).toEqual({ out: '', exitCode: null });
+  });
+
+  test('says that a process has no WebAssembly', async () => {
+    const target = await start('kinds.cjs', path, ['--jitless', '--inspect-port=0']);
+    const { code, message } = await refusal(openSession(target.pid));
+    expect({ code, message }).toMatchObject({
+      code: 'ENOWASM',
+      message: expect.stringContaining('--jitless'),
+    });
+    expect(folders(target.pid)).toEqual([]);
+  });
+
+  test('says that a process has exited meanwhile, whenever that is', async () => {
+    for (const ms of [20, 40, 60, 80, 100, 120, 150, 200]) {
+      const code = `process.on('SIGUSR2', () => setTimeout(() => process.exit(), ${ms})); setInterval(() => {}, 5); console.log(1);`;
+      const child = await run(path, ['--inspect-port=0', '-e', code]);
+      child.kill('SIGUSR2');
+      const attached = await attach(child.pid, recorder()).catch((error: Error) => error.message);
+      // one that lived long enough
+      if (typeof attached !== 'string') await attached.detach().catch(() => undefined);
+      else
+        expect(attached).toMatch(
+          /^(process \d+ has exited( and is a zombie)?|no process \d+|the process exited while .*)$/,
+        );
+    }
   });
 });
 
@@ -214,7 +272,7 @@ describe('refusals', () => {
 
   test('not a Node process', async () => {
     const child = await run('sh', ['-c', 'echo up; exec sleep 60']);
-    await until('sleep runs', () => !readFileSync(`/proc/${child.pid}/cmdline`, 'utf8').startsWith('sh'));
+    await until('sleep runs', () => readFileSync(`/proc/${child.pid}/cmdline`, 'utf8').startsWith('sleep'));
     const { code, hint } = await refusal(attach(child.pid, recorder()));
     expect({ code, hint }).toEqual({
       code: 'ENOTNODE',

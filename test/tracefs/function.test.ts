@@ -132,6 +132,39 @@ describe.each(nodeBinaries())('function tracers on a process with Node $version'
     expect(hits).toEqual(['5', '0', '3', '0']);
   });
 
+  test('stacks of probe events: option, trigger, hist keys', async () => {
+    const { child, fs } = await start(path);
+    await fs.writeFile('kprobe_events', 'p:shop/in routes.cjs:work\nr:shop/out routes.cjs:parse\n');
+    await fs.writeFile('events/shop/enable', '1');
+    await run(child, '/a/b', 2);
+    expect(await fs.readFile('trace')).not.toContain('<stack trace>');
+    await fs.writeFile('options/stacktrace', '1');
+    await fs.writeFile('trace', '');
+    await run(child, '/a/b', 10);
+    const lines = calls(await fs.readFile('trace')).map((line) => line.replace(/^.*: | \[[^\]]+\]/g, ''));
+    const stacks = lines.join('\n').split(/\n(?=\()/);
+    expect(stacks).toHaveLength(20);
+    for (const stack of stacks) {
+      const [name] = /work|parse/.exec(stack) ?? [];
+      expect(stack).toMatch(new RegExp(`\\n<stack trace>\\n => ${name}\\n => handle\\n`));
+    }
+    await fs.writeFile('options/stacktrace', '0');
+    await fs.writeFile('trace', '');
+    await fs.writeFile('events/shop/in/trigger', 'stacktrace:3');
+    await fs.writeFile('events/shop/out/trigger', 'hist:keys=common_stacktrace');
+    await run(child, '/a/b', 5);
+    const trace = await fs.readFile('trace');
+    expect(trace.match(/<stack trace>\n => work \[.*routes.cjs\]\n => handle \[/g)).toHaveLength(3);
+    expect(trace.match(/: in: /g)).toHaveLength(5);
+    const hist = await fs.readFile('events/shop/out/hist');
+    expect(hist).toMatch(/\{ common_stacktrace:\n +parse\+0x0\/0x[0-9a-f]+ \[.*routes.cjs\]\n +handle\+/);
+    expect(hist).toMatch(/Hits: 5\n/);
+    await fs.writeFile('events/shop/in/trigger', '!stacktrace');
+    await fs.writeFile('trace', '');
+    await run(child, '/a', 1);
+    expect(await fs.readFile('trace')).not.toContain('<stack trace>');
+  });
+
   test('stacks lead to the application and into Node, and returned values are shown', async () => {
     const { child, fs } = await start(path);
     await fs.writeFile('set_ftrace_filter', 'work parse');
@@ -148,6 +181,17 @@ describe.each(nodeBinaries())('function tracers on a process with Node $version'
     for (const [n, stack] of stacks.entries())
       expect(stack).toMatch(n % 2 === 0 ? /\n => parse\n => handle\n/ : /\n => work\n => handle\n/);
     await fs.writeFile('options/func_stack_trace', '0');
+    await fs.writeFile('set_ftrace_filter', 'work');
+    await fs.writeFile('options/func-no-repeats', '1');
+    await fs.writeFile('trace', '');
+    await run(child, '/a', 20);
+    await fs.writeFile('set_ftrace_filter', 'parse work');
+    await run(child, '/a', 1);
+    const shown = calls(await fs.readFile('trace')).map((line) =>
+      line.replace(/^.*?: | \[[^\]]+\]|, last_ts.*/g, ''),
+    );
+    expect(shown).toEqual(['work <-handle', 'work <-handle (repeats: 19', 'parse <-handle', 'work <-handle']);
+    await fs.writeFile('options/func-no-repeats', '0');
     await fs.writeFile('set_ftrace_filter', 'work');
     await fs.writeFile('current_tracer', 'function_graph');
     await fs.writeFile('options/funcgraph-retval', '1');

@@ -2,10 +2,13 @@ import { execFile, spawn } from 'node:child_process';
 import { mkdtempSync, rmdirSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { emptySystem } from '../../src/cli/tracefs-system.ts';
+import { emptySystem, processSystem } from '../../src/cli/tracefs-system.ts';
 import { type Mount, mountObstacle, mountTracefs } from '../../src/tracefs/fuse/index.ts';
+
+import { fixture, root, startService, stopAll } from '../e2e/support.ts';
 
 const obstacle = mountObstacle();
 const run = promisify(execFile);
@@ -121,3 +124,44 @@ test('a folder that is none is refused', async () => {
     code: 'ENOTDIR',
   });
 });
+
+describe.skipIf(obstacle !== undefined)(
+  `the mounted folder of a process${obstacle ? ` (skipped: ${obstacle})` : ''}`,
+  () => {
+    test('events come and go with the code that defines them; functions are listed when they are named', async () => {
+      const service = await startService({ file: fixture('events.cjs') });
+      const dir = mkdtempSync(path.join(tmpdir(), 'trapline-mount-'));
+      const { fs, close, ...more } = await processSystem(service.pid, {
+        maxPauseMs: 1,
+        warning: () => undefined,
+      });
+      const mount = await mountTracefs(fs, dir, more);
+      const sh = async (script: string): Promise<string> =>
+        (await run('sh', ['-c', `cd ${dir} && { ${script}\n}`])).stdout;
+      const library = pathToFileURL(path.join(root, 'dist/index.js')).href;
+      try {
+        expect(await sh('ls events/http | grep -c client_')).toBe('4\n');
+        const until = async (wanted: string): Promise<void> => {
+          while ((await sh('ls events/shop 2>&1 || true')).includes('checkout') !== (wanted === 'there'))
+            await new Promise((resolve) => setTimeout(resolve, 50));
+        };
+        await sh("echo 't:mine/seen shop:checkout' > dynamic_events; echo 1 > events/mine/seen/enable");
+        await service.ask('define', { library });
+        await until('there');
+        await service.ask('checkout', { times: 2 });
+        expect(await sh('grep -c seen: trace')).toBe('2\n');
+        await sh('echo 0 > events/mine/seen/enable; > dynamic_events');
+        await service.ask('undefine', { library });
+        await until('gone');
+        expect(
+          await sh("(echo 'p:x events.cjs:after' > dynamic_events) 2> /dev/null || tail -n 3 error_log"),
+        ).toMatch(/looking for functions needs V8's debugger.*\n/);
+      } finally {
+        await mount.unmount();
+        await close();
+        rmdirSync(dir);
+        await stopAll();
+      }
+    });
+  },
+);

@@ -110,6 +110,122 @@ describe.each(nodeBinaries())(
   },
 );
 
+const T_PROBES = [
+  't:mine/seen shop:checkout id=id $arg2 left=total:s8',
+  't:mine/start http:server_request_start url=url verb=$arg2:string',
+  't:mine/said events.test text=message->text:string i=$arg1->i name',
+  't:mine/raw rawtracepoint:events.test i=$arg1->i:u8',
+].join('\n');
+
+describe.each(nodeBinaries())('t probes on tracepoints of a process, Node $version', ({ path: node }) => {
+  test.each([true, false])('events, channels, filters, hists (inTarget %s)', async (inTarget) => {
+    const service = await startService({ node, file: fixture('events.cjs') });
+    await service.ask('define', { library });
+    const before = await service.ask('state');
+    const fs = await open(service.pid, inTarget);
+    await fs.writeFile('dynamic_events', T_PROBES);
+    expect(await fs.readFile('dynamic_events')).toBe(
+      [
+        't:mine/seen shop:checkout id=id sku=sku left=total:s8',
+        't:mine/start http:server_request_start url=url verb=$arg2:string',
+        't:mine/said events.test text=message->text:string i=$arg1->i name=name',
+        't:mine/raw rawtracepoint:events.test i=$arg1->i:u8',
+        '',
+      ].join('\n'),
+    );
+    const format = await fs.readFile('events/mine/seen/format');
+    expect(format).toContain('field:u64 id;\toffset:16;\tsize:8;\tsigned:0;');
+    expect(format).toContain('field:__data_loc char[] sku;\toffset:24;\tsize:4;');
+    expect(format).toContain('field:s8 left;\toffset:28;\tsize:1;\tsigned:1;');
+    await fs.writeFile('events/mine/seen/filter', 'sku != "sku-1"');
+    await fs.writeFile('events/mine/said/trigger', 'hist:keys=text');
+    await fs.writeFile('events/mine/enable', '1');
+    await service.ask('checkout', { times: 3 });
+    await service.ask('publish', { times: 2 });
+    await service.get('/order/9');
+    const trace = await fs.readFile('trace');
+    expect(records(trace, 'seen')).toEqual([
+      '(shop:checkout+0x0/0x1) id=1 sku="sku-0" left=0',
+      '(shop:checkout+0x0/0x1) id=3 sku="sku-2" left=-2',
+    ]);
+    expect(records(trace, 'start')).toEqual([
+      '(http:server_request_start+0x0/0x1) url="/order/9" verb="GET"',
+    ]);
+    expect(records(trace, 'said')).toEqual([
+      '(events.test+0x0/0x1) text="message 0" i=0 name="events.test"',
+      '(events.test+0x0/0x1) text="message 1" i=1 name="events.test"',
+    ]);
+    expect(records(trace, 'raw')).toEqual(['(events.test+0x0/0x1) i=0', '(events.test+0x0/0x1) i=1']);
+    expect(await fs.readFile('events/mine/said/hist')).toMatch(/\{ text: message 1 +\} hitcount: +1\n/);
+    await fs.writeFile('events/mine/enable', '0');
+    await fs.writeFile('events/mine/said/trigger', '!hist:keys=text');
+    await fs.writeFile('dynamic_events', '');
+    await service.ask('publish', { times: 2 });
+    expect((await fs.detach()).failures).toEqual([]);
+    expect(await service.ask('state')).toEqual(before);
+  });
+
+  test('one that is defined later, refusals', async () => {
+    const service = await startService({ node, file: fixture('events.cjs') });
+    const fs = await open(service.pid);
+    await fs.writeFile('dynamic_events', 't:mine/later shop:checkout');
+    await fs.writeFile('events/mine/later/enable', '1');
+    await service.ask('define', { library });
+    await service.ask('checkout', { times: 1 });
+    await fs.refresh();
+    await service.ask('checkout', { times: 2 });
+    expect(records(await fs.readFile('trace'), 'later')).toHaveLength(2);
+    const refused = async (definition: string, caret: string): Promise<void> => {
+      await expect(fs.appendFile('dynamic_events', `${definition}\n`)).rejects.toThrow();
+      expect(await fs.readFile('error_log')).toContain(`Command: ${definition}\n${caret}`);
+    };
+    const under = (definition: string, what: string): string =>
+      `${' '.repeat('  Command: '.length + definition.indexOf(what))}^`;
+    for (const [definition, what] of [
+      ['t:mine/bad shop:checkout nothing', 'nothing'],
+      ['t:mine/bad shop:checkout%return', '%'],
+      ['t:mine/bad bad/name', '/name'],
+    ] as const)
+      await refused(definition, under(definition, what));
+  });
+});
+
+test.each([true, false])('stacks of tracepoints (inTarget %s)', async (inTarget) => {
+  const service = await startService({ file: fixture('events.cjs') });
+  await service.ask('define', { library });
+  const fs = await open(service.pid, inTarget);
+  await fs.writeFile('events/shop/checkout/trigger', 'stacktrace if id == 2');
+  await fs.writeFile('events/shop/checkout/enable', '1');
+  await fs.writeFile('dynamic_events', 't:mine/said events.test i=$arg1->i');
+  await fs.writeFile('events/mine/said/trigger', 'hist:keys=stacktrace');
+  await service.ask('checkout', { times: 3 });
+  await service.ask('publish', { times: 4 });
+  const trace = await fs.readFile('trace');
+  expect(trace.match(/<stack trace>/g)).toHaveLength(1);
+  expect(trace).toMatch(/id=2 .*\n.*<stack trace>\n(?: => .*\n)* => checkout \[events.cjs\]\n/);
+  const hist = await fs.readFile('events/mine/said/hist');
+  expect(hist).toMatch(/\n +publish\+0x0\/0x[0-9a-f]+ \[events.cjs\]\n/);
+  expect(hist).toMatch(/\} hitcount: +4\n/);
+});
+
+test('functions are listed when somebody asks for them, with the stop that takes', async () => {
+  const service = await startService({ file: fixture('events.cjs') });
+  const fs = await attachTracefs(service.pid, { maxPauseMs: 1 });
+  opened.push(fs);
+  await fs.writeFile('events/http/server_request_start/enable', '1');
+  await fs.writeFile('dynamic_events', 't:mine/said events.test i=$arg1->i');
+  await service.get('/order/1');
+  expect(records(await fs.readFile('trace'), 'server_request_start')).toHaveLength(1);
+  const refused = expect.objectContaining({ code: 'EMAXPAUSE' });
+  await expect(fs.appendFile('dynamic_events', 'p:mine/after events.cjs:after')).rejects.toEqual(refused);
+  await expect(fs.readFile('available_filter_functions')).rejects.toEqual(refused);
+  await expect(fs.writeFile('current_tracer', 'function')).rejects.toEqual(refused);
+  expect(await fs.readFile('dynamic_events')).toBe('t:mine/said events.test i=$arg1->i\n');
+  const patient = await fs.detach().then(() => open(service.pid));
+  await patient.writeFile('dynamic_events', 'p:mine/after events.cjs:after');
+  expect(await patient.readFile('available_filter_functions')).toContain('after [events.cjs]');
+});
+
 test('the own process has them, too', async () => {
   const fs = await open(process.pid);
   await fs.writeFile('events/process/warning/enable', '1');

@@ -1,9 +1,14 @@
+import { spawn } from 'node:child_process';
 import { channel, tracingChannel } from 'node:diagnostics_channel';
 import { once } from 'node:events';
-import { createServer, get, type IncomingMessage } from 'node:http';
+import fs from 'node:fs';
+import { createServer, get, type IncomingMessage, ServerResponse } from 'node:http';
+import Module, { createRequire } from 'node:module';
 import type { AddressInfo } from 'node:net';
+import { fileURLToPath } from 'node:url';
 import { afterEach, describe, expect, expectTypeOf, test } from 'vitest';
 import { attachTracefs, type OwnTracefs, openOwnTracefs } from '../../src/cli/attach-tracefs.ts';
+import { eventsOf } from '../../src/kernel/tracepoint/event-list.ts';
 import { getRawEvent, registerRawEvent, unregisterRawEvent } from '../../src/kernel/tracepoint/raw-event.ts';
 import { defineTracepoint, undefineTracepoint } from '../../src/kernel/tracepoint/trace-event.ts';
 import {
@@ -282,12 +287,71 @@ describe('diagnostics channels', () => {
     }
     server.close();
     await once(server, 'close');
-    const found = lines(own.fs.readFile('trace')).map((line) => line.replace(/^.*?: (?=server_)/, ''));
-    expect(found.filter((line) => line.startsWith('server_request_start')).sort()).toEqual(
-      [0, 1, 2].map((i) => `server_request_start: method=GET url=/pot/${i}`),
+    // a client's request has ended a moment after its response
+    while ((own.fs.readFile('trace').match(/: client_request_end: /g) ?? []).length < 3)
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    const found = lines(own.fs.readFile('trace')).map((line) =>
+      line.replace(/^.*?: (?=server_|client_)/, ''),
     );
-    expect(found.filter((line) => line.startsWith('server_response_finish')).sort()).toEqual(
-      [0, 1, 2].map((i) => `server_response_finish: status=418 method=GET url=/pot/${i}`),
+    const of = (name: string): string[] => found.filter((line) => line.startsWith(`${name}: `)).sort();
+    for (const [name, more] of [
+      ['server_request_start', ' remote_address=127.0.0.1'],
+      ['server_request_headers', ' status=418 duration=D'],
+      ['server_request_end', ' status=418 bytes=D duration=D'],
+    ] as const)
+      expect(of(name).map((line) => line.replace(/(bytes|duration)=[1-9]\d*/g, '$1=D'))).toEqual(
+        [0, 1, 2].map((i) => `${name}: id=${2 * i + 2} method=GET url=/pot/${i}${more}`),
+      );
+    expect(of('client_request_end').map((line) => line.replace(/bytes=.*/, ''))).toEqual(
+      [0, 1, 2].map(
+        (i) => `client_request_end: id=${2 * i + 1} method=GET host=localhost path=/pot/${i} status=418 `,
+      ),
     );
+  });
+
+  test('the runtime has the events that a tracer from outside finds, and nothing of them stays', async () => {
+    defineRuntimeEvents();
+    const own = open();
+    const events = eventsOf(process.version, []);
+    const available = own.fs.readFile('available_events').split('\n');
+    expect(
+      events.map(({ system, name }) => `${system}:${name}`).filter((one) => !available.includes(one)),
+    ).toEqual([]);
+    for (const { system, name, fields } of events)
+      expect(own.fs.readFile(`events/${system}/${name}/format`).match(/\tfield:/g)).toHaveLength(
+        fields.length + 4,
+      );
+    const functions = () => [
+      fs.readFileSync,
+      fs.promises.stat,
+      process.emit,
+      Module['_load' as never],
+      ServerResponse.prototype.writeHead,
+    ];
+    const before = functions();
+    const systems = ['fs', 'module', 'process', 'promise', 'timer', 'gc', 'http', 'worker', 'child_process'];
+    for (const system of systems) own.fs.writeFile(`events/${system}/enable`, '1');
+    expect(fs.readFileSync).not.toBe(before[0]);
+    expect([fs.readFileSync.name, fs.readFileSync.length]).toEqual(['readFileSync', 2]);
+    fs.readFileSync(fileURLToPath(import.meta.url));
+    await fs.promises.stat('missing').catch(() => undefined);
+    expect(() => fs.readFileSync('missing')).toThrow('ENOENT');
+    createRequire(import.meta.url)('node:assert');
+    process.emitWarning('careful', { type: 'OwnWarning', code: 'W1' });
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    const code = await new Promise((resolve) =>
+      spawn(process.execPath, ['-e', 'process.exit(7)']).on('exit', resolve),
+    );
+    expect(code).toBe(7);
+    for (const system of systems) own.fs.writeFile(`events/${system}/enable`, '0');
+    expect(functions()).toEqual(before);
+    const trace = own.fs.readFile('trace');
+    expect(trace).toMatch(/: op_start: op=readFile api=sync path=.*process-tracepoints.test.ts fd=-1\n/);
+    expect(trace).toMatch(/: op_end: op=stat api=promise path=missing fd=-1 error=ENOENT duration=[1-9]/);
+    expect(trace).toMatch(/: op_end: op=readFile api=sync path=missing fd=-1 error=ENOENT duration=[1-9]/);
+    expect(trace).toMatch(/: load: request=node:assert parent=/);
+    expect(trace).toMatch(/: warning: name=OwnWarning code=W1 message=careful\n/);
+    expect(trace).toMatch(/: timer_start: id=\d+ delay=5 repeat=0 immediate=0\n/);
+    expect(trace).toMatch(/: exit: pid=\d+ code=7 signal=\n/);
   });
 });

@@ -158,6 +158,34 @@ describe.each(nodeBinaries())('the tracing folder of a process with Node $versio
     expect(found.map((line) => /\+0x0\/0x\w+.* id=(\d+)$/.exec(line)?.[1])).toEqual(['7', '8', '9']);
   });
 
+  test('a module that comes by itself: its probes are armed, its functions traced', async () => {
+    const shop = await Shop.start(path);
+    const fs = await shop.trace({ watchModules: true });
+    await fs.writeFile('kprobe_events', 'p:shop/late late.cjs:late id=%si:s32');
+    await fs.writeFile('events/shop/late/enable', '1');
+    await fs.writeFile('set_ftrace_filter', ':mod:late.cjs');
+    await fs.appendFile('set_ftrace_filter', ' total');
+    await fs.appendFile('set_ftrace_filter', ' no*:mod:never.cjs');
+    const filter = async (): Promise<string> =>
+      (await fs.readFile('set_ftrace_filter')).replace(/\[.*!/g, '[');
+    expect(await filter()).toBe('total [shop.cjs]\nno*:mod:never.cjs\n:mod:late.cjs\n');
+    await expect(fs.appendFile('set_ftrace_filter', ' no*:mod:shop.cjs\n')).rejects.toThrow();
+    await fs.appendFile('set_ftrace_filter', ' !no*:mod:never.cjs');
+    expect(events(await fs.readFile('trace'), 'late')).toEqual([]);
+    await shop.run('late', 1);
+    // Node tells that the module was loaded, and then its functions are looked for.
+    let found: string[] = [];
+    for (let n = 10; found.length === 0 && n < 500; n++) {
+      await shop.run('late', 1, { from: n });
+      found = events(await fs.readFile('trace'), 'late');
+    }
+    await shop.run('late', 2, { from: 1000 });
+    found = events(await fs.readFile('trace'), 'late');
+    expect(found.map((line) => / id=(\d+)$/.exec(line)?.[1]).slice(-2)).toEqual(['1000', '1001']);
+    expect(await filter()).toBe('total [shop.cjs]\nlate [late.cjs]\n');
+    expect((await fs.detach()).failures).toEqual([]);
+  });
+
   test('arguments beyond the sixth, strings that are cut, values that are not there', async () => {
     const shop = await Shop.start(path);
     const fs = await shop.trace();
@@ -173,6 +201,29 @@ describe.each(nodeBinaries())('the tracing folder of a process with Node $versio
     expect(entry).toMatch(/ n=-300 s="käse" none=\(fault\) zero=0 len=4 c="\S+" at=0$/);
     const [end] = events(trace, 'out');
     expect(/text="(x*)"/.exec(end ?? '')?.[1]).toHaveLength(255);
+  });
+
+  test('an argument as a number and as text, with others as text and beside what a call returns', async () => {
+    const shop = await Shop.start(path);
+    const fs = await shop.trace();
+    await fs.writeFile(
+      'kprobe_events',
+      'p:shop/in shop.cjs:label n=$arg2:s32 s=$arg2:string name=name:string is=isNew:string last=$arg3:u8\n',
+    );
+    await fs.appendFile('kprobe_events', 'r:shop/out shop.cjs:label text=$retval:string n=$arg2:s32\n');
+    await fs.writeFile('events/shop/enable', '1');
+    await shop.run('label', 3, { from: 4 });
+    const trace = await fs.readFile('trace');
+    expect(events(trace, 'in').map((line) => line.slice(line.indexOf(' n=') + 1))).toEqual([
+      'n=4 s="4.5" name="order 4" is="true" last=1',
+      'n=5 s="5.5" name="order 5" is="false" last=0',
+      'n=6 s="6.5" name="order 6" is="true" last=1',
+    ]);
+    expect(events(trace, 'out').map((line) => line.slice(line.indexOf(' text=') + 1))).toEqual([
+      'text="order 4 at 4.5, new" n=4',
+      'text="order 5 at 5.5" n=5',
+      'text="order 6 at 6.5, new" n=6',
+    ]);
   });
 
   test('what was recorded stays readable behind a detach, and when the process has gone', async () => {

@@ -7,8 +7,9 @@
  * the wrapper is known, counted, and its entry programs run all the same.
  */
 
+import { nativePlace } from '../../arch/v8/stale-code.ts';
 import type { AgentMain } from '../agent-main.ts';
-import type { BindItem, NopItem, PropertyItem } from '../worker/requests.ts';
+import type { BindItem, BreakItem, NopItem, PropertyItem } from '../worker/requests.ts';
 import { Contexts } from './contexts.ts';
 import {
   type Replacement,
@@ -26,7 +27,6 @@ import {
   isObject,
   textOf,
 } from './intrinsics.ts';
-import { nativePlace } from './native-place.ts';
 import { Waiters, type WaiterTools } from './waiters.ts';
 
 export interface ArmingOptions {
@@ -97,6 +97,8 @@ const BREAK_BUDGET_MS = 25;
 /** What a walk may cost the main thread. */
 const WALK = { objects: 50_000, depth: 8, ms: 8 } as const;
 const EXPORTS = { objects: 20_000, depth: 1, ms: 4 } as const;
+/** For references to functions of many scripts at once so many times as much. */
+const MOST_SCRIPTS = 3;
 
 export class Arming {
   readonly #agent: AgentMain;
@@ -123,9 +125,11 @@ export class Arming {
     const util = builtin('util') as { types: WalkTypes & WaiterTools; inspect: WaiterTools['inspect'] };
     this.#types = util.types;
     this.#cache = (builtin('module') as { _cache: Record<string, { exports?: unknown }> })._cache;
-    const { performance } = builtin('perf_hooks') as { performance: { now(): number } };
-    const now = performance.now;
-    this.#now = () => apply(now, performance, []) as number;
+    const { hrtime } = process;
+    this.#now = () => {
+      const time = apply(hrtime, process, []) as [number, number];
+      return time[0] * 1e3 + time[1] / 1e6;
+    };
     this.#immediate = (builtin('timers') as { setImmediate: (callback: () => void) => unknown }).setImmediate;
     this.#hookName = `${agent.prefix}h`;
     this.#contexts = new Contexts(agent.prefix);
@@ -214,9 +218,10 @@ export class Arming {
     }
   }
 
-  /** A breakpoint probe: its entry programs run in the condition, as long as the slice's budget lasts. */
-  expectBreak(site: number, firstMs: number, nextMs: number): void {
-    this.#breaks.set(site, { firstMs, nextMs, known: false, hits: 0 });
+  /** Breakpoint probes: their entry programs run in the condition, as long as the slice's budget lasts. */
+  expectBreak(items: readonly BreakItem[]): void {
+    for (const { site, firstMs, nextMs } of items)
+      this.#breaks.set(site, { firstMs, nextMs, known: false, hits: 0 });
   }
 
   #slice = { since: 0, spentMs: 0, told: false };
@@ -294,12 +299,14 @@ export class Arming {
     } else if (bound.hits === ESCAPE_HITS) this.#notify({ site, state: 'crowded' }, true);
   }
 
-  /** The breakpoint has gone: what comes past the binding is not seen from here on. */
-  leaveWindow(site: number): void {
-    const bound = this.#sites.get(site);
-    if (bound === undefined || bound.state !== 'bound') return;
-    this.#tellQuiet(bound);
-    bound.unseen ??= { ms: this.#now(), calls: this.#count(site) };
+  /** Their breakpoints have gone: what comes past the bindings is not seen from here on. */
+  leaveWindow(sites: readonly number[]): void {
+    for (const site of sites) {
+      const bound = this.#sites.get(site);
+      if (bound === undefined || bound.state !== 'bound') continue;
+      this.#tellQuiet(bound);
+      bound.unseen ??= { ms: this.#now(), calls: this.#count(site) };
+    }
   }
 
   /** Before counts are read. */
@@ -307,7 +314,7 @@ export class Arming {
     for (const [site, bound] of this.#sites) {
       if (bound.unseen === undefined || bound.escaped === 0) continue;
       this.#tellUnseen(bound);
-      this.leaveWindow(site);
+      this.leaveWindow([site]);
     }
   }
 
@@ -411,13 +418,15 @@ export class Arming {
   }
 
   #count(site: number): number {
-    const stats = this.#agent.siteStats();
-    for (const entry of stats) if (entry.site === site) return entry.nhit + entry.nmissed;
-    return 0;
+    return this.#agent.calls(site);
   }
 
-  /** Counts escapes anew: what led past the wrapper before may be gone. Returns how many there were. */
-  newWindow(site: number): number {
+  /** Counts escapes anew: what led past the wrappers before may be gone. Returns how many there were of each. */
+  newWindow(sites: readonly number[]): number[] {
+    return sites.map((site) => this.#newWindow(site));
+  }
+
+  #newWindow(site: number): number {
     const bound = this.#sites.get(site);
     if (bound === undefined) return 0;
     const { escaped } = bound;
@@ -431,28 +440,32 @@ export class Arming {
   }
 
   /**
-   * A window after one in which nobody looked. We may be at an interrupt between the count that a wrapper has just made and the
+   * Windows after ones in which nobody looked. We may be at an interrupt between the count that a wrapper has just made and the
    * original that it is about to call, whose breakpoint would then count that call again; a turn of the event loop has no such
-   * place. The notice says that the breakpoint may come.
+   * place. The notices say that the breakpoints may come.
    */
-  reopenWindow(site: number): void {
+  reopenWindow(sites: readonly number[]): void {
     this.#immediate(() => {
-      const bound = this.#sites.get(site);
-      if (bound === undefined) return;
-      const { unseen, escaped } = bound;
-      this.newWindow(site);
-      bound.last = this.#count(site);
-      if (unseen !== undefined && escaped === 0)
-        bound.quiet = { ms: this.#now() - unseen.ms, calls: bound.last - unseen.calls };
-      this.#notify({ site, state: 'window' }, false);
+      for (const site of sites) {
+        const bound = this.#sites.get(site);
+        if (bound === undefined) continue;
+        const { unseen, escaped } = bound;
+        this.#newWindow(site);
+        bound.last = this.#count(site);
+        if (unseen !== undefined && escaped === 0)
+          bound.quiet = { ms: this.#now() - unseen.ms, calls: bound.last - unseen.calls };
+        this.#notify({ site, state: 'window' }, false);
+      }
     });
   }
 
-  status(site: number): BindStatus | undefined {
-    const bound = this.#sites.get(site);
-    if (bound === undefined) return undefined;
-    const { state, hits, escaped, undo } = bound;
-    return { state, hits, escaped, holders: Math.max(0, undo.length - 1) };
+  status(sites: readonly number[]): (BindStatus | undefined)[] {
+    return sites.map((site) => {
+      const bound = this.#sites.get(site);
+      if (bound === undefined) return undefined;
+      const { state, hits, escaped, undo } = bound;
+      return { state, hits, escaped, holders: Math.max(0, undo.length - 1) };
+    });
   }
 
   /**
@@ -489,8 +502,15 @@ export class Arming {
     return done;
   }
 
-  /** Replaces references that were taken before: in the given scopes, in what handles listen with, in exports. */
-  replaceHolders(sites: readonly number[], ...scopes: unknown[]): number {
+  /**
+   * Replaces references that were taken before: in the given scopes, in what handles listen with, in exports. `scripts` is how many
+   * scripts the sites are in. Returns how many there were of each site.
+   */
+  replaceHolders(
+    sites: readonly number[],
+    scripts: number,
+    ...scopes: unknown[]
+  ): (readonly [site: number, count: number])[] {
     const swap = new Map<unknown, unknown>();
     const owner = new Map<unknown, Bound>();
     for (const site of sites) {
@@ -499,7 +519,7 @@ export class Arming {
       swap.set(bound.original, bound.wrapper);
       owner.set(bound.original, bound);
     }
-    if (swap.size === 0) return 0;
+    if (swap.size === 0) return [];
     const { process } = globalThis as unknown as {
       process: { _getActiveHandles?(): unknown[]; _getActiveRequests?(): unknown[] };
     };
@@ -507,21 +527,28 @@ export class Arming {
     const exports: unknown[] = [];
     for (const key of Reflect.ownKeys(this.#cache))
       exports.push(getOwnPropertyDescriptor(this.#cache, key)?.value);
+    const many = Math.min(MOST_SCRIPTS, scripts);
+    const budget = { ...WALK, objects: WALK.objects * many, ms: WALK.ms * many };
     const walks = [
-      replaceHolders([process, ...scopes, ...handles], swap, this.#types, WALK, this.#now),
+      replaceHolders([process, ...scopes, ...handles], swap, this.#types, budget, this.#now),
       replaceHolders(exports, swap, this.#types, EXPORTS, this.#now),
     ];
-    let count = 0;
-    const first = owner.values().next().value;
-    for (const { replaced } of walks) {
-      first?.undo.push(...replaced);
-      count += replaced.length;
+    const counts = new Map<number, number>();
+    for (const { of, replacement } of walks.flatMap(({ replaced }) => replaced)) {
+      const bound = owner.get(of);
+      if (bound === undefined) continue;
+      bound.undo.push(replacement);
+      counts.set(bound.item.site, (counts.get(bound.item.site) ?? 0) + 1);
     }
-    return count;
+    return [...counts];
   }
 
-  /** Finds the function by way of its module's exports; true when it is there. */
-  find(item: PropertyItem): boolean {
+  /** Finds functions by way of their modules' exports; true for each that is there. */
+  find(items: readonly PropertyItem[]): boolean[] {
+    return items.map((item) => this.#find(item));
+  }
+
+  #find(item: PropertyItem): boolean {
     const module = getOwnPropertyDescriptor(this.#cache, item.file)?.value as
       | { exports?: unknown }
       | undefined;
@@ -586,7 +613,11 @@ export class Arming {
     return this.#candidates.get(site)?.value;
   }
 
-  bindProperty(site: number): boolean {
+  bindProperty(sites: readonly number[]): boolean[] {
+    return sites.map((site) => this.#bindProperty(site));
+  }
+
+  #bindProperty(site: number): boolean {
     const candidate = this.#candidates.get(site);
     if (candidate === undefined) return false;
     const replacement = candidate.replace(this.#agent.wrap(site, candidate.value));
@@ -600,7 +631,7 @@ export class Arming {
   }
 
   nativePlace(): unknown {
-    return nativePlace(this.#types);
+    return nativePlace(this.#types.isProxy)?.value;
   }
 
   promisePrototype(): object {

@@ -43,8 +43,14 @@ export interface Replacement {
   undo(): boolean;
 }
 
+/** One reference, to `of` before. */
+export interface ReplacedHolder {
+  readonly of: unknown;
+  readonly replacement: Replacement;
+}
+
 export interface WalkResult {
-  readonly replaced: Replacement[];
+  readonly replaced: ReplacedHolder[];
   /** Objects looked at. */
   readonly visited: number;
   /** The budget ended the walk. */
@@ -62,7 +68,7 @@ export function replaceHolders(
   budget: WalkBudget,
   now: () => number,
 ): WalkResult {
-  const replaced: Replacement[] = [];
+  const replaced: ReplacedHolder[] = [];
   const seen = new Set<unknown>();
   let level: object[] = [];
   let cut = false;
@@ -93,7 +99,7 @@ function visit(
   holder: object,
   swap: ReadonlyMap<unknown, unknown>,
   types: WalkTypes,
-  replaced: Replacement[],
+  replaced: ReplacedHolder[],
   push: (value: unknown) => void,
 ): void {
   // a long array's keys alone would take longer than the whole walk may; handlers are not kept in such
@@ -107,7 +113,7 @@ function visit(
     if (substitute === undefined) push(value);
     else if (!types.isModuleNamespaceObject(holder)) {
       const replacement = replaceProperty(holder, key, substitute);
-      if (replacement !== undefined) replaced.push(replacement);
+      if (replacement !== undefined) replaced.push({ of: value, replacement });
     }
   }
   if (types.isMap(holder) && (apply(mapSize, holder, []) as number) <= LONG) {
@@ -115,12 +121,11 @@ function visit(
       const substitute = isFunction(value) ? swap.get(value) : undefined;
       if (substitute === undefined) return push(value);
       mapStore(holder, key, substitute);
-      replaced.push({
-        undo: () => {
-          if (mapLookup(holder, key) === substitute) mapStore(holder, key, value);
-          return true;
-        },
-      });
+      const undo = (): boolean => {
+        if (mapLookup(holder, key) === substitute) mapStore(holder, key, value);
+        return true;
+      };
+      replaced.push({ of: value, replacement: { undo } });
     });
   } else if (types.isSet(holder) && (apply(setSize, holder, []) as number) <= LONG) {
     forEachValue(holder, push);

@@ -116,6 +116,11 @@ export class Events {
     return kept;
   }
 
+  /** Makes a timer that is the agent's: no event tells of it. */
+  own<T extends object>(make: () => T): T {
+    return this.#tools.making(make);
+  }
+
   dispose(): void {
     this.stop([...this.#stops.keys()]);
   }

@@ -2,12 +2,10 @@
 
 type Builtins = {
   fs: typeof import('node:fs');
-  os: typeof import('node:os');
   path: typeof import('node:path');
   worker_threads: typeof import('node:worker_threads');
   inspector: typeof import('node:inspector');
   timers: typeof import('node:timers');
-  perf_hooks: typeof import('node:perf_hooks');
   stream: typeof import('node:stream');
   'stream/promises': typeof import('node:stream/promises');
   string_decoder: typeof import('node:string_decoder');

@@ -43,9 +43,12 @@ export interface InjectStep {
   readonly result?: InjectResult | undefined;
 }
 
-/** The value of the one evaluation: its pieces are called one by one, each by a message of its own. */
+/** The value of the one evaluation: its pieces are asked for one by one. */
 export interface Injection {
+  /** Does one at once. */
   next(): InjectStep;
+  /** Asks for one in a turn of the event loop; what came of the one that was asked for before, null while that is to come. */
+  later(): InjectStep | null;
   /** The tracer cannot go on: nothing stays. */
   abort(): void;
 }

@@ -6,10 +6,11 @@
 import type { MemoryLayout } from '../../bpf/index.ts';
 import type { AgentMain, CreateAgent } from '../agent-main.ts';
 import type { Arming, ArmingOptions, HookNotice } from '../arming/arming.ts';
+import { ERRAND_ANSWERS, ERRAND_DONE, type Errand, type ErrandOf } from '../errand.ts';
 import type { Events, EventsOptions } from '../events/events.ts';
-import type { ProgramImage } from '../protocol.ts';
+import type { PrintkCall, ProgramImage } from '../protocol.ts';
 import type { Part } from '../worker/parts.ts';
-import type { EventInfo, TargetInfo, WorkerNotice } from '../worker/requests.ts';
+import type { EventInfo, PrintNotice, TargetInfo, WorkerNotice } from '../worker/requests.ts';
 import type { Builtin } from './builtins.ts';
 import { agentPrefix } from './config.ts';
 
@@ -19,6 +20,8 @@ const ACKNOWLEDGE_MS = 20;
 const HOLD_MS = 500;
 /** Node publishes there whenever a Worker is made. */
 const WORKERS_CHANNEL = 'worker_threads';
+/** Lines of trace_printk() in a tenth of a second. */
+const PRINTED_MOST = 5000;
 /** Modules that are named in one piece. */
 const MODULES_PIECE = 250;
 /** Functions after which a piece of what is compiled in ends. */
@@ -36,7 +39,8 @@ export class MainHalf {
   readonly #builtin: Builtin;
   readonly #port: import('node:worker_threads').MessagePort;
   readonly #stamps: Float64Array;
-  /** [acknowledgements of hooks, turns of the event loop, times that hold() was let go on] */
+  readonly #errandStamps: Float64Array;
+  /** [acknowledgements of hooks, what has come of the errand, times that hold() was let go on] */
   readonly #acknowledged: Int32Array;
   readonly #nonce: string;
   /** Another tracer may come from then on. */
@@ -61,10 +65,14 @@ export class MainHalf {
     this.#port = port;
     this.#stamps = new Float64Array(shared, 0, 2);
     this.#acknowledged = new Int32Array(shared, 16, 3);
+    this.#errandStamps = new Float64Array(shared, 32, 2);
     this.#nonce = nonce;
-    const { performance } = builtin('perf_hooks');
-    const { now } = performance;
-    this.#now = () => Reflect.apply(now, performance, []);
+    // not performance.now(): what it stands in may not be loaded, and takes more than a millisecond
+    const { hrtime } = process;
+    this.#now = () => {
+      const [s, ns] = Reflect.apply(hrtime, process, []) as [number, number];
+      return s * 1e3 + ns / 1e6;
+    };
   }
 
   get port(): import('node:worker_threads').MessagePort {
@@ -76,9 +84,7 @@ export class MainHalf {
     this.#stamps[index] = this.#now();
   }
 
-  info(): TargetInfo {
-    const { performance } = this.#builtin('perf_hooks');
-    const realtime = BigInt(Math.round((performance.timeOrigin + this.#now()) * 1e6));
+  info(): Omit<TargetInfo, 'monotonicToRealtimeNs'> {
     return {
       pid: process.pid,
       nodeVersion: process.version,
@@ -88,7 +94,6 @@ export class MainHalf {
       cwd: process.cwd(),
       heapUsedBytes: this.heapUsed(),
       prepared: Object.hasOwn(globalThis, Symbol.for('trapline.register')),
-      monotonicToRealtimeNs: String(realtime - process.hrtime.bigint()),
     };
   }
 
@@ -180,16 +185,31 @@ export class MainHalf {
    * asks Node for the inspector in two ways, and the one that its event loop has still to see would open it once more.
    */
   closeInspector(): boolean {
-    const { close } = this.#builtin('inspector');
     const { setImmediate } = this.#builtin('timers');
-    setImmediate(() =>
-      setImmediate(() => {
-        const before = this.#now();
-        close();
-        this.#closingMs = this.#now() - before;
-      }),
-    );
+    setImmediate(() => setImmediate(() => this.#close()));
     return true;
+  }
+
+  /**
+   * Where the event loop does not turn (an endless loop), from wherever the main thread is: the port would be open for as long
+   * as that lasts. Should SIGUSR1 open it once more afterwards, closeInspector()'s own turn comes behind that.
+   */
+  closeHeldUp(): void {
+    if (!this.#closed) this.#close();
+  }
+
+  isClosed(): boolean {
+    return this.#closed;
+  }
+
+  #closed = false;
+
+  #close(): void {
+    const { close } = this.#builtin('inspector');
+    const before = this.#now();
+    close();
+    this.#closed = true;
+    this.#closingMs += this.#now() - before;
   }
 
   #closingMs = 0;
@@ -229,7 +249,24 @@ export class MainHalf {
     const { memory, layout } = this.#parts.memory as { memory: WebAssembly.Memory; layout: MemoryLayout };
     const createAgent = this.#parts.agent as CreateAgent;
     const builtin = this.#builtin as (id: string) => unknown;
-    this.#agent = createAgent({ memory, layout, prefix: agentPrefix(this.#nonce), require: builtin });
+    const print = (call: PrintkCall): void => this.#print(call);
+    this.#agent = createAgent({ memory, layout, prefix: agentPrefix(this.#nonce), require: builtin, print });
+  }
+
+  /** Beginning of the period in which lines are counted, and how many there were. */
+  #printSince = 0;
+  #printed = 0;
+
+  /** A line of trace_printk(). Those that nobody could read are left out: the worker's queue has no bound. */
+  #print(print: PrintkCall): void {
+    const now = this.#now();
+    if (now - this.#printSince > 100) {
+      this.#printSince = now;
+      this.#printed = 0;
+    }
+    const over = this.#printed++ - PRINTED_MOST;
+    const notice: PrintNotice = over < 0 ? { print } : { print: undefined };
+    if (over <= 0) this.#port.postMessage(notice);
   }
 
   makeArming(): void {
@@ -254,20 +291,61 @@ export class MainHalf {
     this.#events = createEvents({ agent, require: this.#builtin as (id: string) => unknown });
   }
 
-  getEvents(): Events | undefined {
-    return this.#events;
-  }
-
   /** The programs' modules have come by the port. */
   loadPrograms(programs: readonly Omit<ProgramImage, 'wasm'>[]): void {
     const modules = this.#receive<WebAssembly.Module[]>();
     this.#agent?.load(programs.map((program, index) => ({ ...program, wasm: modules[index]! })));
   }
 
-  /** Counts the event loop's next turn where the worker sees it. */
-  turn(): void {
+  #errand: Errand | undefined;
+
+  /**
+   * Calls a method of the half or of a part of it in a turn of the event loop that has nothing else of ours, notes how long that takes,
+   * and tells the worker by shared memory. One at a time.
+   */
+  later(of: ErrandOf, method: string, args: readonly unknown[]): void {
+    const errand: Errand = { of, method, args, state: 'asked', value: undefined, error: undefined };
+    this.#errand = errand;
+    Atomics.store(this.#acknowledged, 1, 0);
+    // the first one may come before the loop has looked for events
+    this.#immediate(() => this.#immediate(() => this.#do(errand)));
+  }
+
+  #immediate(callback: () => void): void {
     const { setImmediate } = this.#builtin('timers');
-    setImmediate(() => Atomics.add(this.#acknowledged, 1, 1));
+    const make = (): NodeJS.Immediate => setImmediate(callback);
+    if (this.#events === undefined) make();
+    else this.#events.own(make);
+  }
+
+  #do(errand: Errand): void {
+    if (errand.state !== 'asked') return;
+    errand.state = 'begun';
+    const before = this.#now();
+    try {
+      const parts = { half: this, agent: this.#agent, arming: this.#arming, events: this.#events };
+      const target = parts[errand.of] as unknown as Record<string, (...args: unknown[]) => unknown>;
+      errand.value = target[errand.method]?.(...errand.args);
+    } catch (error) {
+      errand.error = { error };
+    }
+    this.#errandStamps[0] = before;
+    this.#errandStamps[1] = this.#now();
+    errand.state = 'done';
+    const told = errand.value !== undefined || errand.error !== undefined;
+    Atomics.store(this.#acknowledged, 1, told ? ERRAND_ANSWERS : ERRAND_DONE);
+  }
+
+  /** What has come of it, in an array; it is done now where the event loop has not turned. Null: it is being done just now. */
+  outcome(): [unknown] | null {
+    const errand = this.#errand;
+    if (errand === undefined) return [undefined];
+    this.#do(errand);
+    // this message has come in the middle of it
+    if (errand.state !== 'done') return null;
+    this.#errand = undefined;
+    if (errand.error !== undefined) throw errand.error.error;
+    return [errand.value];
   }
 
   /** Nothing else runs here until the worker has posted what is to come next: `turn` says which time it is. */
@@ -294,7 +372,8 @@ export class MainHalf {
 
   /** One profile sample, when JavaScript of the application is running below. */
   sample(program: number): boolean {
-    if (!this.#busy()) return false;
+    // what runs just now is ours
+    if (this.#errand?.state === 'begun' || !this.#busy()) return false;
     this.#agent?.run(program);
     return true;
   }

@@ -15,7 +15,7 @@ import {
   type InjectStep,
 } from './config.ts';
 import type { MainHalf } from './half.ts';
-import { rehearseWorker, WORKER_OPTIONS } from './rehearsal.ts';
+import { rehearseWorker, UnstartedWorker, WORKER_OPTIONS } from './rehearsal.ts';
 
 /** Longest path of a Unix socket, with room for its file name. */
 const SOCKET_PATH = 90;
@@ -24,6 +24,8 @@ const SOCKET_PATH = 90;
 const WATCH_MS = 200;
 /** The same for a tracer that cannot be seen from here. */
 const ABANDONED_MS = 2000;
+/** An event loop that has not turned for so long is not waited for: the piece is done at the interrupt. */
+const TURN_MS = 20;
 
 /** What the worker runs first: it fetches its own text from the session's folder. */
 const BOOTSTRAP = `'use strict';
@@ -36,10 +38,10 @@ rmSync(file);
 new Script('(function(require){' + data.texts.worker + '\\n})', { filename: 'trapline' }).runInThisContext()(require);`;
 
 /**
- * Nothing is done by the call itself: `next()` does one piece after the other, none of which takes longer than about a
- * millisecond, so that the event loop turns in between. Each is a message of its own rather than a callback of the event loop: a
- * main thread that never comes back to its loop is served too, by interrupts. `Half` comes as a text of its own: parsing both at
- * once would take as long as the two together.
+ * Nothing is done by the call itself: it is done piece by piece, none of which takes longer than about half a millisecond, in turns
+ * of the event loop that `later()` asks for: dispatching an inspector's message takes as long as a piece, and the two together would be
+ * one stop. A main thread that does not come back to its loop is served too, by interrupts. `Half` comes as a text of its own:
+ * parsing both at once would take as long as the two together.
  */
 export function inject(config: InjectConfig, Half: typeof MainHalf): Injection {
   const getBuiltin = (process as { getBuiltinModule?: (id: string) => unknown }).getBuiltinModule;
@@ -53,6 +55,7 @@ export function inject(config: InjectConfig, Half: typeof MainHalf): Injection {
   const shared = new SharedArrayBuffer(64);
   let half: MainHalf | undefined;
   let options: import('node:worker_threads').WorkerOptions = WORKER_OPTIONS;
+  let worker: UnstartedWorker | undefined;
   const claim: Claim = { tracer: config.tracer };
 
   function removeFolder(): void {
@@ -64,6 +67,7 @@ export function inject(config: InjectConfig, Half: typeof MainHalf): Injection {
     if (done) return;
     done = true;
     channel?.port1.close();
+    worker?.drop();
     Reflect.deleteProperty(globalThis, config.key);
     releaseClaim(claim);
     removeFolder();
@@ -107,7 +111,7 @@ export function inject(config: InjectConfig, Half: typeof MainHalf): Injection {
     },
     () => {
       try {
-        folder = builtin('fs').mkdtempSync(builtin('path').join(baseOf(builtin), `trapline-${process.pid}-`));
+        folder = builtin('fs').mkdtempSync(builtin('path').join(baseOf(), `trapline-${process.pid}-`));
         return undefined;
       } catch (error) {
         const message = `cannot make a folder for the socket: ${String(error)}`;
@@ -115,7 +119,6 @@ export function inject(config: InjectConfig, Half: typeof MainHalf): Injection {
       }
     },
     // each of these loads or compiles, the first time in a process, what the next one needs of Node
-    () => void builtin('perf_hooks'),
     () => void builtin('string_decoder'),
     () => void builtin('stream/promises'),
     () => void new (builtin('stream').Readable)({ read() {} }),
@@ -136,6 +139,8 @@ export function inject(config: InjectConfig, Half: typeof MainHalf): Injection {
     rehearse(1),
     rehearse(2),
     prepareWorker,
+    makeWorker,
+    listen,
     startWorker,
   ];
 
@@ -156,48 +161,111 @@ export function inject(config: InjectConfig, Half: typeof MainHalf): Injection {
     options = { ...WORKER_OPTIONS, workerData, transferList: [port2] };
   }
 
-  function startWorker(): InjectResult {
-    const { Worker } = builtin('worker_threads');
+  function makeWorker(): InjectResult | undefined {
     try {
-      const worker = new Worker(BOOTSTRAP, options);
-      // an error nobody listens to would end the application
-      worker.on('error', () => {});
-      worker.on('message', () => half?.farewell(() => worker.postMessage(0)));
-      worker.on('exit', () => half?.workerGone(folder));
-      worker.unref();
+      worker = new UnstartedWorker(builtin, BOOTSTRAP, options);
+      return undefined;
     } catch (error) {
-      return {
-        ok: false,
-        code: 'EWORKER',
-        message: `cannot start a worker in the process: ${String(error)}`,
-      };
+      return workerFailed(error);
+    }
+  }
+
+  function listen(): undefined {
+    const { worker: made } = worker as UnstartedWorker;
+    // an error nobody listens to would end the application
+    made.on('error', () => {});
+    made.on('message', () => half?.farewell(() => made.postMessage(0)));
+    made.on('exit', () => half?.workerGone(folder));
+  }
+
+  function startWorker(): InjectResult {
+    try {
+      worker?.start();
+    } catch (error) {
+      return workerFailed(error);
     }
     return { ok: true, folder, socket: options.workerData.config.socket, nodeVersion: process.version };
   }
 
   let at = 0;
-  return {
-    next(): InjectStep {
-      const before = Reflect.apply(hrtime, process, []);
-      let result: InjectResult | undefined;
-      if (done) result = { ok: false, code: 'ETIMEDOUT', message: 'the tracer took too long' };
-      else {
-        const ticks = holdTicks(builtin);
-        try {
-          result = steps[at++]?.();
-        } finally {
-          ticks.release();
-        }
-        if (result?.ok === false) abort();
-        else if (result !== undefined) {
-          unwatch();
-          done = true;
-        }
+
+  function next(): InjectStep {
+    const before = Reflect.apply(hrtime, process, []);
+    let result: InjectResult | undefined;
+    if (done) result = { ok: false, code: 'ETIMEDOUT', message: 'the tracer took too long' };
+    else {
+      const ticks = holdTicks(builtin);
+      try {
+        result = steps[at++]?.();
+      } finally {
+        ticks.release();
       }
-      const [s, ns] = Reflect.apply(hrtime, process, [before]);
-      return { ms: s * 1e3 + ns / 1e6, folder: folder === '' ? undefined : folder, result };
+      if (result?.ok === false) abort();
+      else if (result !== undefined) {
+        unwatch();
+        done = true;
+      }
+    }
+    const [s, ns] = Reflect.apply(hrtime, process, [before]);
+    return { ms: s * 1e3 + ns / 1e6, folder: folder === '' ? undefined : folder, result };
+  }
+
+  function clock(): number {
+    const [s, ns] = Reflect.apply(hrtime, process, []);
+    return s * 1e3 + ns / 1e6;
+  }
+
+  /** The piece that a turn of the event loop is to do, and what came of it. */
+  let piece: { readonly asked: number; begun: boolean; run(): void; outcome?: () => InjectStep } | undefined;
+
+  function ask(): void {
+    const mine: NonNullable<typeof piece> = {
+      asked: clock(),
+      begun: false,
+      run() {
+        if (mine.begun) return;
+        mine.begun = true;
+        try {
+          const step = next();
+          mine.outcome = () => step;
+        } catch (error) {
+          mine.outcome = () => {
+            throw error;
+          };
+        }
+      },
+    };
+    piece = mine;
+    if (typeof getBuiltin !== 'function') return;
+    const { setImmediate } = builtin('timers');
+    // the first one may come before the loop has looked for events
+    setImmediate(() => setImmediate(() => mine.run()));
+  }
+
+  return {
+    next,
+    later(): InjectStep | null {
+      if (piece === undefined) {
+        ask();
+        return null;
+      }
+      // it may be this very one that the message has come in the middle of
+      if (!piece.begun && clock() - piece.asked > TURN_MS) piece.run();
+      const step = piece.outcome?.();
+      if (step === undefined) return null;
+      piece = undefined;
+      if (step.result === undefined) ask();
+      return step;
     },
     abort,
+  };
+}
+
+function workerFailed(error: unknown): InjectResult {
+  return {
+    ok: false,
+    code: 'EWORKER',
+    message: `cannot start a worker in the process: ${String(error)}`,
   };
 }
 
@@ -239,8 +307,11 @@ function permissionDenied(): InjectResult | undefined {
 }
 
 /** Where sessions' folders are made. */
-function baseOf(builtin: Builtin): string {
-  const base = builtin('os').tmpdir();
+function baseOf(): string {
+  const { TMPDIR, TMP, TEMP } = process.env;
+  // what os.tmpdir() answers: its module need not be loaded for that
+  const named = TMPDIR || TMP || TEMP || '/tmp';
+  const base = named.length > 1 && named.endsWith('/') ? named.slice(0, -1) : named;
   return base.length > SOCKET_PATH - 30 ? '/tmp' : base;
 }
 

@@ -19,37 +19,90 @@ export const WORKER_OPTIONS: import('node:worker_threads').WorkerOptions = {
   trackUnmanagedFds: false,
 };
 
+type Worker = import('node:worker_threads').Worker;
+type Options = import('node:worker_threads').WorkerOptions;
+
 /**
  * Stage 0 is refused for its options. Stage 1 gets its port and the streams behind it, and is stopped at the next property that its
- * constructor sets. Stage 2 is refused for data that cannot be cloned, the last thing before its thread is started.
+ * constructor sets. Stage 2 is refused for data that cannot be cloned, the last thing before its thread would be started.
  */
 export function rehearseWorker(builtin: Builtin, stage: number): void {
-  const { Worker, MessagePort } = builtin('worker_threads');
-  const ports: import('node:worker_threads').MessagePort[] = [];
-  const prototype = new Proxy(Worker.prototype, {
-    // properties that the constructor adds come by here
-    set(_, key, value, worker) {
-      if (stage === 1 && ports.length > 0) return false;
-      if (value instanceof MessagePort) ports.push(value);
-      return Reflect.defineProperty(worker, key, {
-        value,
-        writable: true,
-        enumerable: true,
-        configurable: true,
-      });
-    },
-  });
   const options =
     stage === 0
       ? { ...WORKER_OPTIONS, execArgv: ['--trapline-no-such-option'] }
       : { ...WORKER_OPTIONS, workerData: () => {} };
   try {
-    // a function that constructs, as an arrow does not
-    const target = Object.assign(function rehearsal() {}, { prototype });
-    Reflect.construct(Worker, ['', options], target as never);
+    new UnstartedWorker(builtin, '', options, stage === 1);
   } catch {
     // as it should
   }
-  // an open one would keep the process alive
-  for (const port of ports) port.close();
+}
+
+/** A Worker whose thread is not started by its constructor, as that takes its time, too. */
+export class UnstartedWorker {
+  readonly worker: Worker;
+  readonly #builtin: Builtin;
+  /** Node's, with our own way to start it in front of the prototype's. */
+  #handle: { startThread(): void } | undefined;
+
+  /** `stop`: at the first property that is set behind its port. */
+  constructor(builtin: Builtin, text: string, options: Options, stop = false) {
+    this.#builtin = builtin;
+    const { Worker, MessagePort } = builtin('worker_threads');
+    let made: object | undefined;
+    let ports = 0;
+    const prototype = new Proxy(Worker.prototype, {
+      // properties that the constructor adds come by here
+      set: (_, key, value, worker) => {
+        if (stop && ports > 0) return false;
+        made = worker;
+        if (value instanceof MessagePort) ports++;
+        else if (typeof value?.startThread === 'function') {
+          this.#handle = value;
+          define(value, 'startThread', () => {});
+          // all that follows is set as in any Worker
+          if (!stop) Reflect.setPrototypeOf(worker, Worker.prototype);
+        }
+        return define(worker, key, value);
+      },
+    });
+    // a function that constructs, as an arrow does not
+    const target = Object.assign(function unstarted() {}, { prototype });
+    try {
+      this.worker = Reflect.construct(Worker, [text, options], target as never);
+    } catch (error) {
+      if (made !== undefined) this.#closePorts(made);
+      throw error;
+    }
+    Reflect.setPrototypeOf(this.worker, Worker.prototype);
+  }
+
+  start(): void {
+    const handle = this.#handle;
+    if (handle !== undefined) {
+      Reflect.deleteProperty(handle, 'startThread');
+      handle.startThread();
+      this.#handle = undefined;
+    }
+    // a thread that is not there yet cannot be let go of
+    this.worker.unref();
+  }
+
+  /** It is not to be started any more. */
+  drop(): void {
+    if (this.#handle !== undefined) this.#closePorts(this.worker);
+  }
+
+  /** Open ones would keep the process alive. */
+  #closePorts(worker: object): void {
+    const { MessagePort } = this.#builtin('worker_threads');
+    for (const key of Reflect.ownKeys(worker)) {
+      const value: unknown = Reflect.getOwnPropertyDescriptor(worker, key)?.value;
+      if (value instanceof MessagePort) value.close();
+    }
+  }
+}
+
+function define(holder: object, key: PropertyKey, value: unknown): boolean {
+  return Reflect.defineProperty(holder, key, { value, writable: true, enumerable: true, configurable: true });
 }

@@ -44,7 +44,10 @@ export function createAgentMain(options: AgentOptions): AgentMain {
   const accessors = createAccessors(types, builtin, values.failure);
   const paths = createPaths(types.isProxy, accessors, values.failure);
   const state: SiteEnv['state'] = { busy: 0, site: undefined };
-  const stacks = createStacks(builtin, () => state.site?.name);
+  const compiledIn = (globalThis as Record<symbol, unknown>)[Symbol.for('trapline.sites')] as
+    | { gateUrl?: string }
+    | undefined;
+  const stacks = createStacks(builtin, () => state.site?.name, compiledIn?.gateUrl);
   const asyncId = createAsyncId(builtin);
   const kfuncs = createKfuncs({
     values,
@@ -60,6 +63,8 @@ export function createAgentMain(options: AgentOptions): AgentMain {
     kfuncs: kfuncs.imports,
     view: new DataView(memory.buffer),
     clockBase: layout.clockBase,
+    scratch: block.scratch + block.scratchSize / 2,
+    print: (line) => options.print?.(line),
   });
   const programs = createPrograms(memory, MAIN_CPU, kfuncs.imports, helpers, (kfunc) => {
     // What these need is made now, rather than in the first hit.
@@ -75,6 +80,7 @@ export function createAgentMain(options: AgentOptions): AgentMain {
     makeProxy: (target, handler) => new ProxyConstructor(target as object, handler),
     state,
     handles: values.handles,
+    hit: values.hit,
     ctx: block.ctx,
     i32: values.i32,
     words: values.words,
@@ -150,6 +156,10 @@ export function createAgentMain(options: AgentOptions): AgentMain {
     },
     trackAsync: asyncId.track,
     siteStats: sites.stats,
+    calls(id) {
+      const site = sites.find(id);
+      return site === undefined ? 0 : site.nhit + site.nmissed;
+    },
     stacks: stacks.since,
     faults: kfuncs.faults,
     dispose() {

@@ -31,7 +31,7 @@ export function createIntercept(
       state.busy = 1;
       return 0;
     };
-    return { mask: READS.raw, single, programs: [], cookies: [] };
+    return { mask: READS.raw | READS.allArgs, single, programs: [], cookies: [] };
   }
 
   return (original, isAsync) => {

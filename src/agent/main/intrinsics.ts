@@ -25,13 +25,13 @@ export const slice = uncurry(String.prototype.slice) as (text: string, start: nu
 export const indexOf = uncurry(String.prototype.indexOf) as (text: string, part: string) => number;
 export const toLowerCase = uncurry(String.prototype.toLowerCase) as (text: string) => string;
 export const jsonQuote = JSON.stringify as (text: string) => string;
-export const hasOwn = uncurry(Object.prototype.hasOwnProperty) as (o: unknown, key: PropertyKey) => boolean;
 
 export const regexpExec = uncurry(RegExp.prototype.exec) as (pattern: RegExp, text: string) => unknown;
 
 export const { floor, trunc, random, imul } = Math;
 export const { isArray } = Array;
-export const { asIntN } = BigInt;
+export const { asIntN, asUintN } = BigInt;
+export const { fromCharCode } = String;
 export const toNumber = Number;
 export const toBigInt = BigInt;
 export const numberToString = uncurry(Number.prototype.toString) as (value: number) => string;
@@ -63,7 +63,6 @@ export const setSize = uncurry(
 ) as unknown as (set: unknown) => number;
 
 export const weakGet = uncurry(WeakMap.prototype.get) as (map: unknown, key: unknown) => unknown;
-export const weakHas = uncurry(WeakMap.prototype.has) as (map: unknown, key: unknown) => boolean;
 export const weakSet = uncurry(WeakMap.prototype.set) as (
   map: unknown,
   key: unknown,
@@ -93,12 +92,6 @@ export const bytesSet = uncurry(Uint8Array.prototype.set) as unknown as (
   source: Uint8Array,
   offset: number,
 ) => void;
-export const bytesFill = uncurry(Uint8Array.prototype.fill) as unknown as (
-  target: Uint8Array,
-  value: number,
-  start: number,
-  end: number,
-) => Uint8Array;
 export const ByteArray = Uint8Array;
 
 export const promiseThen = uncurry(Promise.prototype.then) as unknown as (
@@ -112,7 +105,6 @@ export const nativeToString = Function.prototype.toString;
 export const functionToString = uncurry(nativeToString) as (f: unknown) => string;
 export const ErrorPrototype = Error.prototype;
 export const ProxyConstructor = Proxy;
-export const isArrayBuffer = ArrayBuffer.isView;
 export const parseBase64 = (() => {
   const { from } = Buffer;
   return (text: string): Uint8Array => apply(from, Buffer, [text, 'base64']) as Uint8Array;

@@ -20,11 +20,17 @@ export interface Programs {
   get(index: number): Program;
 }
 
-/** What a hit has to load; registers that a program only refers to are not written. */
+/**
+ * What a hit has to load; registers that a program only refers to are not written. Where it refers to something, each argument
+ * that it names may be meant; and not more than arguments, where it names nothing else.
+ */
 function readsIn({ reads, converts = reads }: CompiledImage): number {
   const known = reads & ((READS.raw << 1) - 1);
-  const unread = known & (READS.args | READS.retval) & ~converts;
-  return (known & ~unread) | ((unread & READS.args) << READS.refShift);
+  if ((known & READS.raw) === 0) return known;
+  const written = known & (converts | ~(READS.args | READS.retval));
+  const refs = (known & READS.args) << READS.refShift;
+  const others = READS.this | READS.retval | READS.error;
+  return (known & others) === 0 ? (written & ~READS.raw) | refs : written | refs;
 }
 
 export function createPrograms(
@@ -54,7 +60,22 @@ export function createPrograms(
         }
         const { run } = new WasmInstance(module, imports).exports as { run: (ctx: number) => number };
         if (typeof run !== 'function') throw new Error(`program ${image.index} exports no run()`);
-        made[i] = { index: image.index, reads: readsIn(image), run, broken: false };
+        const program: Program = { index: image.index, reads: readsIn(image), run, broken: false };
+        made[i] = program;
+        if (image.context !== undefined) {
+          const { by, at } = image.context;
+          let first = mapGet(table, by) as Program | undefined;
+          for (let j = 0; j < i; j++) if (made[j]!.index === by) first = made[j];
+          if (first === undefined) throw new Error(`program ${by} is not loaded`);
+          const prepare = first.run;
+          made[i] = {
+            ...program,
+            run(ctx) {
+              prepare(ctx);
+              return run(at);
+            },
+          };
+        }
       }
       for (let i = 0; i < made.length; i++) mapSet(table, made[i]!.index, made[i]!);
     },

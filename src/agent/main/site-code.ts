@@ -59,6 +59,8 @@ export interface SiteEnv {
   /** `busy` is not 0 while a program runs on this thread; `site` is the one it runs for. */
   readonly state: { busy: number; site: SiteState | undefined };
   readonly handles: { used: number };
+  /** Arguments 0 to 5 that programs refer to, and a bit for each that is held. */
+  readonly hit: { readonly held: unknown[]; holds: number };
   readonly ctx: number;
   readonly i32: Int32Array;
   /** Words of the registers of arguments 0 to 5, and of the probed address. */
@@ -96,7 +98,31 @@ export interface SiteEnv {
   ) => void;
 }
 
-export type WrapperKind = 'method' | 'function' | 'proxy';
+/** Functions of one site, by siteCode() or a copy of it. */
+export function siteCodeOf(make: typeof siteCode, env: SiteEnv, site: SiteState): SiteCode {
+  const { state, handles, hit, ctx, i32, put, call, apply } = env;
+  const r = env.words.registers;
+  const { held } = hit;
+  return make(
+    env,
+    site,
+    state,
+    handles,
+    hit,
+    held,
+    ctx,
+    i32,
+    put,
+    call,
+    apply,
+    r[0]!,
+    r[1]!,
+    r[2]!,
+    r[3]!,
+    r[4]!,
+    r[5]!,
+  );
+}
 
 export interface SiteCode {
   fire(
@@ -125,17 +151,39 @@ export interface SiteHooks {
   readonly b: (self?: unknown, ...args: unknown[]) => boolean;
 }
 
-export function siteCode(env: SiteEnv, site: SiteState): SiteCode {
-  const { apply, call, construct, state, handles, ctx, loadRest, release, runAll, contain } = env;
-  const { makeProxy, followAsync, followPlain, i32, put } = env;
-  const { registers, ip } = env.words;
+/**
+ * What follows `env` are parameters of their own, as V8 reads those with the least bytecode; siteCodeOf() gives them. `argN` are the
+ * words of the arguments' registers.
+ */
+export function siteCode(
+  env: SiteEnv,
+  site: SiteState,
+  state: SiteEnv['state'],
+  handles: SiteEnv['handles'],
+  hit: SiteEnv['hit'],
+  held: unknown[],
+  ctx: number,
+  i32: Int32Array,
+  put: SiteEnv['put'],
+  call: SiteEnv['call'],
+  apply: SiteEnv['apply'],
+  arg0: number,
+  arg1: number,
+  arg2: number,
+  arg3: number,
+  arg4: number,
+  arg5: number,
+): SiteCode {
+  const { construct, loadRest, release, runAll, contain } = env;
+  const { makeProxy, followAsync, followPlain } = env;
+  const { ip } = env.words;
 
   const none: unknown[] = [];
 
   // A list of arguments that stays within the site's own functions need not be made: V8 takes its elements from the stack. So
   // registers are written and originals called from here, element by element, and the list is handed on in rare cases only.
 
-  function sitePut(word: number, value: unknown): void {
+  function siteArg(word: number, value: unknown): void {
     if (typeof value !== 'number' || (value | 0) !== value) put(word, value);
     else {
       i32[word] = value;
@@ -143,12 +191,29 @@ export function siteCode(env: SiteEnv, site: SiteState): SiteCode {
     }
   }
 
+  // No loop: V8 would keep its variables in memory, and inlines siteArg() where arguments are read and nowhere else.
   function siteArgs(mask: number, args: ArrayLike<unknown>): void {
     const n = args.length;
-    // A loop, as V8 inlines so much text and no more.
-    for (let i = 0, left = mask & 63; left !== 0; i++, left >>= 1) {
-      if ((left & 1) !== 0) sitePut(registers[i]!, i < n ? args[i] : undefined);
+    if (mask & 1) siteArg(arg0, n > 0 ? args[0] : undefined);
+    if (mask & 2) siteArg(arg1, n > 1 ? args[1] : undefined);
+    if (mask & 4) siteArg(arg2, n > 2 ? args[2] : undefined);
+    if (mask & 8) siteArg(arg3, n > 3 ? args[3] : undefined);
+    if (mask & 48) siteLast(mask, args);
+  }
+
+  function siteLast(mask: number, args: ArrayLike<unknown>): void {
+    const n = args.length;
+    if (mask & 16) siteArg(arg4, n > 4 ? args[4] : undefined);
+    if (mask & 32) siteArg(arg5, n > 5 ? args[5] : undefined);
+  }
+
+  /** Arguments that programs refer to, as they are. */
+  function siteHold(refs: number, args: ArrayLike<unknown>): void {
+    const n = args.length;
+    for (let i = 0, left = refs; left !== 0; i++, left >>= 1) {
+      if ((left & 1) !== 0) held[i] = i < n ? args[i] : undefined;
     }
+    hit.holds = refs;
   }
 
   /** A list for the time of the hit. */
@@ -169,6 +234,24 @@ export function siteCode(env: SiteEnv, site: SiteState): SiteCode {
       default:
         return args;
     }
+  }
+
+  function siteRest(
+    event: SiteEventState,
+    self: unknown,
+    args: ArrayLike<unknown>,
+    value: unknown,
+    error: unknown,
+    failed: boolean,
+  ): void {
+    const { mask } = event;
+    if ((mask & 1024) !== 0) {
+      i32[ip] = site.ipLo;
+      i32[ip + 1] = site.ipHi;
+    }
+    if ((mask & 15296) === 0) return;
+    const kept = (mask & 4096) === 0 ? undefined : siteKept(args);
+    loadRest(event, self, args.length, kept, value, error, failed);
   }
 
   function siteCall(original: unknown, self: unknown, args: ArrayLike<unknown>): unknown {
@@ -205,13 +288,8 @@ export function siteCode(env: SiteEnv, site: SiteState): SiteCode {
     const { mask, single } = event;
     try {
       if ((mask & 63) !== 0) siteArgs(mask, args);
-      if ((mask & 1024) !== 0) {
-        i32[ip] = site.ipLo;
-        i32[ip + 1] = site.ipHi;
-      }
-      if ((mask & 15296) !== 0) {
-        loadRest(event, self, args.length, mask < 4096 ? undefined : siteKept(args), value, error, failed);
-      }
+      if ((mask & 16320) !== 0) siteRest(event, self, args, value, error, failed);
+      if (mask >= 16384) siteHold(mask >> 14, args);
       if (single !== undefined) single(ctx);
       else runAll(event);
     } catch (problem) {
@@ -421,7 +499,8 @@ export function siteCode(env: SiteEnv, site: SiteState): SiteCode {
       return 0;
     }
     site.nhit++;
-    if (site.entry !== undefined) siteFire(site.entry, self, args, undefined, undefined, false);
+    const { entry } = site;
+    if (entry !== undefined) siteFire(entry, self, args, undefined, undefined, false);
     if (site.exits === 0) return 0;
     if (site.maxactive !== 0 && site.active >= site.maxactive) {
       site.nmissed++;

@@ -1,6 +1,6 @@
 /** Makes the functions of siteCode() anew for each site. */
 import { type AnyFunction, apply, type BuiltinModules, functionToString } from './intrinsics.ts';
-import { type SiteCode, type SiteEnv, type SiteState, siteCode } from './site-code.ts';
+import { type SiteCode, type SiteEnv, type SiteState, siteCode, siteCodeOf } from './site-code.ts';
 
 /** Starts the script name of everything the agent compiles: stacks leave such frames out. */
 export const SCRIPT_PREFIX = 'trapline:';
@@ -41,11 +41,11 @@ export function createSiteCompiler(env: SiteEnv, builtin: BuiltinModules): SiteC
       // those of interceptors are many, and never run programs
       if (own < OWN_CODE && site.id >= 0) {
         own++;
-        return make(sloppy)(env, site);
+        return siteCodeOf(make(sloppy), env, site);
       }
       const mode = `${sloppy ? 'sloppy' : 'strict'}${site.id < 0 ? ' intercepted' : ''}`;
       shared[mode] ??= make(sloppy);
-      return shared[mode](env, site);
+      return siteCodeOf(shared[mode], env, site);
     },
     prepare(sloppy) {
       script(sloppy);

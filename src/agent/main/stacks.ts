@@ -87,8 +87,15 @@ function siteFrame(site: string): string {
   return colon <= 0 ? site : `${slice(site, colon + 1)} (${slice(site, 0, colon)})`;
 }
 
-/** `siteName` gives the name of the site being hit; undefined outside of any. */
-export function createStacks(builtin: BuiltinModules, siteName: () => string | undefined): Stacks {
+/**
+ * `siteName` gives the name of the site being hit; undefined outside of any. `gateUrl` is the script of what compiled-in sites call,
+ * in a process that has some.
+ */
+export function createStacks(
+  builtin: BuiltinModules,
+  siteName: () => string | undefined,
+  gateUrl: string | undefined,
+): Stacks {
   let capture: Capture | undefined;
   let methods: CallSiteMethods | undefined;
   const { decodeURI: decode } = globalThis;
@@ -178,6 +185,7 @@ export function createStacks(builtin: BuiltinModules, siteName: () => string | u
       }
       // The program itself, and the evaluation of a breakpoint's condition.
       if (n === 0 && startsWith(script, 'wasm://')) continue;
+      if (n === 0 && script === gateUrl) continue;
       if (n === 0 && script === '<eval>' && m.functionName(site) === 'eval') continue;
       const position = m.position(site);
       const file = scriptId(script);

@@ -42,15 +42,26 @@ export interface Values {
   /** More than 0 while handles of this hit exist. */
   readonly handles: { used: number };
   /** What the hit's registers were converted from, for js_arg() and register references. */
-  readonly hit: { args: ArrayLike<unknown> | undefined; self: unknown; value: unknown; error: unknown };
+  readonly hit: {
+    /** All of them, where the mask has READS.allArgs. */
+    args: ArrayLike<unknown> | undefined;
+    /** Arguments 0 to 5, each with its bit in `holds`, where the mask has them among READS.refs. */
+    readonly held: unknown[];
+    holds: number;
+    /** The mask has READS.raw: what follows is set. */
+    raw: boolean;
+    self: unknown;
+    value: unknown;
+    error: unknown;
+  };
   /** Writes a value to two words. */
   put(word: number, value: unknown): void;
   putHandle(word: number, value: unknown): void;
   /** Words of the registers that sites write themselves. */
   readonly words: { readonly registers: Int32Array; readonly ip: number };
   /**
-   * Writes the registers that the event's mask (READS) asks for, but for arguments and the address; `kept` are the arguments where it asks for
-   * references to them.
+   * Writes the registers that the event's mask (READS) asks for, but for arguments and the address; `kept` are the arguments where it asks
+   * for all of them.
    */
   loadRest(
     event: SiteEventState,
@@ -92,7 +103,17 @@ export function createValues(memory: WebAssembly.Memory, _layout: MemoryLayout, 
   const registers: ReturnType<typeof referenceOf>[] = [];
   for (let i = 0; i < ARGUMENT_REF; i++) registers[i] = referenceOf(i);
   const handles = { used: 0 };
-  const hit: Values['hit'] = { args: undefined, self: undefined, value: undefined, error: undefined };
+  const held: unknown[] = [];
+  for (let n = 0; n < ARG_REGS.length; n++) held[n] = undefined;
+  const hit: Values['hit'] = {
+    args: undefined,
+    held,
+    holds: 0,
+    raw: false,
+    self: undefined,
+    value: undefined,
+    error: undefined,
+  };
   const failure = { errno: 0 };
   let generation = GENERATION_STEP;
   let tag = TAG_HI;
@@ -188,6 +209,7 @@ export function createValues(memory: WebAssembly.Memory, _layout: MemoryLayout, 
     if ((mask & READS.cookie) !== 0 && single !== undefined) setCookie(cookies[0]!);
     if (kept !== undefined) hit.args = kept;
     if ((mask & READS.raw) !== 0) {
+      hit.raw = true;
       hit.self = self;
       hit.value = value;
       hit.error = failed ? error : undefined;
@@ -195,35 +217,33 @@ export function createValues(memory: WebAssembly.Memory, _layout: MemoryLayout, 
   }
 
   /** The value behind a register reference, as the application has it. */
-  function reference(ref: number, args: ArrayLike<unknown>): unknown {
+  function reference(ref: number): unknown {
     const what = ref < ARGUMENT_REF ? registers[ref] : ref - ARGUMENT_REF;
-    switch (what) {
-      case undefined:
-        failure.errno = ESTALE;
-        return FAULT;
-      case 'r10':
-        return hit.self;
-      case 'ax':
-        return hit.value;
-      case 'r11':
-        return hit.error;
-      default:
-        return (what as number) < args.length ? args[what as number] : undefined;
+    if (typeof what === 'number') {
+      if (what < 6 && ((hit.holds >> what) & 1) !== 0) return held[what];
+      const { args } = hit;
+      if (args !== undefined) return what < args.length ? args[what] : undefined;
+    } else if (hit.raw) {
+      if (what === 'r10') return hit.self;
+      if (what === 'ax') return hit.value;
+      if (what === 'r11') return hit.error;
     }
+    failure.errno = ESTALE;
+    return FAULT;
   }
 
   function resolve(lo: number, hi: number): unknown {
-    if (hi >>> 16 === HANDLE_TAG_HI16) {
-      const slot = lo & HANDLE_SLOT_MASK;
-      if (slot !== 0 && slot <= handles.used && (lo & ~HANDLE_SLOT_MASK) === generation && hi === tag) {
-        return slots[slot];
-      }
-      if (hi === TAG_HI && (lo & ~HANDLE_SLOT_MASK) === 0 && hit.args !== undefined) {
-        return reference(lo, hit.args);
-      }
-      failure.errno = ESTALE;
-      return FAULT;
+    if (hi >>> 16 !== HANDLE_TAG_HI16) return resolveNumber(lo, hi);
+    if (hi === TAG_HI && (lo & ~HANDLE_SLOT_MASK) === 0) return reference(lo);
+    const slot = lo & HANDLE_SLOT_MASK;
+    if (slot !== 0 && slot <= handles.used && (lo & ~HANDLE_SLOT_MASK) === generation && hi === tag) {
+      return slots[slot];
     }
+    failure.errno = ESTALE;
+    return FAULT;
+  }
+
+  function resolveNumber(lo: number, hi: number): number | bigint {
     const number = hi * 4294967296 + (lo >>> 0);
     if (number <= 9007199254740991 && number >= -9007199254740991) return number;
     return (toBigInt(hi) << 32n) | toBigInt(lo >>> 0);
@@ -240,8 +260,11 @@ export function createValues(memory: WebAssembly.Memory, _layout: MemoryLayout, 
         generation = tag === TAG_HI ? GENERATION_STEP : 0;
       }
     }
-    if (hit.args !== undefined) {
-      hit.args = undefined;
+    for (let i = 0, left = hit.holds; left !== 0; i++, left >>= 1) held[i] = undefined;
+    hit.holds = 0;
+    hit.args = undefined;
+    if (hit.raw) {
+      hit.raw = false;
       hit.self = undefined;
       hit.value = undefined;
       hit.error = undefined;

@@ -29,6 +29,8 @@ export class ArmContext {
   closed = false;
   readonly #failures = new Map<string, RestoreFailure>();
   readonly restored = { functions: 0, bytes: 0 };
+  /** Requests to arm that are under way, in several steps: the debugger stays. */
+  arming = 0;
   #work: Promise<unknown> = Promise.resolve();
 
   constructor(
@@ -66,12 +68,11 @@ export class ArmContext {
     if (this.closed) throw new InspectorError('the session ends');
   }
 
-  /** What conditions call: the hook for all of them, and each site's own. */
-  async prepareHooks(sites: readonly number[]): Promise<void> {
+  /** What all conditions call. */
+  async openHook(): Promise<void> {
     await this.scripts.enable();
     if (this.hookName === '') this.hookName = String(await this.session.call(this.main, 'hookName'));
     await this.session.call(this.main, 'installHook');
-    await this.session.call(this.agent, 'installHooks', sites, []);
   }
 
   async setBreakpoint(location: object, condition: string): Promise<string> {

@@ -7,11 +7,12 @@
 import type { HookNotice, UndoReport } from '../arming/arming.ts';
 import { ArmContext, type ArmingEvents, reasonOf } from './arm-context.ts';
 import { Bindings } from './bindings.ts';
+import { Breakpoints } from './breakpoints.ts';
 import { Breaks } from './breaks.ts';
 import { Edits } from './edits.ts';
 import type { EventSources } from './events.ts';
 import { Properties } from './properties.ts';
-import type { ArmItem, ArmResult, BreakItem, RestoreReport } from './requests.ts';
+import type { ArmItem, ArmResult, RestoreReport, StopLimits } from './requests.ts';
 import type { Scripts } from './scripts.ts';
 import { type MainSession, NO_STOP } from './session.ts';
 
@@ -20,6 +21,15 @@ const REST_MS = 500;
 /** How often a walk is tried to be measured, and the share of it that may have been spent waiting: that is not known exactly. */
 const WALKS = 3;
 const MOST_WAITED = 0.3;
+
+/** Sites that are undone in one stop. */
+const AT_ONCE = 200;
+
+function inPieces(sites: readonly number[]): number[][] {
+  const pieces: number[][] = [];
+  for (let from = 0; from < sites.length; from += AT_ONCE) pieces.push(sites.slice(from, from + AT_ONCE));
+  return pieces;
+}
 
 export class WorkerArming {
   readonly #context: ArmContext;
@@ -41,8 +51,9 @@ export class WorkerArming {
     const context = new ArmContext(session, scripts, agent, main, events, () => this.#idle());
     this.#context = context;
     this.#properties = new Properties(context);
-    this.#bindings = new Bindings(context);
-    this.#breaks = new Breaks(context);
+    const breakpoints = new Breakpoints(context);
+    this.#bindings = new Bindings(context, breakpoints);
+    this.#breaks = new Breaks(context, breakpoints, (sites) => this.#bindings.giveUp(sites));
     this.#edits = new Edits(context, {
       isBound: (site) => this.#bindings.isBound(site),
       undo: async (chosen) => {
@@ -56,36 +67,43 @@ export class WorkerArming {
     return this.#edits.enable(sites, on);
   }
 
-  arm(items: readonly ArmItem[]): Promise<ArmResult[]> {
-    return this.#context.serial(async () => {
-      const results: ArmResult[] = [];
-      this.#context.goOn();
-      for (const item of items) {
-        if (item.kind === 'nop')
-          results.push(await this.#guard(item, [item.site], () => this.#properties.nop(item)));
-      }
-      for (const item of items) {
-        if (item.kind === 'event')
-          results.push(await this.#guard(item, [item.site], () => this.#sources.start(item)));
-      }
-      for (const item of items) {
-        if (item.kind === 'property')
-          results.push(await this.#guard(item, [item.site], () => this.#properties.property(item)));
-      }
+  /** What comes up meanwhile, the session's end too, has its turn between two stops. */
+  async arm(items: readonly ArmItem[], limits: StopLimits): Promise<ArmResult[]> {
+    this.#context.arming++;
+    clearTimeout(this.#resting);
+    try {
+      const results = await this.#context.serial(() => this.#armAtOnce(items));
+      const properties = items.filter((item) => item.kind === 'property');
+      results.push(...(await this.#properties.replace(properties)));
       // edits before breakpoints: an edit drops those of its script
       for (const item of items) {
-        if (item.kind === 'edit')
-          results.push(await this.#guard(item, item.sites, () => this.#edits.edit(item)));
+        if (item.kind !== 'edit') continue;
+        const edit = () => this.#guard(item, item.sites, () => this.#edits.edit(item));
+        results.push(await this.#context.serial(edit));
       }
       const binds = items.filter((item) => item.kind === 'bind');
-      if (binds.length > 0) results.push(...(await this.#bindings.add(binds)));
-      for (const item of items) {
-        if (item.kind === 'break')
-          results.push(await this.#guard(item, [item.site], () => this.#break(item)));
-      }
-      this.#rest();
+      results.push(...(await this.#bindings.add(binds, limits)));
+      const breaks = items.filter((item) => item.kind === 'break');
+      results.push(...(await this.#breaks.add(breaks, limits)));
       return results;
-    });
+    } finally {
+      this.#context.arming--;
+      this.#rest();
+    }
+  }
+
+  async #armAtOnce(items: readonly ArmItem[]): Promise<ArmResult[]> {
+    this.#context.goOn();
+    const results: ArmResult[] = [];
+    for (const item of items) {
+      if (item.kind === 'nop')
+        results.push(await this.#guard(item, [item.site], () => this.#properties.nop(item)));
+    }
+    for (const item of items) {
+      if (item.kind === 'event')
+        results.push(await this.#guard(item, [item.site], () => this.#sources.start(item)));
+    }
+    return results;
   }
 
   async #guard(
@@ -103,11 +121,6 @@ export class WorkerArming {
     } catch (error) {
       return { kind: item.kind, sites, ok: false, pauseMs: 0, reason: reasonOf(error) };
     }
-  }
-
-  async #break(item: BreakItem): Promise<number> {
-    await this.#bindings.giveUp(item.site);
-    return await this.#breaks.add(item);
   }
 
   /**
@@ -136,13 +149,17 @@ export class WorkerArming {
   measureWalk(): Promise<void> {
     return this.#context.step(async () => {
       while (this.walkMs === undefined && this.#walks < WALKS) {
-        if (this.#bindings.busy || this.#breaks.size > 0) return;
+        if (this.#needsDebugger) return;
         this.#walks++;
         const walk = await this.#context.scripts.walk('walk the heap');
         if (walk !== undefined && walk.waitedMs <= MOST_WAITED * walk.ms)
           this.walkMs = walk.ms - walk.waitedMs;
       }
     });
+  }
+
+  get #needsDebugger(): boolean {
+    return this.#context.arming > 0 || this.#bindings.busy || this.#breaks.size > 0;
   }
 
   closeWindow(sites: readonly number[]): Promise<void> {
@@ -179,9 +196,11 @@ export class WorkerArming {
     }
     const breaks = await this.#breaks.undo(chosen);
     const sites = [...breaks, ...(await this.#undoBindings(chosen))];
-    if (sites.length > 0) {
-      await this.#context.attempt('what its calls go through', sites, `hooks ${sites}`, () =>
-        this.#context.session.call(this.#context.agent, 'removeHooks', sites),
+    for (const some of inPieces(sites)) {
+      await this.#context.attempt('what its calls go through', some, `hooks ${some}`, () =>
+        this.#context.session.stopping('remove hooks', () =>
+          this.#context.session.call(this.#context.agent, 'removeHooks', some),
+        ),
       );
     }
     await this.#edits.undo(only);
@@ -193,22 +212,20 @@ export class WorkerArming {
     const { sites, stale } = await this.#bindings.take(chosen);
     sites.push(...this.#properties.take(chosen));
     if (sites.length === 0) return sites;
-    await this.#context.attempt('the replaced binding', sites, `bindings ${sites}`, async () => {
-      const { value } = await this.#context.session.stopping('undo', () =>
-        this.#context.session.call(this.#context.main, 'undo', sites),
-      );
-      const { count, kept } = value as UndoReport;
-      this.#context.restored.functions += count;
-      for (const site of kept) {
-        const reason = 'what holds it takes no other value any more (it was frozen meanwhile)';
-        this.#context.fail(`binding ${site}`, { what: 'the replaced binding', sites: [site], reason });
-      }
-      // optimized code that has the wrapper as a constant: harmless, but not as it was
-      if (stale) {
-        await this.#context.scripts.enable();
-        await this.#bindings.deoptimize();
-      }
-    });
+    for (const some of inPieces(sites)) {
+      await this.#context.attempt('the replaced binding', some, `bindings ${some}`, async () => {
+        const { value } = await this.#context.session.errand<UndoReport>('undo', 'arming', 'undo', some);
+        const { count, kept } = value;
+        this.#context.restored.functions += count;
+        for (const site of kept) {
+          const reason = 'what holds it takes no other value any more (it was frozen meanwhile)';
+          this.#context.fail(`binding ${site}`, { what: 'the replaced binding', sites: [site], reason });
+        }
+      });
+    }
+    await this.#context.attempt('the compiled code', sites, 'compiled code', () =>
+      this.#bindings.undoCode(stale, this.#edits.size > 0),
+    );
     return sites;
   }
 
@@ -229,7 +246,7 @@ export class WorkerArming {
 
   /** Nothing needs the debugger any more: it goes. Edited texts stay without it; to change them again it is enabled anew. */
   async #idle(): Promise<void> {
-    if (this.#bindings.busy || this.#breaks.size > 0) return;
+    if (this.#needsDebugger) return;
     if (this.#context.hookName !== '') await this.#context.session.call(this.#context.main, 'removeHook');
     await this.#context.scripts.disable();
   }

@@ -1,6 +1,9 @@
 /**
- * Throws away what V8 has compiled of JavaScript, all of it: optimized code and baseline code. It is made again from the bytecode, of
+ * Throws away what V8 has compiled of JavaScript: optimized code and baseline code. It is made again from the bytecode, of
  * functions that are still hot.
+ *
+ * Of some functions: a breakpoint in one does that, for its baseline code, in one walk of the heap, and for all optimized code
+ * that is its own or has it inlined. Of all:
  *
  * A breakpoint on calls of a native function does that, since such a function may be inlined anywhere: one walk of the heap for
  * the baseline code, and one for the function's closures. The function is one that nobody calls, and the breakpoint goes at once.
@@ -8,6 +11,7 @@
  */
 
 import { editLeavesStaleCode } from '../../arch/v8/stale-code.ts';
+import type { Location } from './requests.ts';
 import type { MainSession } from './session.ts';
 
 export class CompiledCode {
@@ -31,12 +35,31 @@ export class CompiledCode {
     this.#place = objectId ?? null;
   }
 
+  /** Baseline code goes too, in two walks of the heap; known once `prepare` has run. */
+  get byBreakpoint(): boolean {
+    return typeof this.#place === 'string';
+  }
+
   /**
    * Posts at once what throws the code away: what is posted next comes behind it, in the same stop. The debugger has to be enabled.
    * Never rejects.
    */
   async discard(): Promise<void> {
     if (!(await (this.#placed() ?? this.#count()))) await this.#count();
+  }
+
+  /** As discard(), of functions by places in them; false where that failed. Never rejects. */
+  async discardAt(places: readonly Location[]): Promise<boolean> {
+    const params = (location: Location): object => ({ location, condition: 'false' });
+    const set = places.map((place) => this.#session.post('Debugger.setBreakpoint', params(place)));
+    const replies = await Promise.allSettled(set);
+    const removed = replies.map((reply) => {
+      if (reply.status === 'rejected') return undefined;
+      const { breakpointId } = reply.value as { breakpointId: string };
+      return this.#session.post('Debugger.removeBreakpoint', { breakpointId });
+    });
+    await Promise.allSettled(removed);
+    return replies.every(({ status }) => status === 'fulfilled');
   }
 
   /**

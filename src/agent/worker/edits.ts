@@ -18,6 +18,10 @@ const LEAST_TRIES = REFUSALS + 5;
 /** How much longer than an edit that stops the main thread: V8 collects garbage until there is none. */
 const NOTES_SHARE = 3;
 
+/** Between two edits the process runs for so many times as long as the first one stopped it, and at most so long. */
+const REST_SHARE = 1.5;
+const MOST_REST_MS = 1000;
+
 const delay = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
 interface SetSourceReply {
@@ -120,6 +124,7 @@ export class Edits {
         // the calls that V8 takes for running may have ended long ago
         await takeNotes(this.#context).catch(() => undefined);
       }
+      await this.#rest();
       const passed = bound.filter((site) => !this.#off.has(site));
       const { session, agent, code } = this.#context;
       const {
@@ -135,6 +140,7 @@ export class Edits {
           return answer as SetSourceReply;
         })
         .finally(() => code.release());
+      this.#goOnAt = performance.now() + Math.min(MOST_REST_MS, REST_SHARE * ms);
       longest = Math.max(longest, ms);
       longestOwn = Math.max(longestOwn, ms - waitedMs);
       status = reply.status ?? 'Ok';
@@ -150,14 +156,23 @@ export class Edits {
     throw new InspectorError(`V8 refuses the edit: ${status}`);
   }
 
+  /** When the process has run for long enough since the last edit: with many scripts it would do nothing but stop. */
+  #goOnAt = 0;
+
+  async #rest(): Promise<void> {
+    const ms = this.#goOnAt - performance.now();
+    if (ms > 0) await delay(ms);
+  }
+
   /** Scripts with a chosen site, as a whole; all of them without a choice. */
   async undo(only: ReadonlySet<number> | undefined): Promise<void> {
     for (const [scriptId, item] of this.#edits) {
       if (only !== undefined && !item.sites.some((site) => only.has(site))) continue;
-      await this.#context.scripts.enable();
       const key = `text ${scriptId}`;
       try {
-        for (const text of item.back) await this.#setSource(scriptId, text, [], item);
+        // no function of a script is left that V8 has collected: an earlier text of a live edit's, for one
+        const texts = (await this.#context.scripts.has(scriptId)) ? item.back : [];
+        for (const text of texts) await this.#setSource(scriptId, text, [], item);
         this.#edits.delete(scriptId);
         await this.#removeHooks(item.sites);
         this.#context.restored.bytes += Buffer.byteLength(item.original);

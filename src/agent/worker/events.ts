@@ -12,40 +12,36 @@ export interface EventSourcesOptions {
   readonly text: string;
   /** The main thread's half. */
   readonly state: () => string;
-  readonly turn: () => Promise<void>;
 }
 
 export class EventSources {
   readonly #options: EventSourcesOptions;
   readonly #started = new Set<number>();
-  #part: Promise<string> | undefined;
+  #part: Promise<unknown> | undefined;
 
   constructor(options: EventSourcesOptions) {
     this.#options = options;
   }
 
   /** The part, loaded piece by piece as the others are. */
-  #load(): Promise<string> {
+  #load(): Promise<unknown> {
     this.#part ??= (async () => {
-      const { session, port, text, state, turn } = this.#options;
-      const piece = async (what: string, method: string, ...args: unknown[]): Promise<void> => {
-        await session.stopping(what, () => session.call(state(), method, ...args));
-        await turn();
-      };
+      const { session, port, text } = this.#options;
+      const piece = (what: string, method: string, ...args: unknown[]): Promise<unknown> =>
+        session.errand(what, 'half', method, ...args);
       sendPart(port, compilePart(text));
       await piece('load events', 'readPart');
       await piece('run events', 'runPart', 'events');
       await piece('make events', 'makeEvents');
-      return (await session.callRaw(state(), 'getEvents', [], false)).objectId ?? '';
     })();
     return this.#part;
   }
 
   async start({ site, event }: EventItem): Promise<number> {
     const { session } = this.#options;
-    const part = await this.#load();
+    await this.#load();
     this.#started.add(site);
-    const { ms } = await session.stopping('start event', () => session.call(part, 'start', site, event));
+    const { ms } = await session.errand('start event', 'events', 'start', site, event);
     return ms;
   }
 
@@ -54,10 +50,10 @@ export class EventSources {
     const sites = [...this.#started].filter(chosen);
     if (sites.length === 0) return [];
     const { session } = this.#options;
-    const part = await this.#load();
+    await this.#load();
     for (const site of sites) this.#started.delete(site);
-    const { value } = await session.stopping('stop events', () => session.call(part, 'stop', sites));
-    return value as number[];
+    const { value } = await session.errand<number[]>('stop events', 'events', 'stop', sites);
+    return value;
   }
 
   async defined(): Promise<readonly EventInfo[]> {

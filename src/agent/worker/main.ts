@@ -15,10 +15,10 @@ import { EventSources } from './events.ts';
 import { compileParts, sendPart } from './parts.ts';
 import type {
   ArmedNotice,
-  ArmItem,
   LoadParams,
   Method,
   Methods,
+  PrintNotice,
   RestoreFailure,
   RestoreReport,
   TargetInfo,
@@ -39,8 +39,13 @@ const WATCH_MS = 100;
 /** How long a busy main thread may take to let go of this one's inspector session. */
 const FAREWELL_MS = 60_000;
 
-/** An event loop that does not turn is not waited for. */
+/** Between two looks whether the port is closed. */
 const TURN_MS = 20;
+/** So long the inspector's port may stay open because the event loop does not turn. */
+const HELD_UP_MS = 500;
+
+/** Sites whose programs are set in one stop. */
+const SITES_AT_ONCE = 64;
 
 type Handlers = { [M in Method]: (params: Methods[M][0]) => Promise<Methods[M][1]> };
 
@@ -48,7 +53,7 @@ class AgentWorker {
   readonly #config: WorkerConfig;
   readonly #texts: AgentFile;
   readonly #port: MessagePort;
-  /** [f64 ×2 stamps][i32 acknowledgements of hooks][i32 turns of the event loop][i32 times it was let go on] */
+  /** [f64 ×2 stamps][i32 acknowledgements of hooks][i32 errand][i32 times it was let go on][f64 ×2 of errands, at 32] */
   readonly #shared: SharedArrayBuffer;
   readonly #server: AgentServer;
   readonly #session: MainSession;
@@ -77,10 +82,10 @@ class AgentWorker {
       port,
       text: texts.events,
       state: () => this.#state,
-      turn: () => this.#turn(),
     });
-    port.on('message', (notice: HookNotice | WorkerNotice) => {
-      if ('worker' in notice) this.#server.json({ event: 'worker', params: {} });
+    port.on('message', (notice: HookNotice | WorkerNotice | PrintNotice) => {
+      if ('print' in notice) this.#server.json({ event: 'print', params: notice });
+      else if ('worker' in notice) this.#server.json({ event: 'worker', params: {} });
       else this.#onHook(notice);
     });
     this.#server = new AgentServer(config.socket, config.token, {
@@ -151,10 +156,11 @@ class AgentWorker {
     hello: async () => {
       clearInterval(this.#hello);
       await this.#connected;
-      const { value } = await this.#session.stopping('info', () => this.#session.call(this.#state, 'info'));
-      const info = value as TargetInfo;
+      const { value } = await this.#session.errand<TargetInfo>('info', 'half', 'info');
+      const realtime = BigInt(Math.round((performance.timeOrigin + performance.now()) * 1e6));
+      const info = { ...value, monotonicToRealtimeNs: String(realtime - process.hrtime.bigint()) };
       this.#prepared = info.prepared;
-      await this.#session.stopping('watch workers', () => this.#session.call(this.#state, 'watchWorkers'));
+      await this.#session.errand('watch workers', 'half', 'watchWorkers');
       return info;
     },
     closeInspector: () => this.#closeInspector(),
@@ -176,7 +182,10 @@ class AgentWorker {
       return undefined;
     },
     setSites: async ({ sites }) => {
-      await this.#session.stopping('set sites', () => this.#session.call(this.#agent, 'setSites', sites));
+      for (let from = 0; from < sites.length; from += SITES_AT_ONCE) {
+        const some = sites.slice(from, from + SITES_AT_ONCE);
+        await this.#session.errand('set sites', 'agent', 'setSites', some);
+      }
       return undefined;
     },
     enable: ({ sites }) => this.#armed().enable(sites, true),
@@ -186,7 +195,7 @@ class AgentWorker {
       return undefined;
     },
     reach: async ({ contextId }) => (await this.#contexts?.reach(contextId)) ?? false,
-    arm: ({ items }: { items: readonly ArmItem[] }) => this.#armed().arm(items),
+    arm: ({ items, limits }) => this.#armed().arm(items, limits),
     closeWindow: async ({ sites }) => {
       await this.#armed().closeWindow(sites);
       return undefined;
@@ -215,6 +224,9 @@ class AgentWorker {
       }
       return entries;
     },
+    updateMap: async ({ index, key, value, flags }) =>
+      this.#plane().map(index).update(fromBase64(key), fromBase64(value), flags),
+    deleteKey: async ({ index, key }) => this.#plane().map(index).delete(fromBase64(key)),
     clearMap: async ({ index }) => {
       this.#plane().map(index).clear();
       return undefined;
@@ -266,6 +278,11 @@ class AgentWorker {
   async #load(params: LoadParams): Promise<undefined> {
     if (this.#data !== undefined)
       throw Object.assign(new Error('a program is loaded already'), { code: 'EBUSY' });
+    if (typeof WebAssembly === 'undefined') {
+      const why =
+        'the process has no WebAssembly, and nothing else runs programs: --jitless and --no-expose-wasm take it away';
+      throw Object.assign(new Error(why), { code: 'ENOWASM' });
+    }
     const data = new DataPlane(params, this.#server);
     try {
       const main = await this.#loadMain(data, params);
@@ -285,10 +302,8 @@ class AgentWorker {
 
   /** The main thread's parts, piece by piece: none of them takes longer than about a millisecond there. */
   async #loadMain(data: DataPlane, params: LoadParams): Promise<string> {
-    const piece = async (what: string, method: string, ...args: unknown[]): Promise<void> => {
-      await this.#session.stopping(what, () => this.#session.call(this.#state, method, ...args));
-      await this.#turn();
-    };
+    const piece = (what: string, method: string, ...args: unknown[]): Promise<unknown> =>
+      this.#session.errand(what, 'half', method, ...args);
     const [agent, arming] = compileParts(this.#texts, data.memory, params);
     // the smaller one first: with it comes what Node compiles for its vm module
     sendPart(this.#port, arming);
@@ -303,17 +318,12 @@ class AgentWorker {
     await piece('make arming', 'makeArming');
     this.#agent = (await this.#session.callRaw(this.#state, 'getAgent', [], false)).objectId ?? '';
     for (const sloppy of [false, true]) {
-      await this.#session.stopping('compile sites', () =>
-        this.#session.call(this.#agent, 'prepareSites', sloppy),
-      );
-      await this.#turn();
+      await this.#session.errand('compile sites', 'agent', 'prepareSites', sloppy);
     }
     const main = (await this.#session.callRaw(this.#state, 'getArming', [], false)).objectId ?? '';
     await this.#loadPrograms(data.modules, params);
     if (params.usesAsyncId) {
-      await this.#session.stopping('track contexts', () =>
-        this.#session.call(this.#agent, 'trackAsync', true),
-      );
+      await this.#session.errand('track contexts', 'agent', 'trackAsync', true);
     }
     return main;
   }
@@ -322,15 +332,11 @@ class AgentWorker {
     modules: readonly WebAssembly.Module[],
     { programs, paths }: Pick<LoadParams, 'programs' | 'paths'>,
   ): Promise<void> {
-    await this.#session.stopping('set paths', () => this.#session.call(this.#agent, 'setPaths', paths));
-    await this.#turn();
+    await this.#session.errand('set paths', 'agent', 'setPaths', paths);
     // WebAssembly is compiled on this thread: the main one only makes instances
     this.#port.postMessage([...modules]);
-    const images = programs.map(({ index, reads, converts }) => ({ index, reads, converts }));
-    await this.#session.stopping('load programs', () =>
-      this.#session.call(this.#state, 'loadPrograms', images),
-    );
-    await this.#turn();
+    const images = programs.map(({ wasm: _, ...image }) => image);
+    await this.#session.errand('load programs', 'half', 'loadPrograms', images);
   }
 
   async #addPrograms(params: Pick<LoadParams, 'programs' | 'paths'>): Promise<undefined> {
@@ -344,14 +350,15 @@ class AgentWorker {
     const all = new Map<string, string>();
     let next: CompiledInPiece['next'] = [0, 0];
     for (;;) {
-      const { value } = await this.#session.stopping('compiled in', () =>
-        this.#session.call(this.#state, 'compiledIn', ...next),
+      const { value: piece } = await this.#session.errand<CompiledInPiece | undefined>(
+        'compiled in',
+        'half',
+        'compiledIn',
+        ...next,
       );
-      const piece = value as CompiledInPiece | undefined;
       if (piece === undefined) return all;
       for (const { url, forms } of piece.scripts) all.set(url, (all.get(url) ?? '') + forms);
       ({ next } = piece);
-      await this.#turn();
     }
   }
 
@@ -359,23 +366,9 @@ class AgentWorker {
   async #inPieces<T>(method: string): Promise<T[]> {
     const all: T[] = [];
     for (;;) {
-      const { value } = await this.#session.stopping(method, () =>
-        this.#session.call(this.#state, method, all.length),
-      );
+      const { value } = await this.#session.errand<T[] | undefined>(method, 'half', method, all.length);
       if (value === undefined) return all;
-      for (const one of value as T[]) all.push(one);
-      await this.#turn();
-    }
-  }
-
-  /** Until the main thread's event loop has turned, or for a while where it does not turn. */
-  async #turn(): Promise<void> {
-    const turns = new Int32Array(this.#shared, 20, 1);
-    const before = Atomics.load(turns, 0);
-    await this.#session.call(this.#state, 'turn');
-    const since = performance.now();
-    while (Atomics.load(turns, 0) === before && performance.now() - since < TURN_MS) {
-      await new Promise((resolve) => setTimeout(resolve, 1));
+      for (const one of value) all.push(one);
     }
   }
 
@@ -386,7 +379,22 @@ class AgentWorker {
   async #closeInspector(): Promise<boolean> {
     if (this.#inspectorClosed) return false;
     this.#inspectorClosed = true;
-    return (await this.#session.call(this.#state, 'closeInspector')) as boolean;
+    const closing = (await this.#session.call(this.#state, 'closeInspector')) as boolean;
+    this.#portClosed = this.#closeHeldUp();
+    this.#portClosed.catch(() => undefined);
+    return closing;
+  }
+
+  #portClosed = Promise.resolve();
+
+  /** An event loop that turns closes the port by itself, from an empty stack. One that does not is given HELD_UP_MS for it. */
+  async #closeHeldUp(): Promise<void> {
+    const since = performance.now();
+    while (performance.now() - since < HELD_UP_MS) {
+      await new Promise((resolve) => setTimeout(resolve, TURN_MS));
+      if ((await this.#session.call(this.#state, 'isClosed')) === true) return;
+    }
+    await this.#session.call(this.#state, 'closeHeldUp');
   }
 
   /** Everything back as it was; the first call counts. */
@@ -410,6 +418,7 @@ class AgentWorker {
       await attempt('the debugger', () => this.#scripts.disable());
       if (this.#config.closeInspector) await attempt("the inspector's port", () => this.#closeInspector());
       await attempt("the inspector's port", async () => {
+        await this.#portClosed;
         const closing = Number(await this.#session.call(this.#state, 'closingMs'));
         if (closing > 0) this.#session.note('close inspector', closing);
       });
@@ -454,6 +463,8 @@ class AgentWorker {
     process.exit(0);
   }
 }
+
+const fromBase64 = (text: string): Uint8Array => new Uint8Array(Buffer.from(text, 'base64'));
 
 const base64 = (bytes: Uint8Array): string =>
   Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('base64');

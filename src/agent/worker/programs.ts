@@ -57,7 +57,7 @@ function helpers(
   const ids = BigInt(process.pid) << 32n;
   const owner = (BigInt(process.getgid?.() ?? 0) << 32n) | BigInt(process.getuid?.() ?? 0);
   const comm = Buffer.from(`${process.title.split(' ')[0]?.split('/').pop() || 'node'}`).subarray(0, 15);
-  return {
+  const made = {
     map_lookup_elem: (index: number, key: number) => map(index).lookupElem(key, cpu),
     map_update_elem: (index: number, key: number, value: number, flags: bigint) =>
       BigInt(map(index).updateElem(key, value, Number(flags), cpu)),
@@ -81,5 +81,13 @@ function helpers(
       return BigInt(-EFAULT);
     },
     trace_printk: () => 0n,
+  };
+  const { probe_read_kernel: read, probe_read_kernel_str: readStr } = made;
+  return {
+    ...made,
+    probe_read: read,
+    probe_read_user: read,
+    probe_read_str: readStr,
+    probe_read_user_str: readStr,
   };
 }

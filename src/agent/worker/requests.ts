@@ -3,7 +3,7 @@
 import type { ScriptInfo } from '../../arch/v8/types.ts';
 import type { MemoryLayout, PlacedMap } from '../../bpf/index.ts';
 import type { PropertyPath } from '../../kernel/trace/js-kfuncs.ts';
-import type { ProgramImage, SiteSpec, SiteStats } from '../protocol.ts';
+import type { PrintkCall, ProgramImage, SiteSpec, SiteStats } from '../protocol.ts';
 
 /** What the injected text hands to the worker. */
 export interface WorkerConfig {
@@ -21,6 +21,11 @@ export interface WorkerConfig {
 /** What the main thread says when the application has started a worker thread. */
 export interface WorkerNotice {
   readonly worker: true;
+}
+
+/** What a program printed; undefined: more than can be told. */
+export interface PrintNotice {
+  readonly print: PrintkCall | undefined;
 }
 
 export interface TargetInfo {
@@ -95,6 +100,10 @@ export interface BindItem {
    * binding is replaced; `later`: when calls turn out to come past it; `never`: that would take too long.
    */
   readonly deoptimize: 'now' | 'later' | 'never';
+  /** Places in the functions that read the variable, one each: such code is theirs. Undefined: all code has to be thrown away. */
+  readonly readers: readonly Location[] | undefined;
+  /** All of it may be: where throwing away what the readers have is not enough. */
+  readonly deoptimizeAll: boolean;
   /** Look again after a second whether calls come past the binding, by the code that is hot then. */
   readonly verify: boolean;
 }
@@ -215,6 +224,13 @@ export interface RestoreFailure {
   readonly reason: string;
 }
 
+/** What stops of the main thread may take, in ms. */
+export interface StopLimits {
+  readonly maxPauseMs: number;
+  /** What throwing all compiled code away takes, by the cost model. */
+  readonly discardMs: number;
+}
+
 export interface Methods {
   hello: [{ token: string }, TargetInfo];
   closeInspector: [undefined, boolean];
@@ -222,7 +238,8 @@ export interface Methods {
   scripts: [undefined, readonly ScriptInfo[]];
   /** Files of the CommonJS modules in require.cache; no debugger is needed for that. */
   modules: [undefined, readonly string[]];
-  source: [{ scriptId: string }, { source: string }];
+  /** Undefined where V8 has collected the script meanwhile. */
+  source: [{ scriptId: string }, { source: string | undefined }];
   /** Events that the application defines. */
   definedEvents: [undefined, readonly EventInfo[]];
   /** The channels of node:diagnostics_channel that exist; V8 collects garbage for that. */
@@ -242,7 +259,8 @@ export interface Methods {
   stopTimers: [undefined, undefined];
   /** Makes hooks reachable in another context (`vm.createContext`); false where that cannot be done. */
   reach: [{ contextId: number }, boolean];
-  arm: [{ items: readonly ArmItem[] }, readonly ArmResult[]];
+  /** In several steps: other requests are answered meanwhile. */
+  arm: [{ items: readonly ArmItem[]; limits: StopLimits }, readonly ArmResult[]];
   /** Removes the breakpoints of bindings that calls come past: there is nothing better to put in their place. */
   closeWindow: [{ sites: readonly number[] }, undefined];
   disarm: [{ sites: readonly number[] }, undefined];
@@ -250,6 +268,9 @@ export interface Methods {
   startInterval: [{ program: number; periodNs: number; cookie: number }, undefined];
   startProfile: [{ program: number; periodNs: number; cookie: number }, undefined];
   readMap: [{ index: number }, readonly { key: string; values: readonly string[] }[]];
+  /** 0 or -errno; base64. */
+  updateMap: [{ index: number; key: string; value: string; flags: number }, number];
+  deleteKey: [{ index: number; key: string }, number];
   clearMap: [{ index: number }, undefined];
   zeroMap: [{ index: number }, undefined];
   faults: [undefined, readonly (readonly [number, number, number])[]];

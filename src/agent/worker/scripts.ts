@@ -1,5 +1,5 @@
 import type { ScriptInfo } from '../../arch/v8/types.ts';
-import type { MainSession } from './session.ts';
+import { InspectorError, type MainSession } from './session.ts';
 
 /** The scripts V8 knows, from the debugger; enabling it walks the heap, so once. */
 export class Scripts {
@@ -51,6 +51,8 @@ export class Scripts {
     await this.#enabled;
     const again = async (): Promise<{ ms: number; waitedMs: number }> => {
       await this.#session.post('Debugger.disable');
+      // told of anew, in V8's order
+      this.#scripts.clear();
       return await this.#enable(what);
     };
     const enabled = again();
@@ -66,16 +68,27 @@ export class Scripts {
     await this.#session.post('Debugger.disable');
   }
 
+  /** Whether V8 has a script still: one that nothing refers to is collected. */
+  async has(scriptId: string): Promise<boolean> {
+    await this.enable();
+    return this.#scripts.has(scriptId);
+  }
+
   async list(): Promise<ScriptInfo[]> {
     await this.enable();
     return [...this.#scripts.values()];
   }
 
-  async source(scriptId: string): Promise<string> {
+  /** Undefined where V8 has collected the script: whoever knows its ID does not hold it. */
+  async source(scriptId: string): Promise<string | undefined> {
     await this.enable();
-    const reply = (await this.#session.post('Debugger.getScriptSource', { scriptId })) as {
-      scriptSource: string;
-    };
-    return reply.scriptSource;
+    try {
+      const reply = await this.#session.post('Debugger.getScriptSource', { scriptId });
+      return (reply as { scriptSource: string }).scriptSource;
+    } catch (error) {
+      if (!(error instanceof InspectorError) || !error.message.includes('No script')) throw error;
+      this.#scripts.delete(scriptId);
+      return undefined;
+    }
   }
 }

@@ -9,6 +9,7 @@
 
 import { readFileSync } from 'node:fs';
 import { Session } from 'node:inspector';
+import { ERRAND_DONE, type ErrandOf } from '../errand.ts';
 import { OWN_MARK } from '../protocol.ts';
 
 export interface RemoteObject {
@@ -24,6 +25,8 @@ export interface EvaluateResult {
 }
 
 const TURN_MS = 5;
+/** An event loop that has not turned for so long is not waited for. */
+const ERRAND_MS = 20;
 
 /** How long the main thread has waited for a processor that others used, in ms; 0 where the kernel does not tell. */
 function runQueueMs(): number {
@@ -36,6 +39,8 @@ function runQueueMs(): number {
 }
 
 export const NO_STOP = { ms: 0, waitedMs: 0 } as const;
+
+const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
 export class InspectorError extends Error {
   readonly code = 'EINSPECTOR';
@@ -57,6 +62,10 @@ export class MainSession {
   readonly #stamps: Float64Array;
   /** How many times the main thread was let go on: MainHalf.hold(). */
   readonly #released: Int32Array;
+  /** What has come of the errand: MainHalf.later(). */
+  readonly #errand: Int32Array;
+  readonly #errandStamps: Float64Array;
+  #errands: Promise<unknown> = Promise.resolve();
   #holds = 0;
   /** The main thread's half: `{ stamp(i), … }`. */
   #state: string | undefined;
@@ -66,6 +75,8 @@ export class MainSession {
   constructor(stamps: SharedArrayBuffer) {
     this.#stamps = new Float64Array(stamps, 0, 2);
     this.#released = new Int32Array(stamps, 24, 1);
+    this.#errand = new Int32Array(stamps, 20, 1);
+    this.#errandStamps = new Float64Array(stamps, 32, 2);
   }
 
   /** Connects; `state` is an expression whose value is the main thread's half. */
@@ -138,6 +149,45 @@ export class MainSession {
     const [, outcome] = await Promise.allSettled([held, stopped]);
     if (outcome.status === 'rejected') throw outcome.reason;
     return outcome.value;
+  }
+
+  /**
+   * Calls a method of the main thread's half, or of a part of it, with JSON arguments, in a turn of the event loop of its own: dispatching
+   * the message that asks for it takes about as long as what it does, and is no part of that stop.
+   */
+  errand<T = unknown>(what: string, of: ErrandOf, method: string, ...args: unknown[]): Promise<Stopped<T>> {
+    const done = this.#errands.then(() => this.#runErrand<T>(what, of, method, args));
+    this.#errands = done.catch(() => undefined);
+    return done;
+  }
+
+  async #runErrand<T>(
+    what: string,
+    of: ErrandOf,
+    method: string,
+    args: readonly unknown[],
+  ): Promise<Stopped<T>> {
+    const state = this.#state as string;
+    await this.call(state, 'later', of, method, args);
+    const since = performance.now();
+    const isOver = (): boolean => Atomics.load(this.#errand, 0) !== 0;
+    while (!isOver() && performance.now() - since < ERRAND_MS) await sleep(1);
+    try {
+      let value: unknown;
+      if (Atomics.load(this.#errand, 0) !== ERRAND_DONE) {
+        let outcome = await this.call(state, 'outcome');
+        // while it is being done
+        for (; outcome === null; outcome = await this.call(state, 'outcome')) await sleep(1);
+        [value] = outcome as [unknown];
+      }
+      return { value: value as T, ...this.#errandStop() };
+    } finally {
+      this.note(what, this.#errandStop().ms);
+    }
+  }
+
+  #errandStop(): { ms: number; waitedMs: number } {
+    return { ms: Math.max(0, (this.#errandStamps[1] ?? 0) - (this.#errandStamps[0] ?? 0)), waitedMs: 0 };
   }
 
   /** `waitedMs` of the stop were spent waiting for a processor. */

@@ -4,9 +4,10 @@
  * about 0.35 ms per MB of heap.
  */
 import { Session } from 'node:inspector';
+import { types } from 'node:util';
 import { setFlagsFromString } from 'node:v8';
 import { KernelError } from '../../kernel/errno.ts';
-import { BUILTINS, editLeavesStaleCode, isBuiltin, NEVER } from './stale-code.ts';
+import { editLeavesStaleCode, NEVER, nativePlace } from './stale-code.ts';
 import type { ScriptInfo } from './types.ts';
 
 export type EditStatus =
@@ -103,20 +104,11 @@ export class SelfInspector {
 
   /** Throws all optimized code away: stale-code.ts. */
   #dropCode(): void {
-    for (const expression of BUILTINS) {
-      const { result } = this.#post<{ result: { type: string; objectId?: string } }>('Runtime.evaluate', {
-        expression,
-        silent: true,
-        throwOnSideEffect: true,
-      });
-      const { objectId, type } = result;
-      if (objectId === undefined || type !== 'function') continue;
-      const { internalProperties } = this.#post<{ internalProperties?: { name: string }[] }>(
-        'Runtime.getProperties',
-        { objectId, ownProperties: true },
-      );
-      if (!isBuiltin(internalProperties)) continue;
-      const params = { objectId, condition: NEVER };
+    const place = nativePlace(types.isProxy);
+    if (place !== undefined) {
+      const { expression } = place;
+      const { result } = this.#post<{ result: { objectId?: string } }>('Runtime.evaluate', { expression });
+      const params = { objectId: result.objectId, condition: NEVER };
       const { breakpointId } = this.#post<{ breakpointId: string }>(
         'Debugger.setBreakpointOnFunctionCall',
         params,

@@ -17,13 +17,34 @@ export function editLeavesStaleCode(v8: string): boolean {
   return major === 13 || (major === 14 && minor < 6);
 }
 
-/** Expressions of built-in functions that hardly anybody calls: from the first breakpoint on, a call of them is a little slower. */
-export const BUILTINS = ['Atomics.isLockFree', 'Math.expm1', 'Math.atanh'] as const;
+const { apply, getOwnPropertyDescriptor } = Reflect;
+const functionToString = Function.prototype.toString;
 
-/** The value that somebody has put in a built-in function's place is none: by what the inspector's `Runtime.getProperties` says of it. */
-export function isBuiltin(internalProperties: readonly { readonly name: string }[] = []): boolean {
-  const others = ['[[FunctionLocation]]', '[[TargetFunction]]', '[[Handler]]'];
-  return !internalProperties.some(({ name }) => others.includes(name));
+export interface NativePlace {
+  readonly expression: string;
+  /** What the expression gives. */
+  readonly value: (...args: never[]) => unknown;
+}
+
+/**
+ * Where to put that breakpoint: a function that is no JavaScript and that hardly anybody calls (from then on a call of it is a little
+ * slower), Node's own or V8's; undefined where the application has replaced them all.
+ */
+export function nativePlace(isProxy: (value: unknown) => boolean): NativePlace | undefined {
+  const global = globalThis as unknown as Record<string, object | undefined>;
+  for (const [holder, name] of [
+    ['process', '_debugEnd'],
+    ['Atomics', 'isLockFree'],
+    ['Math', 'expm1'],
+  ] as const) {
+    const owner = global[holder];
+    if (owner === undefined || isProxy(owner)) continue;
+    const value: unknown = getOwnPropertyDescriptor(owner, name)?.value;
+    if (typeof value !== 'function' || isProxy(value)) continue;
+    if (apply(functionToString, value, []) !== `function ${name}() { [native code] }`) continue;
+    return { expression: `${holder}.${name}`, value: value as NativePlace['value'] };
+  }
+  return undefined;
 }
 
 /** The condition of that breakpoint, should its function be called before it is removed. */

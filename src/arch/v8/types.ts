@@ -107,5 +107,7 @@ export interface ArmReport {
   readonly rateLimit?: number;
   /** Calls that reached the function by a reference that was not replaced, where that was measured. */
   readonly escaped?: number;
+  /** Hits that a breakpoint probe has missed since the report before, by the rate of those that it counted. */
+  readonly missed?: number;
   readonly note?: string;
 }

@@ -11,6 +11,7 @@ export * as btfKinds from './kinds.ts';
 export { alignOf, resolveType, sizeOf, skipModifiers } from './layout.ts';
 export { parseBtf } from './parse.ts';
 export { type PrintedEntry, type PrintOptions, printMapEntries, printValue } from './print-value.ts';
+export { type ShowOptions, showValue } from './show.ts';
 export type {
   BtfArray,
   BtfComposite,

@@ -25,11 +25,15 @@ export const SHT_STRTAB = 3;
 export const SHT_RELA = 4;
 export const SHT_NOBITS = 8;
 export const SHT_REL = 9;
+/** Symbols whose addresses matter: for a linker that folds functions. */
+export const SHT_LLVM_ADDRSIG = 0x6fff4c03;
 
 // sh_flags
 export const SHF_WRITE = 1;
 export const SHF_ALLOC = 2;
 export const SHF_EXECINSTR = 4;
+/** sh_info is the number of a section. */
+export const SHF_INFO_LINK = 0x40;
 
 // st_shndx
 export const SHN_UNDEF = 0;

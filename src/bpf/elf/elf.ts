@@ -41,6 +41,8 @@ export interface ElfSection {
   readonly link: number;
   readonly info: number;
   readonly entsize: number;
+  /** What its address is a multiple of; 0 and 1 mean nothing. */
+  readonly align: number;
   /** A view into the file; empty for SHT_NOBITS. */
   readonly data: Uint8Array;
 }
@@ -159,6 +161,7 @@ interface SectionHeader extends ElfRange {
   readonly link: number;
   readonly info: number;
   readonly entsize: number;
+  readonly align: number;
 }
 
 /** True where the bytes begin like an ELF file. */
@@ -180,7 +183,7 @@ export function parseElf(file: Uint8Array): ElfFile {
       names === undefined || header.type === SHT_NULL
         ? ''
         : reader.name(names, header.nameAt, `section ${header.index}`);
-    const { index, type, flags, size, offset, link, info, entsize } = header;
+    const { index, type, flags, size, offset, link, info, entsize, align } = header;
     const inFile = type !== SHT_NULL && type !== SHT_NOBITS;
     if (inFile && offset + size > bytes.length) {
       throw new ObjectError(
@@ -196,7 +199,7 @@ export function parseElf(file: Uint8Array): ElfFile {
       throw new ObjectError('ELF_BAD_SIZE', 'section has an impossible size', { section: name });
     }
     const data = inFile ? bytes.subarray(offset, offset + size) : bytes.subarray(0, 0);
-    return { index, name, type, flags, size, offset, link, info, entsize, data };
+    return { index, name, type, flags, size, offset, link, info, entsize, align, data };
   });
   const symbols = readSymbols(reader, sections);
   const relocationSections = new Map<number, ElfSection[]>();
@@ -311,6 +314,7 @@ function readSectionHeaders(reader: Reader): SectionHeader[] {
       link: reader.u32(at + 40),
       info: reader.u32(at + 44),
       entsize: reader.u64(at + 56),
+      align: reader.u64(at + 48),
     };
   });
 }

@@ -10,3 +10,4 @@ export {
   symbolName,
 } from './elf.ts';
 export { type ElfPlace, ObjectError } from './error.ts';
+export { type ElfOutputSection, type ElfOutputSymbol, writeElf } from './write.ts';

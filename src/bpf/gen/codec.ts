@@ -1,6 +1,7 @@
 /** Values of generated modules as bytes, and the errors of maps. */
-import type { Btf } from '../btf/index.ts';
+import { type Btf, sizeOf } from '../btf/index.ts';
 import { BpfError, ERRNO } from '../errors.ts';
+import type { LoadedMap } from '../machine/index.ts';
 import { type BtfValue, decodeValue, encodeValue } from '../object/index.ts';
 
 /** Throws what bpf(2) would give for a result below 0. */
@@ -34,4 +35,28 @@ export class Codec<T> {
     encodeValue(this.#btf, this.#typeId, value as BtfValue, bytes, this.#name);
     return bytes;
   }
+}
+
+/** The records of a buffer by a C type: the name of a struct, union or typedef of the object. Throws BpfError ENOENT without it. */
+export function recordType<T>(
+  btf: Btf | undefined,
+  map: LoadedMap,
+  type: string,
+): { decode(record: Uint8Array): T; encode(value: T): Uint8Array } {
+  const { name } = map.spec;
+  const id = btf?.byName(type, 'STRUCT') ?? btf?.byName(type, 'UNION') ?? btf?.byName(type, 'TYPEDEF');
+  if (btf === undefined || id === undefined) {
+    throw new BpfError('ENOENT', `map ${name}: the object has no type ${type}`, {
+      hint: 'types that only local variables have are not in the BTF: declare a variable `struct T *unused` with it',
+    });
+  }
+  const size = sizeOf(btf, id);
+  const codec = new Codec<T>(btf, id, size, `record of ${name}`);
+  return {
+    encode: (value) => codec.encode(value),
+    decode(record) {
+      if (record.length >= size) return codec.decode(record.subarray(0, size));
+      throw new BpfError('EINVAL', `map ${name}: a record of ${record.length} bytes, ${type} has ${size}`);
+    },
+  };
 }

@@ -1,5 +1,5 @@
-import type { BpfObject, ObjectMapSpec } from '../object/index.ts';
-import type { SkeletonMapKind } from './skeleton.ts';
+import type { BpfObject } from '../object/index.ts';
+import { mapKind, type TypedMapSpec } from './map-kind.ts';
 import { pascalCase, propertyName, TypeScriptTypes } from './typescript-types.ts';
 
 export interface GenerateOptions {
@@ -15,40 +15,51 @@ const RESERVED = [
   'LoadedSkeleton',
   'openSkeleton',
   'Skeleton',
+  'TypedBloomFilter',
   'TypedMap',
+  'TypedMapOfMaps',
   'TypedPercpuMap',
+  'TypedPerfEventArray',
+  'TypedProgArray',
   'TypedQueue',
   'TypedRingBuffer',
+  'TypedStackTraces',
+  'TypedUserRingBuffer',
   'Uint8Array',
   'MAPS',
 ];
 
-/** Other maps without keys, or whose values are not data, are given as they are. */
-function mapKind(map: ObjectMapSpec): SkeletonMapKind {
-  if (map.type === 'ringbuf') return 'ring';
-  if (map.type === 'queue' || map.type === 'stack') return 'queue';
-  if (map.innerMap !== undefined || map.keySize === 0 || map.valueSize === 0) return 'raw';
-  if (
-    /^(prog_array|perf_event_array|cgroup_array|stack_trace|.*_of_maps|.*_storage|.*map|xsk.*|struct_ops|arena|bloom_filter)$/.test(
-      map.type,
-    )
-  ) {
-    return 'raw';
-  }
-  return /percpu/.test(map.type) ? 'percpu' : 'typed';
-}
-
-/** The types are asked for only where they are needed: that declares them. */
-function mapType(kind: SkeletonMapKind, key: () => string, value: () => string): string {
-  switch (kind) {
+/** The class of a map, and those it uses. The types are asked for only where they are needed: that declares them. */
+function mapType(spec: TypedMapSpec, typeOf: (id: number | undefined) => string, used: Set<string>): string {
+  const named = (name: string, ...parameters: string[]): string => {
+    used.add(name);
+    return parameters.length === 0 ? name : `${name}<${parameters.join(', ')}>`;
+  };
+  const key = (): string => typeOf(spec.keyTypeId);
+  const value = (): string => typeOf(spec.valueTypeId);
+  switch (mapKind(spec)) {
     case 'raw':
-      return 'LoadedMap';
+      return named('LoadedMap');
     case 'ring':
-      return 'TypedRingBuffer';
+      return named('TypedRingBuffer');
+    case 'user-ring':
+      return named('TypedUserRingBuffer');
+    case 'perf':
+      return named('TypedPerfEventArray');
+    case 'stacks':
+      return named('TypedStackTraces');
+    case 'programs':
+      return named('TypedProgArray');
     case 'queue':
-      return `TypedQueue<${value()}>`;
-    default:
-      return `${kind === 'percpu' ? 'TypedPercpuMap' : 'TypedMap'}<${key()}, ${value()}>`;
+      return named('TypedQueue', value());
+    case 'bloom':
+      return named('TypedBloomFilter', value());
+    case 'maps':
+      return named('TypedMapOfMaps', key(), mapType(spec.innerMap!, typeOf, used));
+    case 'percpu':
+      return named('TypedPercpuMap', key(), value());
+    case 'typed':
+      return named('TypedMap', key(), value());
   }
 }
 
@@ -90,20 +101,14 @@ export function generateSkeleton(object: BpfObject, options: GenerateOptions): s
 
   const used = new Set(['openSkeleton', 'Skeleton', 'LoadedSkeleton']);
   const maps: string[] = [];
-  const kinds: string[] = [];
+  const names: string[] = [];
   for (const [name, map] of spec.maps) {
     if (map.origin !== 'user') continue;
-    const kind = mapKind(map);
-    const type = mapType(
-      kind,
-      () => typeOf(map.keyTypeId),
-      () => typeOf(map.valueTypeId),
-    );
-    used.add(type.replace(/<.*/s, ''));
+    const type = mapType(map, typeOf, used);
     maps.push(
       `  /** ${comment(map.type)}, ${counted(map.maxEntries, 'entry', 'entries')}. */\n  readonly ${propertyName(name)}: ${type};\n`,
     );
-    kinds.push(`  ${propertyName(name)}: '${kind}',\n`);
+    names.push(literal(name));
   }
   const variables: string[] = [];
   for (const { name, map, size, typeId, isStatic } of object.globals) {
@@ -116,7 +121,7 @@ export function generateSkeleton(object: BpfObject, options: GenerateOptions): s
     );
   }
   const programs = [...spec.programs.values()];
-  const names = programs.map(({ name }) => literal(name)).join(' | ');
+  const programNames = programs.map(({ name }) => literal(name)).join(' | ');
   const list = programs
     .map(({ name, section }) => ` * - ${comment(name)}: SEC("${comment(section)}")\n`)
     .join('');
@@ -136,13 +141,13 @@ export function generateSkeleton(object: BpfObject, options: GenerateOptions): s
     '\n',
     interfaceOf(`${title}Globals`, variables),
     '\n',
-    `/**\n * The programs:\n${list} */\nexport type ${title}Programs = ${names === '' ? 'never' : names};\n\n`,
+    `/**\n * The programs:\n${list} */\nexport type ${title}Programs = ${programNames === '' ? 'never' : programNames};\n\n`,
     `export type ${title} = Skeleton<${parameters}>;\n`,
     `export type Loaded${title} = LoadedSkeleton<${parameters}>;\n\n`,
     '/** Opens the object: set variables, then load(). */\n',
     `export function open${title}(): ${title} {\n`,
     `  return openSkeleton<${parameters}>(OBJECT, ${literal(spec.name)}, MAPS);\n}\n\n`,
-    `const MAPS = {\n${kinds.join('')}} as const;\n\n`,
+    `const MAPS = [${names.join(', ')}] as const;\n\n`,
     `const OBJECT =\n  '${base64(options.contents)}';\n`,
   ].join('');
 }

@@ -4,8 +4,16 @@ export {
   type LoadedSkeleton,
   openSkeleton,
   type Skeleton,
-  type SkeletonMapKind,
   TypedMap,
   TypedPercpuMap,
 } from './skeleton.ts';
-export { TypedQueue, TypedRingBuffer } from './skeleton-containers.ts';
+export {
+  type PerfRecord,
+  TypedBloomFilter,
+  TypedPerfEventArray,
+  TypedQueue,
+  TypedRingBuffer,
+  TypedStackTraces,
+  TypedUserRingBuffer,
+} from './skeleton-containers.ts';
+export { TypedMapOfMaps, TypedProgArray } from './skeleton-references.ts';

@@ -1,9 +1,15 @@
-/** Maps without keys in generated modules: queues and stacks of typed values, ring buffers whose records the reader names. */
-import { type Btf, sizeOf } from '../btf/index.ts';
+/**
+ * Maps without keys in generated modules: queues, stacks and bloom filters of typed values, stacks of calls, and buffers whose records
+ * the reader names.
+ */
+import type { Btf } from '../btf/index.ts';
 import { BpfError, ERRNO } from '../errors.ts';
 import type { LoadedMap } from '../machine/index.ts';
+import type { BloomFilter } from '../maps/bloom-filter.ts';
+import type { PerfEventArray, PerfReader } from '../maps/perf-event-array.ts';
 import { RingBufferConsumer } from '../maps/ringbuf.ts';
-import { Codec, fail } from './codec.ts';
+import type { UserRingBuffer } from '../maps/user-ringbuf.ts';
+import { Codec, fail, recordType } from './codec.ts';
 
 const NO_KEY = new Uint8Array(0);
 
@@ -69,7 +75,7 @@ export class TypedRingBuffer {
   take<T>(type: string): Generator<T, void, undefined>;
   take(): Generator<Uint8Array, void, undefined>;
   *take<T>(type?: string): Generator<T | Uint8Array, void, undefined> {
-    const decode = type === undefined ? undefined : this.#decoder<T>(type);
+    const decode = type === undefined ? undefined : recordType<T>(this.#btf, this.map, type).decode;
     for (;;) {
       let record: Uint8Array | undefined;
       const copy = (view: DataView, offset: number, length: number): void => {
@@ -79,21 +85,143 @@ export class TypedRingBuffer {
       yield decode === undefined ? record : decode(record);
     }
   }
+}
 
-  #decoder<T>(type: string): (record: Uint8Array) => T {
-    const { name } = this.map.spec;
-    const btf = this.#btf;
-    const id = btf?.byName(type, 'STRUCT') ?? btf?.byName(type, 'UNION') ?? btf?.byName(type, 'TYPEDEF');
-    if (btf === undefined || id === undefined) {
-      throw new BpfError('ENOENT', `map ${name}: the object has no type ${type}`, {
-        hint: 'types that only local variables have are not in the BTF: declare a variable `struct T *unused` with it',
-      });
-    }
-    const size = sizeOf(btf, id);
-    const codec = new Codec<T>(btf, id, size, `record of ${name}`);
-    return (record) => {
-      if (record.length >= size) return codec.decode(record.subarray(0, size));
-      throw new BpfError('EINVAL', `map ${name}: a record of ${record.length} bytes, ${type} has ${size}`);
-    };
+/** A ring buffer that programs read. */
+export class TypedUserRingBuffer {
+  readonly map: LoadedMap;
+  readonly #ring: UserRingBuffer;
+  readonly #btf: Btf | undefined;
+
+  constructor(map: LoadedMap, btf: Btf | undefined) {
+    this.map = map;
+    this.#ring = ofType(map, 'user_ringbuf');
+    this.#btf = btf;
   }
+
+  /** Writes a record of the C type `type`, or of bytes. False where there is no room for now; throws BpfError E2BIG where there never is. */
+  write<T>(type: string, value: T): boolean;
+  write(bytes: Uint8Array): boolean;
+  write<T>(typeOrBytes: string | Uint8Array, value?: T): boolean {
+    const bytes =
+      typeof typeOrBytes === 'string'
+        ? recordType<T>(this.#btf, this.map, typeOrBytes).encode(value as T)
+        : typeOrBytes;
+    const result = this.#ring.write(bytes);
+    if (result === -ERRNO.ENOSPC) return false;
+    if (result < 0) fail(this.map.spec.name, 'write', result);
+    return true;
+  }
+}
+
+/** A set of values that may claim one that was never added. */
+export class TypedBloomFilter<V> {
+  readonly map: LoadedMap;
+  readonly #filter: BloomFilter;
+  readonly #values: Codec<V>;
+
+  constructor(map: LoadedMap, btf: Btf | undefined, valueType: number) {
+    this.map = map;
+    this.#filter = ofType(map, 'bloom_filter');
+    this.#values = new Codec(btf, valueType, map.spec.valueSize, `value of ${map.spec.name}`);
+  }
+
+  add(value: V): void {
+    const result = this.#filter.sysUpdate(NO_KEY, this.#values.encode(value));
+    if (result < 0) fail(this.map.spec.name, 'add', result);
+  }
+
+  /** False is certain, true is not. */
+  has(value: V): boolean {
+    return this.#filter.contains(this.#values.encode(value));
+  }
+}
+
+/** Stacks of calls by id: addresses, innermost first. */
+export class TypedStackTraces implements Iterable<[number, bigint[]]> {
+  readonly map: LoadedMap;
+
+  constructor(map: LoadedMap) {
+    this.map = map;
+  }
+
+  get(id: number): bigint[] | undefined {
+    const bytes = this.map.sysLookup(new Uint8Array(new Uint32Array([id]).buffer));
+    return typeof bytes === 'number' ? undefined : frames(bytes);
+  }
+
+  /** False where there was none. */
+  delete(id: number): boolean {
+    return this.map.sysDelete(new Uint8Array(new Uint32Array([id]).buffer)) === 0;
+  }
+
+  *[Symbol.iterator](): Generator<[number, bigint[]], void, undefined> {
+    for (const { key, values } of this.map.entries()) {
+      yield [new DataView(key.buffer, key.byteOffset).getUint32(0, true), frames(values[0]!)];
+    }
+  }
+}
+
+/** Addresses up to the first that is 0. */
+function frames(bytes: Uint8Array): bigint[] {
+  const addresses = [...new BigUint64Array(bytes.slice().buffer)];
+  const end = addresses.indexOf(0n);
+  return end < 0 ? addresses : addresses.slice(0, end);
+}
+
+/** A record, and the CPU whose buffer it was in. */
+export interface PerfRecord<T> {
+  readonly cpu: number;
+  readonly record: T;
+}
+
+/** A buffer a CPU, for bpf_perf_event_output. */
+export class TypedPerfEventArray {
+  readonly map: LoadedMap;
+  readonly #array: PerfEventArray;
+  readonly #btf: Btf | undefined;
+  #reader: PerfReader | undefined;
+
+  constructor(map: LoadedMap, btf: Btf | undefined) {
+    this.map = map;
+    this.#array = ofType(map, 'perf_event_array');
+    this.#btf = btf;
+  }
+
+  /** Gives every CPU a buffer of so many bytes: a power of two. Until then programs' output is refused (-ENOENT). */
+  open(bytes?: number): void {
+    this.#reader ??= this.#array.openReader(bytes);
+  }
+
+  /** Records that found no room, by CPU. */
+  get lost(): readonly number[] {
+    return this.#reader?.lost ?? [];
+  }
+
+  /** Takes every record, as values of the C type `type` (see TypedRingBuffer.take) or as bytes. */
+  take<T>(type: string): PerfRecord<T>[];
+  take(): PerfRecord<Uint8Array>[];
+  take<T>(type?: string): PerfRecord<T | Uint8Array>[] {
+    if (this.#reader === undefined) {
+      throw new BpfError('ENOENT', `map ${this.map.spec.name}: open() it before programs run`);
+    }
+    const decode = type === undefined ? undefined : recordType<T>(this.#btf, this.map, type).decode;
+    const taken: PerfRecord<Uint8Array>[] = [];
+    this.#reader.drain((cpu, view, offset, length) => {
+      const record = new Uint8Array(view.buffer, view.byteOffset + offset, length).slice();
+      taken.push({ cpu, record });
+    });
+    return decode === undefined ? taken : taken.map(({ cpu, record }) => ({ cpu, record: decode(record) }));
+  }
+
+  close(): void {
+    this.#reader?.close();
+    this.#reader = undefined;
+  }
+}
+
+/** The map as what its type makes it: a machine of another copy of this library has classes of its own. */
+function ofType<T>(map: LoadedMap, type: LoadedMap['spec']['type']): T {
+  if (map.spec.type === type) return map as unknown as T;
+  throw new BpfError('EINVAL', `map ${map.spec.name} is ${map.spec.type}, not ${type}`);
 }

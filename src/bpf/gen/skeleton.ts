@@ -1,7 +1,7 @@
 /** What generated modules stand on: an object whose maps, variables and programs are typed. */
 import type { Btf } from '../btf/index.ts';
 import { BpfError, ERRNO } from '../errors.ts';
-import type { LoadedMap, LoadedProgram } from '../machine/index.ts';
+import type { LoadedMap, LoadedProgram, Machine } from '../machine/index.ts';
 import {
   type BpfObject,
   type BtfValue,
@@ -11,7 +11,16 @@ import {
   openObject,
 } from '../object/index.ts';
 import { Codec, fail } from './codec.ts';
-import { TypedQueue, TypedRingBuffer } from './skeleton-containers.ts';
+import { mapKind, type TypedMapSpec } from './map-kind.ts';
+import {
+  TypedBloomFilter,
+  TypedPerfEventArray,
+  TypedQueue,
+  TypedRingBuffer,
+  TypedStackTraces,
+  TypedUserRingBuffer,
+} from './skeleton-containers.ts';
+import { TypedMapOfMaps, TypedProgArray } from './skeleton-references.ts';
 
 /** A map of keys and values by their C types; see ../object/values.ts for what they are in JavaScript. */
 export class TypedMap<K, V> implements Iterable<[K, V]> {
@@ -101,9 +110,6 @@ export class TypedPercpuMap<K, V> implements Iterable<[K, V[]]> {
   }
 }
 
-/** How a generated module wants each map: `queue` is a stack too, `raw` is a LoadedMap of bytes. */
-export type SkeletonMapKind = 'typed' | 'percpu' | 'queue' | 'ring' | 'raw';
-
 /** An opened object, before load. `Variables` has the global variables as properties. */
 export interface Skeleton<Maps, Programs extends string, Variables> {
   readonly object: BpfObject;
@@ -134,15 +140,41 @@ function accessors<Variables>(globals: Globals): Variables {
   return Object.freeze(object) as Variables;
 }
 
-function typedMap(object: LoadedObject, name: string, kind: SkeletonMapKind): unknown {
+function typedMap(object: LoadedObject, name: string): unknown {
   const map = object.maps.get(name);
   if (map === undefined) throw new BpfError('OBJ_NO_MAP', `the object has no map ${name}`);
-  if (kind === 'raw') return map;
-  if (kind === 'ring') return new TypedRingBuffer(map, object.spec.btf, object.machine.memory);
-  const { keyTypeId = 0, valueTypeId = 0 } = object.spec.maps.get(name)!;
-  if (kind === 'queue') return new TypedQueue(map, object.spec.btf, valueTypeId);
-  const Class = kind === 'percpu' ? TypedPercpuMap : TypedMap;
-  return new Class(map, object.spec.btf, keyTypeId, valueTypeId);
+  return typed(object.spec.btf, object.machine, map, object.spec.maps.get(name)!);
+}
+
+/** A map, or an inner one, as its definition says. */
+function typed(btf: Btf | undefined, machine: Machine, map: LoadedMap, spec: TypedMapSpec): unknown {
+  const { keyTypeId = 0, valueTypeId = 0, innerMap } = spec;
+  switch (mapKind(spec)) {
+    case 'raw':
+      return map;
+    case 'ring':
+      return new TypedRingBuffer(map, btf, machine.memory);
+    case 'user-ring':
+      return new TypedUserRingBuffer(map, btf);
+    case 'perf':
+      return new TypedPerfEventArray(map, btf);
+    case 'stacks':
+      return new TypedStackTraces(map);
+    case 'queue':
+      return new TypedQueue(map, btf, valueTypeId);
+    case 'bloom':
+      return new TypedBloomFilter(map, btf, valueTypeId);
+    case 'programs':
+      return new TypedProgArray(map, machine);
+    case 'maps': {
+      const wrap = (inner: LoadedMap): unknown => typed(btf, machine, inner, innerMap!);
+      return new TypedMapOfMaps(map, machine, btf, keyTypeId, wrap);
+    }
+    case 'percpu':
+      return new TypedPercpuMap(map, btf, keyTypeId, valueTypeId);
+    case 'typed':
+      return new TypedMap(map, btf, keyTypeId, valueTypeId);
+  }
 }
 
 /**
@@ -152,7 +184,7 @@ function typedMap(object: LoadedObject, name: string, kind: SkeletonMapKind): un
 export function openSkeleton<Maps, Programs extends string, Variables>(
   contents: Uint8Array | string,
   name: string,
-  maps: Readonly<Record<keyof Maps & string, SkeletonMapKind>>,
+  maps: readonly (keyof Maps & string)[],
 ): Skeleton<Maps, Programs, Variables> {
   const bytes =
     typeof contents === 'string' ? Uint8Array.from(atob(contents), (c) => c.charCodeAt(0)) : contents;
@@ -162,9 +194,7 @@ export function openSkeleton<Maps, Programs extends string, Variables>(
     globals: accessors<Variables>(object.globals),
     load(options) {
       const loaded = object.load(options);
-      const typed = Object.fromEntries(
-        Object.entries<SkeletonMapKind>(maps).map(([name, kind]) => [name, typedMap(loaded, name, kind)]),
-      );
+      const typed = Object.fromEntries(maps.map((name) => [name, typedMap(loaded, name)]));
       return {
         object: loaded,
         maps: typed as Maps,

@@ -22,6 +22,9 @@ const NOTES: Readonly<Record<string, string>> = {
   trace_printk:
     'lines go to `runtime.traceBuffer` and the option `tracePrintk`; addresses of %p are not hashed, %ps and %pB print numbers',
   snprintf: 'as trace_printk',
+  snprintf_btf:
+    "types of the target BTF, without one of the program's own; addresses are not hashed. `showValue()` is the same as a function",
+  seq_printf_btf: 'as snprintf_btf; told to the option `effect`',
   get_prandom_u32: 'the machine option `random`',
   get_smp_processor_id: 'the thread',
   get_numa_node_id: '0',
@@ -34,6 +37,12 @@ const NOTES: Readonly<Record<string, string>> = {
   send_signal_thread: 'told to the option `effect`',
   redirect: 'told to the option `effect`; there are no devices',
   redirect_map: 'told to the option `effect`',
+  redirect_neigh: 'told to the option `effect`',
+  redirect_peer: 'told to the option `effect`',
+  skb_change_proto: 'up to the room of a test run, then -ENOMEM',
+  tcp_raw_gen_syncookie_ipv4:
+    "cookies that this machine accepts for two minutes; its secret is not the kernel's",
+  tcp_raw_gen_syncookie_ipv6: 'as tcp_raw_gen_syncookie_ipv4',
   clone_redirect: '-EINVAL: no device has the number; told to the option `effect`',
   override_return: 'sets ax of the context and is told to the option `effect`',
   seq_write: 'told to the option `effect`',

@@ -131,28 +131,3 @@ const byId = new Map<number, HelperProto>(Object.values(HELPERS).map((proto) => 
 export function helperById(id: number): HelperProto | undefined {
   return byId.get(id);
 }
-
-/** Names of kernel helpers that are not here, so that a refusal can name them. */
-export const UNSUPPORTED_HELPERS: Readonly<Record<number, string>> = {
-  4: 'probe_read',
-  12: 'tail_call',
-  23: 'redirect',
-  25: 'perf_event_output',
-  26: 'skb_load_bytes',
-  27: 'get_stackid',
-  35: 'get_current_task',
-  45: 'probe_read_str',
-  58: 'override_return',
-  67: 'get_stack',
-  87: 'map_push_elem',
-  88: 'map_pop_elem',
-  89: 'map_peek_elem',
-  93: 'spin_lock',
-  94: 'spin_unlock',
-  112: 'probe_read_user',
-  114: 'probe_read_user_str',
-  169: 'timer_init',
-  170: 'timer_set_callback',
-  173: 'get_func_ip',
-  174: 'get_attach_cookie',
-};

@@ -2,11 +2,19 @@
 import type { KernelKfunc } from './kfunc.ts';
 
 const TRACING = ['tracing', 'tracepoint', 'perf_event', 'lsm'];
-const GENERIC = [...TRACING, 'sched_cls', 'xdp', 'struct_ops', 'syscall'];
+/** BTF_KFUNC_HOOK_CGROUP: what one of these may call all may. */
+const CGROUP = [
+  'cgroup_skb',
+  'cgroup_sock',
+  'cgroup_device',
+  'cgroup_sock_addr',
+  'cgroup_sockopt',
+  'cgroup_sysctl',
+];
+const GENERIC = [...TRACING, ...CGROUP, 'sched_cls', 'xdp', 'struct_ops', 'syscall'];
 const SKB = [
   'sched_cls',
   'sched_act',
-  'xdp',
   'sk_skb',
   'socket_filter',
   'lwt_in',
@@ -14,20 +22,15 @@ const SKB = [
   'lwt_xmit',
   'lwt_seg6local',
   'netfilter',
-  'cgroup_skb',
-  'cgroup_sock',
-  'cgroup_sock_addr',
-  'cgroup_sockopt',
-  'cgroup_sysctl',
-  'cgroup_device',
-  'sock_ops',
+  ...CGROUP,
   ...TRACING,
 ];
 const TRACING_SYSCALL = [...TRACING, 'syscall'];
 
 /** `name result arguments flags` */
 const COMMON = `
-bpf_cast_to_kern_ctx int ctx
+bpf_cast_to_kern_ctx kern_ctx ctx
+bpf_rdonly_cast rdonly_cast any,const
 bpf_rcu_read_lock void
 bpf_rcu_read_unlock void
 bpf_preempt_disable void
@@ -57,6 +60,7 @@ bpf_iter_task_destroy void iter:task iter_destroy
 bpf_iter_task_vma_new int iter:task_vma,ptr:task_struct,int iter_new,rcu
 bpf_iter_task_vma_next ptr:vm_area_struct iter:task_vma iter_next,ret_null
 bpf_iter_task_vma_destroy void iter:task_vma iter_destroy
+bpf_copy_from_user_str int mem,size,any,int sleepable
 bpf_wq_init int wq,map,int
 bpf_wq_set_callback_impl int wq,func,int,any
 bpf_wq_start int wq,int
@@ -86,7 +90,7 @@ bpf_cgroup_acquire ptr:cgroup ptr:cgroup acquire,rcu,ret_null
 bpf_cgroup_release void ptr:cgroup release
 bpf_cgroup_ancestor ptr:cgroup ptr:cgroup,int acquire,rcu,ret_null
 bpf_cgroup_from_id ptr:cgroup int acquire,ret_null
-bpf_crash_kexec void _ destructive
+crash_kexec void any destructive
 bpf_throw void int`;
 
 const CPUMASK_SET = `
@@ -122,12 +126,29 @@ bpf_lookup_system_key ptr:bpf_key int acquire,ret_null
 bpf_key_put void ptr:bpf_key release
 bpf_verify_pkcs7_signature int dynptr,dynptr,ptr:bpf_key sleepable`;
 
+const CRYPTO_INIT_SET = `
+bpf_crypto_ctx_create ptr:bpf_crypto_ctx mem,size,mem:4 acquire,ret_null,sleepable
+bpf_crypto_ctx_release void ptr:bpf_crypto_ctx release
+bpf_crypto_ctx_acquire ptr:bpf_crypto_ctx ptr:bpf_crypto_ctx acquire,rcu,ret_null`;
+
+const CRYPTO_SET = `
+bpf_crypto_decrypt int ptr:bpf_crypto_ctx,dynptr,dynptr,dynptr? rcu
+bpf_crypto_encrypt int ptr:bpf_crypto_ctx,dynptr,dynptr,dynptr? rcu`;
+
 const FS_SET = `
 bpf_get_task_exe_file ptr:file ptr:task_struct acquire,trusted_args,ret_null
 bpf_put_file void ptr:file release
 bpf_path_d_path int ptr:path,mem,size trusted_args
 bpf_get_file_xattr int ptr:file,str,dynptr sleepable,trusted_args
 bpf_get_dentry_xattr int ptr:dentry,str,dynptr sleepable,trusted_args`;
+
+const RSTAT_SET = `
+cgroup_rstat_updated void ptr:cgroup,int
+cgroup_rstat_flush void ptr:cgroup sleepable`;
+
+const SESSION_SET = `
+bpf_session_is_return int
+bpf_session_cookie mem:8`;
 
 const NET_SKB = `
 bpf_dynptr_from_skb int ctx,int,dynptr_uninit trusted_args`;
@@ -136,7 +157,7 @@ bpf_dynptr_from_xdp int ctx,int,dynptr_uninit
 bpf_xdp_metadata_rx_timestamp int ctx,mem:8
 bpf_xdp_metadata_rx_hash int ctx,mem:4,mem:4`;
 const NET_ADDR = `
-bpf_sock_addr_set_sun_path int ctx,mem,size`;
+bpf_sock_addr_set_sun_path int ptr:bpf_sock_addr_kern,mem,size`;
 const SOCK_ITER = `
 bpf_sock_destroy int ptr:sock_common trusted_args`;
 
@@ -164,10 +185,14 @@ export const KERNEL_KFUNCS: ReadonlyMap<string, KernelKfunc> = new Map(
     ...parse(GENERIC_SET, GENERIC),
     ...parse(CPUMASK_SET, [...TRACING, 'struct_ops', 'syscall']),
     ...parse(KEY_SET, TRACING),
+    ...parse(CRYPTO_INIT_SET, ['syscall']),
+    ...parse(CRYPTO_SET, ['sched_cls', 'sched_act', 'xdp']),
+    ...parse(RSTAT_SET, TRACING),
+    ...parse(SESSION_SET, ['kprobe']),
     ...parse(FS_SET, ['lsm']),
     ...parse(NET_SKB, SKB),
     ...parse(NET_XDP, ['xdp']),
-    ...parse(NET_ADDR, ['cgroup_sock_addr']),
+    ...parse(NET_ADDR, CGROUP),
     ...parse(SOCK_ITER, TRACING_SYSCALL),
   ].map((one) => [one.name, one]),
 );

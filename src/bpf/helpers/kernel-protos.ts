@@ -267,6 +267,14 @@ const TRACING_TABLE = `
 107 map_value_or_null const_map_ptr,ptr_to_btf_id_or_null,map_value_or_null,anything struct=sock_common
 108 integer const_map_ptr,ptr_to_btf_id_or_null struct=sock_common`;
 
+/** Programs that have sockets apart from their context: options of any of them. */
+const SOCKET_OPTIONS_TABLE = `
+49 integer btf_id_sock_common,anything,anything,mem,const_size
+57 integer btf_id_sock_common,anything,anything,uninit_mem,const_size`;
+
+const REUSEPORT_TABLE = `
+46 integer btf_id_sock_common_or_null`;
+
 /** The context itself is the socket. */
 const CGROUP_SOCK_TABLE = `
 107 map_value_or_null const_map_ptr,ctx,map_value_or_null,anything`;
@@ -279,6 +287,15 @@ export function protoFor(id: number, progType: string): HelperProto | undefined 
     for (const line of TRACING_TABLE.trim().split('\n')) {
       const proto = parse(line);
       for (const type of ['tracing', 'lsm', 'struct_ops']) variants.set(`${type} ${proto.id}`, proto);
+    }
+    for (const line of SOCKET_OPTIONS_TABLE.trim().split('\n')) {
+      const proto = parse(line);
+      for (const type of ['tracing', 'lsm', 'struct_ops', 'cgroup_sockopt'])
+        variants.set(`${type} ${proto.id}`, proto);
+    }
+    for (const line of REUSEPORT_TABLE.trim().split('\n')) {
+      const proto = parse(line);
+      variants.set(`sk_reuseport ${proto.id}`, proto);
     }
     for (const line of CGROUP_SOCK_TABLE.trim().split('\n')) {
       const proto = parse(line);

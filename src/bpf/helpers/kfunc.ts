@@ -36,7 +36,10 @@ export interface KernelKfunc {
    * `rb_root`, `rb_node`, `list_head`, `list_node`, `func`, `wq`, `any`.
    */
   readonly args: readonly string[];
-  /** `void`, `int`, `ptr:STRUCT`, `mem:BYTES`, `slice` (of the size argument), `obj` (of the type argument), `node`. */
+  /**
+   * `void`, `int`, `ptr:STRUCT`, `mem:BYTES`, `slice` (of the size argument), `obj` (of the type argument), `node`, `kern_ctx` (what the
+   * kernel has as the program's context), `rdonly_cast` (the target's type that the constant argument names).
+   */
   readonly ret: string;
   /** KF_* flags in lower case: acquire release ret_null trusted_args rcu rcu_protected sleepable destructive iter_new iter_next iter_destroy. */
   readonly flags: readonly string[];

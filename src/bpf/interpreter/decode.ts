@@ -10,9 +10,15 @@ export function decode(insns: readonly Insn[]): Int32Array {
   let code = decoded.get(insns);
   if (code !== undefined) return code;
   code = new Int32Array(insns.length * FIELDS);
-  for (const [pc, insn] of insns.entries()) {
+  for (let pc = 0; pc < insns.length; pc++) {
+    const insn = insns[pc]!;
     const hasSource = isa.BPF_CLASS(insn.code) < isa.BPF_ALU || isa.BPF_SRC(insn.code) === isa.BPF_X;
-    code.set([insn.code, insn.dst * 2, hasSource ? insn.src * 2 : -1, insn.off, insn.imm], pc * FIELDS);
+    const at = pc * FIELDS;
+    code[at] = insn.code;
+    code[at + 1] = insn.dst * 2;
+    code[at + 2] = hasSource ? insn.src * 2 : -1;
+    code[at + 3] = insn.off;
+    code[at + 4] = insn.imm;
   }
   decoded.set(insns, code);
   return code;

@@ -40,20 +40,14 @@ const SIMPLE: Record<number, readonly [number, number]> = {
   [isa.BPF_RSH]: [OP.i64ShrU, OP.i32ShrU],
   [isa.BPF_ARSH]: [OP.i64ShrS, OP.i32ShrS],
 };
+
 /** Emits an instruction of class BPF_ALU64; false where there is no such instruction. */
 export function emitAlu64(fn: FunctionEmitter, insn: Insn): boolean {
   const { dst, src, imm, off } = insn;
   const op = isa.BPF_OP(insn.code);
-  const isReg = isa.BPF_SRC(insn.code) === isa.BPF_X;
   const { code } = fn;
-  const simple = SIMPLE[op];
-  if (simple !== undefined) {
-    fn.get(dst);
-    if (isReg) fn.get(src);
-    else code.i64(imm);
-    code.op(simple[0]);
-  } else if (op === isa.BPF_MOV) {
-    if (!isReg) code.i64(imm);
+  if (op === isa.BPF_MOV) {
+    if (isa.BPF_SRC(insn.code) === isa.BPF_K) code.i64(imm);
     else {
       fn.get(src);
       if (off === 8) code.op(OP.i64Extend8S);
@@ -63,12 +57,7 @@ export function emitAlu64(fn: FunctionEmitter, insn: Insn): boolean {
       else if (off === isa.BPF_ADDR_SPACE_CAST) code.i64(0xffffffff).op(OP.i64And);
       else if (off !== 0) return false;
     }
-  } else if (op === isa.BPF_NEG) {
-    code.i64(0);
-    fn.get(dst);
-    code.op(OP.i64Sub);
-  } else if (op === isa.BPF_DIV || op === isa.BPF_MOD) divide(fn, insn, WIDE, op === isa.BPF_MOD);
-  else if (op !== isa.BPF_END || !swap(fn, dst, imm)) return false;
+  } else if (!(op === isa.BPF_END ? swap(fn, dst, imm) : compute(fn, insn, WIDE))) return false;
   fn.set(dst);
   return true;
 }
@@ -79,34 +68,38 @@ export function emitAlu32(fn: FunctionEmitter, insn: Insn): boolean {
   const op = isa.BPF_OP(insn.code);
   const isReg = isa.BPF_SRC(insn.code) === isa.BPF_X;
   const { code } = fn;
-  const simple = SIMPLE[op];
-  if (simple !== undefined) {
-    fn.get32(dst);
-    if (isReg) fn.get32(src);
-    else code.i32(imm);
-    code.op(simple[1]);
-  } else if (op === isa.BPF_MOV) {
-    if (!isReg) {
-      code.i64(imm >>> 0);
-      fn.set(dst);
-      return true;
-    }
-    fn.get32(src);
-    if (off === 8) code.op(OP.i32Extend8S);
-    else if (off === 16) code.op(OP.i32Extend16S);
-    else if (off !== 0) return false;
-  } else if (op === isa.BPF_NEG) {
-    code.i32(0);
-    fn.get32(dst);
-    code.op(OP.i32Sub);
-  } else if (op === isa.BPF_DIV || op === isa.BPF_MOD) divide(fn, insn, NARROW, op === isa.BPF_MOD);
+  if (op === isa.BPF_MOV && !isReg) code.i64(imm >>> 0);
   else if (op === isa.BPF_END) {
     if (!(isReg ? swap(fn, dst, imm) : truncate(fn, dst, imm))) return false;
-    fn.set(dst);
-    return true;
-  } else return false;
-  code.op(OP.i64ExtendI32U);
+  } else {
+    if (op === isa.BPF_MOV) {
+      fn.get32(src);
+      if (off === 8) code.op(OP.i32Extend8S);
+      else if (off === 16) code.op(OP.i32Extend16S);
+      else if (off !== 0) return false;
+    } else if (!compute(fn, insn, NARROW)) return false;
+    code.op(OP.i64ExtendI32U);
+  }
   fn.set(dst);
+  return true;
+}
+
+/** Pushes the result of what both widths compute alike; false where there is no such operation. */
+function compute(fn: FunctionEmitter, insn: Insn, width: Width): boolean {
+  const { dst, src, imm } = insn;
+  const op = isa.BPF_OP(insn.code);
+  const simple = SIMPLE[op];
+  if (simple !== undefined) {
+    width.get(fn, dst);
+    if (isa.BPF_SRC(insn.code) === isa.BPF_X) width.get(fn, src);
+    else width.immediate(fn.code, imm);
+    fn.code.op(width === WIDE ? simple[0] : simple[1]);
+  } else if (op === isa.BPF_NEG) {
+    width.immediate(fn.code, 0);
+    width.get(fn, dst);
+    fn.code.op(width.sub);
+  } else if (op === isa.BPF_DIV || op === isa.BPF_MOD) divide(fn, insn, width, op === isa.BPF_MOD);
+  else return false;
   return true;
 }
 
@@ -137,12 +130,13 @@ export function emitComparison(fn: FunctionEmitter, insn: Insn): boolean {
   return true;
 }
 
-/** What division of 64 and of 32 bits is made of. */
+/** What computing in 64 and in 32 bits is made of. */
 interface Width {
   readonly type: ValType;
   readonly bits: number;
   get(fn: FunctionEmitter, reg: number): Code;
   constant(code: Code, value: bigint): Code;
+  immediate(code: Code, imm: number): Code;
   readonly eqz: number;
   readonly eq: number;
   readonly sub: number;
@@ -156,6 +150,7 @@ const WIDE: Width = {
   bits: 64,
   get: (fn, reg) => fn.get(reg),
   constant: (code, value) => code.i64(value),
+  immediate: (code, imm) => code.i64(imm),
   eqz: OP.i64Eqz,
   eq: OP.i64Eq,
   sub: OP.i64Sub,
@@ -168,6 +163,7 @@ const NARROW: Width = {
   bits: 32,
   get: (fn, reg) => fn.get32(reg),
   constant: (code, value) => code.i32(Number(value)),
+  immediate: (code, imm) => code.i32(imm),
   eqz: OP.i32Eqz,
   eq: OP.i32Eq,
   sub: OP.i32Sub,

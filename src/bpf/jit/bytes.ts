@@ -36,18 +36,54 @@ abstract class Writer {
   }
 }
 
-/** A function's bytes while it grows: numbers, because most functions are small and a typed array is dear to make. */
+/** Buffers of functions that have been written: a typed array is dear to make, and most functions are small. */
+const spare: Uint8Array[] = [];
+const FIRST_SIZE = 1 << 12;
+const MAX_SPARE = 64;
+
+/** A function's bytes while it grows. */
 export class Bytes extends Writer {
-  readonly data: number[] = [];
+  #buffer = spare.pop() ?? new Uint8Array(FIRST_SIZE);
+  #length = 0;
+
+  get length(): number {
+    return this.#length;
+  }
+
+  /** The bytes so far, until more are written. */
+  get data(): Uint8Array {
+    return this.#buffer.subarray(0, this.#length);
+  }
 
   byte(value: number): void {
-    this.data.push(value);
+    if (this.#length === this.#buffer.length) this.#grow();
+    this.#buffer[this.#length++] = value;
+  }
+
+  /** Nothing is written or read any more. */
+  release(): void {
+    if (this.#buffer.length === FIRST_SIZE && spare.length < MAX_SPARE) spare.push(this.#buffer);
+    this.#buffer = NOTHING;
+    this.#length = 0;
+  }
+
+  #grow(): void {
+    const old = this.#buffer;
+    this.#buffer = new Uint8Array(Math.max(2 * old.length, FIRST_SIZE));
+    this.#buffer.set(old);
   }
 }
 
-/** A module's bytes, in one buffer that grows. */
+const NOTHING = new Uint8Array(0);
+
+/** Where modules are put together, one after the other: a buffer for each would be most of what the collector has to do. */
+let scratch = new Uint8Array(1 << 14);
+/** Longer buffers are not kept. */
+const MAX_SCRATCH = 1 << 20;
+
+/** A module's bytes. One is written at a time; `finish` ends it. */
 export class ModuleBytes extends Writer {
-  #buffer = new Uint8Array(1 << 14);
+  #buffer = scratch;
   #length = 0;
 
   byte(value: number): void {
@@ -55,12 +91,10 @@ export class ModuleBytes extends Writer {
     this.#buffer[this.#length++] = value;
   }
 
-  bytes(data: readonly number[]): void {
+  bytes(data: ArrayLike<number>): void {
     this.#reserve(data.length);
-    const buffer = this.#buffer;
-    let at = this.#length;
-    for (let i = 0; i < data.length; i++) buffer[at++] = data[i]!;
-    this.#length = at;
+    this.#buffer.set(data, this.#length);
+    this.#length += data.length;
   }
 
   name(text: string): void {
@@ -78,15 +112,18 @@ export class ModuleBytes extends Writer {
     const start = this.#length;
     write();
     const end = this.#length;
-    this.u32(end - start);
-    const size = this.#length - end;
-    const buffer = this.#buffer;
-    const length = buffer.slice(end, end + size);
-    buffer.copyWithin(start + size, start, end);
-    buffer.set(length, start);
+    const length = end - start;
+    let size = 1;
+    for (let rest = length >>> 7; rest !== 0; rest >>>= 7) size++;
+    this.#reserve(size);
+    this.#buffer.copyWithin(start + size, start, end);
+    this.#length = start;
+    this.u32(length);
+    this.#length = end + size;
   }
 
   finish(): Uint8Array {
+    if (this.#buffer.length <= MAX_SCRATCH) scratch = this.#buffer;
     return this.#buffer.slice(0, this.#length);
   }
 

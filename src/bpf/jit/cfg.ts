@@ -20,11 +20,13 @@ export interface Cfg {
   /** Reachable blocks; block 0 is the entry. */
   readonly blocks: readonly BasicBlock[];
   /** Blocks in reverse postorder, and the position of each block in it. */
-  readonly order: readonly number[];
+  readonly order: Int32Array;
   readonly position: Int32Array;
   /** Immediate dominator of each block; the entry's is itself. Only for reducible graphs. */
   readonly idom: Int32Array;
-  readonly preds: readonly (readonly number[])[];
+  /** Blocks that come before: those of block b are predecessors[predecessorsAt[b]] up to predecessorsAt[b + 1]. */
+  readonly predecessors: Int32Array;
+  readonly predecessorsAt: Int32Array;
   readonly reducible: boolean;
 }
 
@@ -52,85 +54,116 @@ function threadJumps(insns: readonly Insn[], pc: number): number {
   return at;
 }
 
-/** Slots that control may reach from the end of a block at `pc`, the taken branch first. */
-function possibleSuccessors(insns: readonly Insn[], pc: number): number[] {
-  const insn = insns[pc]!;
-  if (insn.code === (isa.BPF_JMP | isa.BPF_EXIT)) return [];
-  const target = threadJumps(insns, pc + 1 + isa.jumpOffset(insn));
-  if (insn.code === JA64 || insn.code === JA32) return [target];
-  const next = threadJumps(insns, pc + 1);
-  return target === next ? [target] : [target, next];
-}
+/** No slot. */
+const NONE = -1;
+
+/** What is known of an instruction once control has come by. */
+const SEEN = 1;
+const LEADER = 2;
+/** The block ends here: a jump, an exit, or a call that never comes back. */
+const LAST = 4;
+const WIDE = 8;
 
 /**
  * The graph of the function at `entry`. Branches into code that `reachable` excludes are dropped, as the verifier's proof
  * allows. Throws BpfError EINVAL where control leaves the program.
  */
 export function buildCfg(insns: readonly Insn[], entry: number, reachable?: readonly boolean[]): Cfg {
-  const isReachable = (target: number): boolean => reachable === undefined || reachable[target] !== false;
-  const successors = (pc: number): number[] => {
-    const possible = possibleSuccessors(insns, pc);
-    return reachable === undefined ? possible : possible.filter(isReachable);
-  };
-  const seen = new Uint8Array(insns.length);
-  const leader = new Uint8Array(insns.length);
+  const marks = new Uint8Array(insns.length);
+  /** Where control goes on behind a jump: the branch, and the slot behind. */
+  const taken = new Int32Array(insns.length).fill(NONE);
+  const other = new Int32Array(insns.length).fill(NONE);
   const check = (target: number, from: number): void => {
     if (target < 0 || target >= insns.length) {
       throw new BpfError('EINVAL', `control leaves the program from instruction ${from}`);
     }
   };
+  const todo: number[] = [];
+  const lead = (target: number, from: number): number => {
+    if (reachable !== undefined && reachable[target] === false) return NONE;
+    check(target, from);
+    marks[target]! |= LEADER;
+    todo.push(target);
+    return target;
+  };
   check(entry, entry);
-  const todo = [entry];
-  leader[entry] = 1;
+  marks[entry]! |= LEADER;
+  todo.push(entry);
   while (todo.length > 0) {
     let pc = todo.pop()!;
-    while (seen[pc] === 0) {
-      seen[pc] = 1;
+    while ((marks[pc]! & SEEN) === 0) {
       const insn = insns[pc]!;
       if (endsBlock(insn)) {
-        for (const target of successors(pc)) {
-          check(target, pc);
-          leader[target] = 1;
-          todo.push(target);
-        }
+        marks[pc]! |= SEEN | LAST;
+        const { code } = insn;
+        if (code === (isa.BPF_JMP | isa.BPF_EXIT)) break;
+        const target = threadJumps(insns, pc + 1 + isa.jumpOffset(insn));
+        taken[pc] = lead(target, pc);
+        if (code === JA64 || code === JA32) break;
+        const next = threadJumps(insns, pc + 1);
+        if (next !== target) other[pc] = lead(next, pc);
         break;
       }
-      const next = pc + (isa.isLdImm64(insn) ? 2 : 1);
+      const wide = isa.isLdImm64(insn);
+      marks[pc]! |= wide ? SEEN | WIDE : SEEN;
+      const next = pc + (wide ? 2 : 1);
       check(next, pc);
-      if (!isReachable(next)) break;
+      // Nothing comes behind bpf_throw().
+      if (reachable !== undefined && reachable[next] === false) {
+        marks[pc]! |= LAST;
+        break;
+      }
       pc = next;
     }
   }
+  return graph(insns, entry, marks, taken, other);
+}
 
+/** Blocks from what was found out about each slot. */
+function graph(
+  insns: readonly Insn[],
+  entry: number,
+  marks: Uint8Array,
+  taken: Int32Array,
+  other: Int32Array,
+): Cfg {
   const starts = [entry];
   for (let pc = 0; pc < insns.length; pc++) {
-    if (leader[pc] === 1 && seen[pc] === 1 && pc !== entry) starts.push(pc);
+    if ((marks[pc]! & (LEADER | SEEN)) === (LEADER | SEEN) && pc !== entry) starts.push(pc);
   }
   const blockAt = new Int32Array(insns.length);
   for (let index = 0; index < starts.length; index++) blockAt[starts[index]!] = index;
-  const blocks = starts.map((start): BasicBlock => {
+  const blocks: BasicBlock[] = new Array(starts.length);
+  for (let index = 0; index < starts.length; index++) {
+    const start = starts[index]!;
     let pc = start;
-    for (;;) {
-      const insn = insns[pc]!;
-      if (endsBlock(insn)) {
-        const succs = successors(pc);
-        for (let at = 0; at < succs.length; at++) succs[at] = blockAt[succs[at]!]!;
-        return { start, end: pc + 1, terminator: pc, succs };
+    let block: BasicBlock | undefined;
+    while (block === undefined) {
+      const mark = marks[pc]!;
+      if ((mark & LAST) !== 0) {
+        const first = taken[pc]!;
+        const second = other[pc]!;
+        let succs: readonly number[] = NO_BLOCKS;
+        if (first !== NONE) succs = second === NONE ? [blockAt[first]!] : [blockAt[first]!, blockAt[second]!];
+        else if (second !== NONE) succs = [blockAt[second]!];
+        block = { start, end: pc + 1, terminator: endsBlock(insns[pc]!) ? pc : NONE, succs };
+        break;
       }
-      const next = pc + (isa.isLdImm64(insn) ? 2 : 1);
-      // Nothing comes behind bpf_throw().
-      if (!isReachable(next)) return { start, end: pc + 1, terminator: -1, succs: [] };
-      pc = next;
-      if (leader[pc] === 1) return { start, end: pc, terminator: -1, succs: [blockAt[pc]!] };
+      pc += (mark & WIDE) !== 0 ? 2 : 1;
+      if ((marks[pc]! & LEADER) !== 0) block = { start, end: pc, terminator: NONE, succs: [blockAt[pc]!] };
     }
-  });
+    blocks[index] = block;
+  }
   return { blocks, ...flow(blocks) };
 }
+
+const NO_BLOCKS: readonly number[] = [];
 
 /** Depth-first order, dominators and reducibility. */
 function flow(blocks: readonly BasicBlock[]): Omit<Cfg, 'blocks'> {
   const n = blocks.length;
-  const order: number[] = [];
+  const order = new Int32Array(n);
+  let ordered = n;
   const state = new Uint8Array(n);
   /** The blocks on the way, and how many successors of each have been taken. */
   const stack = new Int32Array(n);
@@ -149,17 +182,27 @@ function flow(blocks: readonly BasicBlock[]): Omit<Cfg, 'blocks'> {
         stack[depth++] = succ;
       }
     } else {
-      order.push(block);
+      // All blocks are reached, so that the last one done comes to place 0.
+      order[--ordered] = block;
       depth--;
     }
   }
-  order.reverse();
   const position = new Int32Array(n);
-  for (const [at, block] of order.entries()) position[block] = at;
-  const preds: number[][] = blocks.map(() => []);
-  for (const block of order) for (const succ of blocks[block]!.succs) preds[succ]!.push(block);
+  const predecessorsAt = new Int32Array(n + 1);
+  for (let at = 0; at < n; at++) {
+    const block = order[at]!;
+    position[block] = at;
+    for (const succ of blocks[block]!.succs) predecessorsAt[succ + 1]!++;
+  }
+  for (let block = 0; block < n; block++) predecessorsAt[block + 1]! += predecessorsAt[block]!;
+  const predecessors = new Int32Array(predecessorsAt[n]!);
+  const filled = predecessorsAt.slice(0, n);
+  for (let at = 0; at < n; at++) {
+    const block = order[at]!;
+    for (const succ of blocks[block]!.succs) predecessors[filled[succ]!++] = block;
+  }
 
-  const idom = forwardDominators(order, position, preds);
+  const idom = forwardDominators(order, position, predecessors, predecessorsAt);
 
   // A graph is reducible when every backward edge goes to a block that dominates its source; dominance without backward edges
   // is then the same as with them. It is asked by intervals of the dominator tree.
@@ -171,7 +214,7 @@ function flow(blocks: readonly BasicBlock[]): Omit<Cfg, 'blocks'> {
       if (backward && !(enter[succ]! <= enter[block]! && leave[block]! <= leave[succ]!)) reducible = false;
     }
   }
-  return { order, position, idom, preds, reducible };
+  return { order, position, idom, predecessors, predecessorsAt, reducible };
 }
 
 /**
@@ -180,9 +223,10 @@ function flow(blocks: readonly BasicBlock[]): Omit<Cfg, 'blocks'> {
  * of blocks are usual in generated programs.
  */
 function forwardDominators(
-  order: readonly number[],
+  order: Int32Array,
   position: Int32Array,
-  preds: readonly (readonly number[])[],
+  predecessors: Int32Array,
+  predecessorsAt: Int32Array,
 ): Int32Array {
   const idom = new Int32Array(position.length);
   const depth = new Int32Array(position.length);
@@ -205,7 +249,8 @@ function forwardDominators(
   };
   for (const block of order) {
     let dominator = -1;
-    for (const pred of preds[block]!) {
+    for (let at = predecessorsAt[block]!; at < predecessorsAt[block + 1]!; at++) {
+      const pred = predecessors[at]!;
       if (position[pred]! >= position[block]!) continue;
       dominator = dominator === -1 ? pred : nearest(pred, dominator);
     }
@@ -219,10 +264,7 @@ function forwardDominators(
   return idom;
 }
 
-function dominatorIntervals(
-  order: readonly number[],
-  idom: Int32Array,
-): { enter: Int32Array; leave: Int32Array } {
+function dominatorIntervals(order: Int32Array, idom: Int32Array): { enter: Int32Array; leave: Int32Array } {
   const n = idom.length;
   const size = new Int32Array(n).fill(1);
   for (let at = order.length - 1; at > 0; at--) {

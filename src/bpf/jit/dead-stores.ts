@@ -48,7 +48,7 @@ export function findDeadStores(
   const stores: { pc: number; at: number; size: number }[] = [];
   for (const index of cfg.order) {
     const block = cfg.blocks[index]!;
-    const state = [...entries[index]!];
+    const state = entries[index]!.slice();
     for (let pc = block.start; pc < block.end; pc++) {
       const insn = insns[pc]!;
       const store = visit(insn, state, uses.has(pc), read);

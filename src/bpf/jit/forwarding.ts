@@ -48,19 +48,19 @@ export function findForwards(
   if (!insns.some(({ code }) => isStore(code))) return undefined;
   const pass = new StoresPass(insns, cfg, entries, readsIndex);
   // Stores that every way to a block has made, and nothing has written over: from all towards fewer, until nothing changes.
-  const { blocks, order, preds } = cfg;
+  const { blocks, order } = cfg;
   const outs: (readonly Stored[] | undefined)[] = new Array(blocks.length);
   for (let changed = true; changed; ) {
     changed = false;
     for (const index of order) {
       const known = outs[index];
-      const out = pass.block(index, meet(index, preds[index]!, outs));
+      const out = pass.block(index, meet(index, cfg, outs));
       if (known !== undefined && known.length === out.length) continue;
       outs[index] = out;
       changed = true;
     }
   }
-  for (const index of order) pass.block(index, meet(index, preds[index]!, outs), true);
+  for (const index of order) pass.block(index, meet(index, cfg, outs), true);
   const { saves, uses } = pass;
   return uses.size === 0 ? undefined : { saves, uses };
 }
@@ -71,13 +71,13 @@ const isStore = (code: number): boolean =>
 /** What reaches a block: what all predecessors that were visited leave. Nothing reaches the first one. */
 function meet(
   index: number,
-  preds: readonly number[],
+  { predecessors, predecessorsAt }: Cfg,
   outs: readonly (readonly Stored[] | undefined)[],
 ): readonly Stored[] {
   if (index === 0) return [];
   let result: readonly Stored[] | undefined;
-  for (const pred of preds) {
-    const out = outs[pred];
+  for (let at = predecessorsAt[index]!; at < predecessorsAt[index + 1]!; at++) {
+    const out = outs[predecessors[at]!];
     if (out === undefined) continue;
     result = result === undefined ? out : result.filter(({ pc }) => out.some((one) => one.pc === pc));
   }
@@ -108,7 +108,7 @@ class StoresPass {
   block(index: number, entry: readonly Stored[], collect = false): readonly Stored[] {
     const insns = this.#insns;
     const block = this.#cfg.blocks[index]!;
-    const state = [...this.#entries[index]!];
+    const state = this.#entries[index]!.slice();
     let stored = [...entry];
     for (let pc = block.start; pc < block.end; pc++) {
       const insn = insns[pc]!;

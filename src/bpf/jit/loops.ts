@@ -145,10 +145,11 @@ function initialValue(
   reg: number,
 ): bigint | undefined {
   let initial: bigint | undefined;
-  for (const pred of cfg.preds[index]!) {
+  const { predecessors, predecessorsAt } = cfg;
+  for (const pred of predecessors.subarray(predecessorsAt[index]!, predecessorsAt[index + 1]!)) {
     if (pred === index) continue;
     const { start, end } = cfg.blocks[pred]!;
-    const state = [...entries[pred]!];
+    const state = entries[pred]!.slice();
     for (let pc = start; pc < end; pc += isa.isLdImm64(insns[pc]!) ? 2 : 1) step(state, insns, pc);
     const known = state[reg];
     if (known?.kind !== 'const' || (initial !== undefined && initial !== known.value)) return undefined;

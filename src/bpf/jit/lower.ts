@@ -277,7 +277,7 @@ export class FunctionEmitter implements BlockEmitter {
   body(index: number): void {
     const block = this.#cfg.blocks[index]!;
     const { insns } = this;
-    const state = [...this.#entries[index]!];
+    const state = this.#entries[index]!.slice();
     this.#state = state;
     const rotations = findRotations(insns, block);
     const saved = this.#saved;

@@ -26,62 +26,75 @@ export function emitStructured(cfg: Cfg, code: Code, emitter: BlockEmitter): voi
   code.op(OP.unreachable);
 }
 
+/** What is left to do while the tree is emitted, each with a block: an explicit stack, because generated programs nest deep. */
+const TREE = 0;
+const LEAF = 1;
+const END = 2;
+/** Control goes on from a block to the one pushed before it. */
+const BRANCH = 3;
+const KINDS = 4;
+
 function emitTree(cfg: Cfg, code: Code, emitter: BlockEmitter): void {
-  const { blocks, position, preds, idom, order } = cfg;
+  const { blocks, position, predecessors, predecessorsAt, idom, order } = cfg;
   const count = blocks.length;
   const isLoop = new Uint8Array(count);
   const isMerge = new Uint8Array(count);
+  // Merge blocks that each block immediately dominates, the last in reverse postorder first.
+  const lastMerge = new Int32Array(count).fill(-1);
+  const previousMerge = new Int32Array(count).fill(-1);
   for (const block of order) {
     let forward = 0;
-    for (const pred of preds[block]!) {
-      if (position[pred]! >= position[block]!) isLoop[block] = 1;
+    for (let at = predecessorsAt[block]!; at < predecessorsAt[block + 1]!; at++) {
+      if (position[predecessors[at]!]! >= position[block]!) isLoop[block] = 1;
       else forward++;
     }
-    if (forward > 1) isMerge[block] = 1;
+    if (forward <= 1) continue;
+    isMerge[block] = 1;
+    const dominator = idom[block]!;
+    if (block !== 0) {
+      previousMerge[block] = lastMerge[dominator]!;
+      lastMerge[dominator] = block;
+    }
   }
-  // Merge blocks that each block immediately dominates, in reverse postorder.
-  const merges: number[][] = blocks.map(() => []);
-  for (const block of order) if (isMerge[block] === 1 && block !== 0) merges[idom[block]!]!.push(block);
   const sizes = dominatorSizes(cfg);
-  const loopLabel: (Label | undefined)[] = new Array(count);
-  const mergeLabel: (Label | undefined)[] = new Array(count);
-  const plans: (UnrollPlan | undefined)[] = new Array(count);
-
-  // An explicit stack of actions: generated programs nest deeper than the JavaScript stack allows.
-  const work: (() => void)[] = [];
+  const loopDepth = new Int32Array(count);
+  const mergeDepth = new Int32Array(count);
+  const plans = new Map<number, UnrollPlan>();
+  const work: number[] = [];
+  const later = (kind: number, block: number): void => {
+    work.push(block * KINDS + kind);
+  };
 
   const tree = (block: number): void => {
     if (isLoop[block] === 1) {
       const plan = emitter.unrolling(block);
-      plans[block] = plan;
+      if (plan !== undefined) plans.set(block, plan);
       if (plan !== undefined && plan.peeled > 0) emitter.bodies(block, plan.peeled);
-      loopLabel[block] = code.loop();
-      work.push(() => code.end());
+      loopDepth[block] = code.loop().depth;
+      later(END, block);
     }
-    const children = merges[block]!;
-    for (let at = children.length - 1; at >= 0; at--) {
-      const child = children[at]!;
-      mergeLabel[child] = code.block();
-      work.push(() => tree(child));
-      work.push(() => code.end());
+    for (let child = lastMerge[block]!; child >= 0; child = previousMerge[child]!) {
+      mergeDepth[child] = code.block().depth;
+      later(TREE, child);
+      later(END, child);
     }
-    work.push(() => leaf(block));
+    later(LEAF, block);
   };
 
-  /** The label to branch to, or undefined where the target is placed inline. */
-  const jumpLabel = (from: number, to: number): Label | undefined => {
-    if (position[to]! <= position[from]!) return loopLabel[to]!;
-    return isMerge[to] === 1 ? mergeLabel[to]! : undefined;
+  /** The depth to branch to, or 0 where the target is placed inline. */
+  const jumpDepth = (from: number, to: number): number => {
+    if (position[to]! <= position[from]!) return loopDepth[to]!;
+    return isMerge[to] === 1 ? mergeDepth[to]! : 0;
   };
 
   const branch = (from: number, to: number): void => {
-    const label = jumpLabel(from, to);
-    if (label === undefined) tree(to);
-    else code.br(label);
+    const depth = jumpDepth(from, to);
+    if (depth === 0) tree(to);
+    else code.br({ depth });
   };
 
   const leaf = (block: number): void => {
-    const plan = plans[block];
+    const plan = plans.get(block);
     if (plan === undefined) emitter.body(block);
     else emitter.bodies(block, plan.copies);
     const { succs } = blocks[block]!;
@@ -93,27 +106,36 @@ function emitTree(cfg: Cfg, code: Code, emitter: BlockEmitter): void {
     }
     const other = succs[1]!;
     emitter.condition(block);
-    const takenLabel = jumpLabel(block, taken);
-    const otherLabel = jumpLabel(block, other);
-    if (takenLabel !== undefined) {
-      code.brIf(takenLabel);
-      work.push(() => branch(block, other));
-    } else if (otherLabel !== undefined) {
-      code.op(OP.i32Eqz).brIf(otherLabel);
-      work.push(() => tree(taken));
+    const takenDepth = jumpDepth(block, taken);
+    const otherDepth = jumpDepth(block, other);
+    if (takenDepth !== 0) {
+      code.brIf({ depth: takenDepth });
+      work.push(other);
+      later(BRANCH, block);
+    } else if (otherDepth !== 0) {
+      code.op(OP.i32Eqz).brIf({ depth: otherDepth });
+      later(TREE, taken);
     } else {
       // Neither subtree falls through, so the larger one goes behind the smaller one's `if` and nesting stays flat.
       const takenInside = sizes[taken]! <= sizes[other]!;
       if (!takenInside) code.op(OP.i32Eqz);
       code.if();
-      work.push(() => tree(takenInside ? other : taken));
-      work.push(() => code.end());
-      work.push(() => tree(takenInside ? taken : other));
+      later(TREE, takenInside ? other : taken);
+      later(END, block);
+      later(TREE, takenInside ? taken : other);
     }
   };
 
-  work.push(() => tree(0));
-  while (work.length > 0) work.pop()!();
+  tree(0);
+  while (work.length > 0) {
+    const next = work.pop()!;
+    const block = Math.floor(next / KINDS);
+    const kind = next % KINDS;
+    if (kind === TREE) tree(block);
+    else if (kind === LEAF) leaf(block);
+    else if (kind === END) code.end();
+    else branch(block, work.pop()!);
+  }
 }
 
 function emitDispatch(cfg: Cfg, code: Code, emitter: BlockEmitter): void {

@@ -25,7 +25,7 @@ export class Code {
   }
 
   get byteLength(): number {
-    return this.#out.data.length;
+    return this.#out.length;
   }
 
   local(type: ValType): number {
@@ -34,7 +34,7 @@ export class Code {
   }
 
   op(...opcodes: number[]): this {
-    for (const opcode of opcodes) this.#out.byte(opcode);
+    for (let at = 0; at < opcodes.length; at++) this.#out.byte(opcodes[at]!);
     return this;
   }
   i32(value: number): this {
@@ -175,7 +175,7 @@ export class Code {
     return this;
   }
 
-  /** Writes the finished body: locals, instructions, end. */
+  /** Writes the finished body: locals, instructions, end. The body is gone then. */
   write(out: ModuleBytes): void {
     if (this.#depth !== 0) throw new Error(`${this.#depth} blocks are still open`);
     const locals = this.#locals;
@@ -191,6 +191,7 @@ export class Code {
     }
     out.bytes(this.#out.data);
     out.byte(OP.end);
+    this.#out.release();
   }
 
   #open(opcode: number, type: number): Label {

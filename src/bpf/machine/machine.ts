@@ -35,6 +35,9 @@ export class MachineState implements Machine {
   /** Tail calls made by the program that runs on each CPU now. */
   /** By CPU: `run` of programs by their id, for tail calls. */
   readonly #programTables: (WebAssembly.Table | undefined)[] = [];
+  /** By CPU: what all programs import alike. */
+  readonly #imports: HelperFunctions[] = [];
+  readonly #cpuGlobals: WebAssembly.Global[] = [];
   /** BPF_ENABLE_STATS: how many ask for run times and counts. */
   statsUsers = 0;
   freeFields: ((value: number, record: MapRecord) => void) | undefined;
@@ -200,10 +203,20 @@ export class MachineState implements Machine {
     return this.objects.pins;
   }
 
+  /** The number of a CPU, as programs import it. */
+  cpuGlobal(cpu: number): WebAssembly.Global {
+    this.#cpuGlobals[cpu] ??= new WebAssembly.Global({ value: 'i32' }, cpu);
+    return this.#cpuGlobals[cpu];
+  }
+
   /** What a program on `cpu` can import. */
   imports(cpu: number, program: Program): HelperFunctions {
     const { clock = () => performance.now() * 1e6, random = () => Math.random() * U32 } = this.options;
-    return helperImports(this, program, { cpu, clock, random });
+    const make = (): HelperFunctions => helperImports(this, program, { cpu, clock, random });
+    // Only tail calls ask who called.
+    if (program.verified.helpersUsed.includes('tail_call')) return make();
+    this.#imports[cpu] ??= make();
+    return this.#imports[cpu];
   }
 
   alloc(size: number): number {

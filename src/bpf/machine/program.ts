@@ -213,7 +213,7 @@ export class Program implements LoadedProgram {
       const { helper, kfunc } = isAlone ? NO_FUNCTIONS : this.#functions(cpu);
       const exports = this.#instantiate(cpu, this.#jit, this.#module!, {
         helper:
-          this.#imports?.helper?.['tail_call'] === undefined
+          this.#callsOn && this.#imports?.helper?.['tail_call'] === undefined
             ? { ...helper, tail_call: helper.tail_call32! }
             : helper,
         kfunc,
@@ -298,7 +298,7 @@ export class Program implements LoadedProgram {
     const { exports } = new WebAssembly.Instance(module, {
       env: {
         memory: this.machine.memory,
-        cpu: new WebAssembly.Global({ value: 'i32' }, cpu),
+        cpu: this.machine.cpuGlobal(cpu),
         ...(this.#callsOn ? { programs: this.machine.programTable(cpu) } : {}),
       },
       helper: helper as Record<string, WebAssembly.ImportValue>,

@@ -1,7 +1,7 @@
 export { type ElfPlace, ObjectError } from '../elf/index.ts';
 export { type DataStore, Globals, type GlobalVariable, InitialData } from './globals.ts';
 export type { Kconfig, KconfigValue } from './kconfig.ts';
-export type { LoadedObject } from './load.ts';
+export type { CompiledObject, LoadedObject } from './load.ts';
 export type { LoadObjectOptions, MapSpecChange } from './load-options.ts';
 export { recordOf } from './map-record.ts';
 export { BpfObject, objectName, openObject } from './object.ts';

@@ -2,8 +2,10 @@
 import type { CoreReloReport } from '../core-relo/index.ts';
 import { BpfError } from '../errors.ts';
 import { MACHINE_KFUNCS } from '../helpers/impl/index.ts';
+import { BPF_PSEUDO_MAP_IDX, BPF_PSEUDO_MAP_IDX_VALUE, isLdImm64 } from '../isa.ts';
 import { createMachine, type LoadedMap, type LoadedProgram, type Machine } from '../machine/index.ts';
-import type { VerifiedProgram } from '../verifier/types.ts';
+import type { MapSpec } from '../maps/map-spec.ts';
+import type { ProgramInput, VerifiedProgram } from '../verifier/types.ts';
 import { verifyProgram } from '../verifier/verifier.ts';
 import { resolveKsyms } from './externs-resolve.ts';
 import { type DataStore, Globals, type GlobalVariable, InitialData } from './globals.ts';
@@ -11,7 +13,7 @@ import { DEFAULT_KERNEL_VERSION, resolveKconfig } from './kconfig.ts';
 import { createMaps, DEFAULT_PIN_PATH, fillProgArrays, KEY_ZERO, machineSpec } from './load-maps.ts';
 import type { LoadObjectOptions } from './load-options.ts';
 import { type Loading, loadProgram, type ProgramMap } from './load-program.ts';
-import type { ObjectSpec, ProgramSpec } from './spec.ts';
+import type { ObjectMapSpec, ObjectSpec, ProgramSpec } from './spec.ts';
 
 export interface LoadedObject {
   readonly spec: ObjectSpec;
@@ -132,6 +134,67 @@ export function verifyObjectProgram(
   });
   const kernel = kernelSymbols(spec, [program], options);
   return loadProgram({ spec, maps, ...kernel, options, submit: verifyProgram }, program).loaded;
+}
+
+/** What an object is for a place that has a memory of its own: see BpfObject.compile(). */
+export interface CompiledObject {
+  readonly spec: ObjectSpec;
+  /** In the order of the object; programs count these. */
+  readonly maps: readonly {
+    readonly name: string;
+    readonly spec: MapSpec;
+    readonly object: ObjectMapSpec;
+    /** The first contents of a section of variables. */
+    readonly value: Uint8Array | undefined;
+  }[];
+  readonly programs: readonly { readonly spec: ProgramSpec; readonly verified: VerifiedProgram }[];
+}
+
+/** Relocates and verifies programs against maps that somebody else will make. Throws as loadObject does. */
+export function compileObject(
+  spec: ObjectSpec,
+  initialData: ReadonlyMap<string, InitialData>,
+  options: LoadObjectOptions & { readonly ncpu?: number } = {},
+): CompiledObject {
+  checkNames(spec, options);
+  const wanted = [...spec.programs.values()].filter((one) =>
+    options.programs === undefined ? one.autoload : options.programs.includes(one.name),
+  );
+  const data = contents(spec, initialData, options);
+  const maps = [...spec.maps.values()].map((map) => {
+    if (map.origin === 'struct_ops')
+      throw new BpfError(
+        'OBJ_STRUCT_OPS',
+        `${map.name}: struct_ops are called by a kernel, which is not here`,
+      );
+    const machine = machineSpec(map, { ncpu: options.ncpu ?? 1 }, options);
+    const bytes = data.get(map.name)?.bytes;
+    if (bytes === undefined) return { name: map.name, spec: machine, object: map, value: undefined };
+    const value = new Uint8Array(machine.valueSize);
+    value.set(bytes.subarray(0, value.length));
+    return { name: map.name, spec: machine, object: map, value };
+  });
+  const specs = maps.map((map) => map.spec);
+  const loading: Loading<VerifiedProgram> = {
+    spec,
+    maps: maps.map((map) => ({ spec: map.spec, contents: () => map.value })),
+    ...kernelSymbols(spec, wanted, options),
+    options,
+    submit: (input, used) => verifyProgram(withAllMaps(input, used, specs)),
+  };
+  const programs = wanted.map((one) => ({ spec: one, verified: loadProgram(loading, one).loaded }));
+  return { spec, maps, programs };
+}
+
+/** A program that counts its own maps made to count all. */
+function withAllMaps(input: ProgramInput, used: readonly number[], maps: readonly MapSpec[]): ProgramInput {
+  const insns = input.insns.map((insn) =>
+    isLdImm64(insn) && (insn.src === BPF_PSEUDO_MAP_IDX || insn.src === BPF_PSEUDO_MAP_IDX_VALUE)
+      ? { ...insn, imm: used[insn.imm] ?? insn.imm }
+      : insn,
+  );
+  const frozen = new Map([...(input.frozen ?? [])].map(([index, value]) => [used[index] ?? index, value]));
+  return { ...input, insns, maps, frozen };
 }
 
 function isMap(object: LoadedMap | LoadedProgram): object is LoadedMap {

@@ -70,24 +70,30 @@ function parseMap(btf: Btf, section: ElfSection, secVar: BtfSecVar): MapDraft {
     refuse(name, `is ${variable.linkage}; a map must be a global variable`, secVar.offset);
   }
   try {
-    const id = resolveType(btf, variable.type);
-    if (btf.kindName(id) !== 'STRUCT') refuse(name, 'is not defined by a struct', secVar.offset);
-    if (btf.vlen(id) > MAX_FIELDS) refuse(name, `a definition of ${btf.vlen(id)} fields`, secVar.offset);
-    const definition = btf.type(id);
-    if (definition.kind !== 'STRUCT') refuse(name, 'is not defined by a struct', secVar.offset);
-    if (definition.size > secVar.size) refuse(name, 'is smaller than its definition', secVar.offset);
-    const draft = newMapDraft(
-      name,
-      declaredType(btf, name, definition.members, secVar.offset),
-      section.name,
-      secVar.offset,
-    );
-    parseFields(btf, draft, definition.members, false);
+    const draft = parseDefinition(btf, name, variable.type, section.name, secVar.offset);
+    if (btf.word(resolveType(btf, variable.type), 2) > secVar.size)
+      refuse(name, 'is smaller than its definition', secVar.offset);
     return draft;
   } catch (error) {
     if (error instanceof BtfError) refuse(name, error.message, secVar.offset);
     throw error;
   }
+}
+
+/** One definition by the type of its variable. Throws ObjectError OBJ_BAD_MAP. */
+export function parseMapDefinition(btf: Btf, name: string, type: number): MapDraft {
+  return parseDefinition(btf, name, type, '.maps', 0);
+}
+
+function parseDefinition(btf: Btf, name: string, type: number, section: string, offset: number): MapDraft {
+  const id = resolveType(btf, type);
+  if (btf.kindName(id) !== 'STRUCT') refuse(name, 'is not defined by a struct', offset);
+  if (btf.vlen(id) > MAX_FIELDS) refuse(name, `a definition of ${btf.vlen(id)} fields`, offset);
+  const definition = btf.type(id);
+  if (definition.kind !== 'STRUCT') refuse(name, 'is not defined by a struct', offset);
+  const draft = newMapDraft(name, declaredType(btf, name, definition.members, offset), section, offset);
+  parseFields(btf, draft, definition.members, false);
+  return draft;
 }
 
 function parseFields(btf: Btf, map: MapDraft, members: readonly BtfMember[], inner: boolean): void {

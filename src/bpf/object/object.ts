@@ -2,7 +2,13 @@
 
 import type { VerifiedProgram } from '../verifier/types.ts';
 import { Globals, type GlobalVariable, type InitialData } from './globals.ts';
-import { type LoadedObject, loadObject, verifyObjectProgram } from './load.ts';
+import {
+  type CompiledObject,
+  compileObject,
+  type LoadedObject,
+  loadObject,
+  verifyObjectProgram,
+} from './load.ts';
 import type { LoadObjectOptions } from './load-options.ts';
 import { openElf } from './open.ts';
 import type { ObjectSpec } from './spec.ts';
@@ -30,6 +36,14 @@ export class BpfObject {
    */
   load(options: LoadObjectOptions = {}): LoadedObject {
     return loadObject(this.spec, this.initialData, this.#variables, options);
+  }
+
+  /**
+   * Relocates and verifies the programs for a memory that somebody else makes, as a traced process has it: every program counts the
+   * maps in the object's order. Options about machines are not looked at. Throws as load() does.
+   */
+  compile(options: LoadObjectOptions & { readonly ncpu?: number } = {}): CompiledObject {
+    return compileObject(this.spec, this.initialData, options);
   }
 
   /**

@@ -179,11 +179,3 @@ export function parseSectionName(name: string): SectionMeaning | undefined {
 function withoutPattern({ pattern: _, ...meaning }: SectionDef): SectionMeaning {
   return meaning;
 }
-
-/** Known names nearest to an unknown one, for a hint. */
-export function similarSectionNames(name: string): string[] {
-  const stem = name.split(/[/_.]/)[0]!;
-  return SECTION_DEFS.map(({ pattern }) => pattern.replace(/\+$/, '/…'))
-    .filter((pattern) => pattern.split(/[/_.]/)[0] === stem)
-    .slice(0, 4);
-}

@@ -28,6 +28,8 @@ export interface CtxPointer {
   readonly btfId?: number;
   readonly memSize?: number;
   readonly refObjId?: number;
+  /** `scalar`: values that the low half may have, as a signed number. */
+  readonly range?: readonly [number, number];
 }
 
 export type CtxResult = 'scalar' | CtxPointer | undefined;

@@ -174,14 +174,19 @@ function mayAttachTypeCall(type: ProgType, attach: string, name: string): boolea
   }
 }
 
-/** Whether programs of `type` may call the helper `name`. */
+/** Iterators over sockets (bpf_iter_tcp_get_func_proto, bpf_iter_unix_get_func_proto). */
+const SOCKET_ITERATORS: ReadonlySet<string> = new Set(['tcp', 'unix']);
+
+/** Whether programs of `type` may call the helper `name`; `target` is what the program is attached to. */
 export function mayCallHelper(
   type: ProgType,
   attach: AttachType | undefined,
   name: string,
   isPrivileged: boolean,
+  target?: string,
 ): boolean {
   if (attach !== undefined && !mayAttachTypeCall(type, attach, name)) return false;
+  if (attach === 'trace_iter' && SOCKET_ITERATORS.has(target ?? '') && SOCK_OPTS.includes(name)) return true;
   const known = isPrivileged ? privileged : unprivileged;
   let set = known.get(type);
   if (set === undefined) {

@@ -15,6 +15,7 @@ import { openNew } from './objects.ts';
 const NAME_LENGTH = 16;
 const MAX_INSNS = 1_000_000;
 const BPF_F_STRICT_ALIGNMENT = 1;
+const BPF_F_ANY_ALIGNMENT = 2;
 const BPF_F_TEST_RUN_ON_CPU = 1;
 const PROG_FLAGS = 0xff;
 
@@ -89,7 +90,7 @@ export function progLoad(machine: MachineState, attr: ProgLoadAttr): number {
     ctx: contextOf(type, attachType),
     license: attr.license,
     allowUninitStack: true,
-    strictAlignment: (progFlags & BPF_F_STRICT_ALIGNMENT) !== 0,
+    strictAlignment: (progFlags & (BPF_F_STRICT_ALIGNMENT | BPF_F_ANY_ALIGNMENT)) === BPF_F_STRICT_ALIGNMENT,
     logLevel: Math.min(logLevel & 3, 2),
   } as unknown as LoadInput;
   try {

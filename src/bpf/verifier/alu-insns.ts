@@ -54,6 +54,9 @@ export function checkAlu(env: Env, insn: Insn): void {
 function arithmetic(env: Env, insn: Insn, op: number, dst: Reg, src: Reg): Reg {
   const is32 = isa.BPF_CLASS(insn.code) === isa.BPF_ALU;
   const isX = isa.BPF_SRC(insn.code) === isa.BPF_X;
+  // Any arithmetic will do with pointers that are 32 bits of anything.
+  if (dst.type === 'arena') return dst;
+  if (src.type === 'arena') return src;
   if (dst.isPointer && src.isPointer) {
     // Their distance is a number that root may have.
     if (op === isa.BPF_SUB && env.allowPtrLeaks) return UNKNOWN;

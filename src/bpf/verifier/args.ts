@@ -8,7 +8,7 @@ import { checkDynptrArg } from './dynptr.ts';
 import { type Env, isPointerValue, readReg } from './env.ts';
 import { reject } from './error.ts';
 import { checkHelperMem, type HelperAccess } from './helper-memory.ts';
-import { fieldOf, processSpinLock } from './locks.ts';
+import { fieldOf, processSpinLock, recordOf } from './locks.ts';
 import { checkKptrMatch, kptrTarget } from './map-access.ts';
 import { checkAlignment, checkPlainPointer } from './memory.ts';
 import { markPrecise } from './precision.ts';
@@ -96,7 +96,7 @@ const COMPATIBLE: Readonly<Partial<Record<ArgType, readonly string[]>>> = {
   ptr_to_percpu_btf_id: ['percpu_ptr_', 'percpu_rcu_ptr_', 'percpu_trusted_ptr_'],
   ptr_to_spin_lock: ['map_value', 'ptr_'],
   ptr_to_timer: ['map_value'],
-  kptr_xchg_dest: ['map_value'],
+  kptr_xchg_dest: ['map_value', 'ptr_'],
   mem: MEMORY,
   mem_or_null: MEMORY,
   mem_rw: MEMORY,
@@ -146,11 +146,13 @@ function checkType(reg: Reg, regno: number, arg: ArgType, proto: HelperProto): v
   let flags = reg.flags;
   if (READS.has(arg)) flags &= ~F_RDONLY;
   // Of an allocated object only what is owned or borrowed.
-  const isKptr = proto.name === 'kptr_xchg';
+  const isKptr = proto.name === 'kptr_xchg' && regno === 2;
   if (isKptr && (flags & F_ALLOC) !== 0) flags &= ~(F_ALLOC | F_PERCPU);
   const isNull = reg.nullable && !NULLABLE.has(arg);
   const name = typeString(reg.type, flags, isNull, reg.ringbuf);
-  const plain = (flags & (F_ALLOC | F_NON_OWN)) === 0 || arg === 'ptr_to_spin_lock';
+  const isObject = arg === 'kptr_xchg_dest' && reg.type === 'ptr_';
+  const plain =
+    arg === 'ptr_to_spin_lock' || (isObject ? flags === F_ALLOC : (flags & (F_ALLOC | F_NON_OWN)) === 0);
   if (!allowed.includes(name) || !plain) {
     reject('EACCES', `R${regno} type=${reg.typeName} expected=${allowed.join(', ')}`);
   }
@@ -261,6 +263,11 @@ export function checkArg(env: Env, proto: HelperProto, n: number, meta: CallMeta
   if (wanted === 'btf_id_sock_common' && type === 'map_value') return;
   switch (type) {
     case 'const_map_ptr':
+      // A timer and the map that is named beside it belong together.
+      if (meta.map >= 0 && (meta.map !== reg.map || meta.mapUid !== reg.mapUid)) {
+        const uids = `timer pointer in R1 map_uid=${meta.mapUid} doesn't match map pointer in R2 map_uid=${reg.mapUid}`;
+        reject('EINVAL', uids);
+      }
       meta.map = reg.map;
       meta.mapUid = reg.mapUid;
       return;
@@ -317,6 +324,8 @@ export function checkArg(env: Env, proto: HelperProto, n: number, meta: CallMeta
       return;
     case 'ptr_to_timer':
       checkTimer(env, reg, regno);
+      meta.map = reg.map;
+      meta.mapUid = reg.mapUid;
       return;
     case 'ptr_to_dynptr':
     case 'ptr_to_dynptr_rdonly':
@@ -407,12 +416,11 @@ export function checkTimer(env: Env, reg: Reg, regno: number, kind: 'timer' | 'w
 
 /** process_kptr_func */
 function processKptr(env: Env, reg: Reg, regno: number, meta: CallMeta): void {
-  const spec = env.maps[reg.map]!;
-  const kptrs = spec.record?.fields.filter(({ kind }) => /^kptr/.test(kind)) ?? [];
-  if (kptrs.length === 0) reject('EINVAL', `map '${spec.name}' has no valid kptr`);
   if (!reg.isConst) {
     reject('EINVAL', `R${regno} doesn't have constant offset. kptr has to be at the constant offset`);
   }
+  const kptrs = recordOf(env, reg)?.fields.filter(({ kind }) => /^kptr/.test(kind)) ?? [];
+  if (kptrs.length === 0) reject('EINVAL', `R${regno} has no valid kptr`);
   const at = reg.off + Number(reg.smin);
   const field = kptrs.find(({ offset }) => offset === at);
   if (field === undefined) reject('EACCES', `off=${at} doesn't point to kptr`);

@@ -2,8 +2,9 @@
 
 import type { Insn } from '../isa.ts';
 import * as isa from '../isa.ts';
+import { MAX_VAR_OFF_BIG } from './access.ts';
 import { addRanges32, addRanges64 } from './alu.ts';
-import { isRcu, isTrusted } from './btf-access.ts';
+import { isTrusted } from './btf-access.ts';
 import { type Env, isPointerValue, pushState, readReg } from './env.ts';
 import { reject } from './error.ts';
 import { flipOp, isScalarBranchTaken, refineBranch } from './jumps.ts';
@@ -12,7 +13,6 @@ import {
   AT_PKT_END,
   BEYOND_PKT_END,
   F_ALLOC,
-  F_UNTRUSTED,
   isPacketAny,
   type Reg,
   regConstValue,
@@ -28,6 +28,8 @@ import { tnumAdd, tnumConst } from './tnum.ts';
 const NEVER_NULL: ReadonlySet<string> = new Set([
   'sock',
   'tcp_sock',
+  'xdp_sock',
+  'buf',
   'map_value',
   'map_key',
   'sock_common',
@@ -37,9 +39,10 @@ const NEVER_NULL: ReadonlySet<string> = new Set([
 /** reg_not_null */
 const isNotNull = (reg: Reg): boolean =>
   !reg.nullable &&
-  (NEVER_NULL.has(reg.type) ||
-    (reg.type === 'ptr_' && (isTrusted(reg) || isRcu(reg))) ||
-    (reg.type === 'mem' && (reg.flags & F_UNTRUSTED) === 0));
+  // With any offset the sum may be 0.
+  reg.smin > -MAX_VAR_OFF_BIG &&
+  reg.smax < MAX_VAR_OFF_BIG &&
+  (NEVER_NULL.has(reg.type) || reg.type === 'mem' || (reg.type === 'ptr_' && isTrusted(reg)));
 
 /** is_branch_taken: decided, or undefined. A pointer that is not NULL is not 0. */
 function isBranchTaken(a: Reg, b: Reg, op: number, is32: boolean): boolean | undefined {

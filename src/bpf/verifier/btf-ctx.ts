@@ -3,7 +3,9 @@ import type { Btf } from '../btf/btf.ts';
 import { type ContextAccess, type CtxResult, contextOf } from '../prog-types/index.ts';
 import { TRACING_CTX_SIZE } from '../prog-types/tracing.ts';
 import { skipModifiers } from './btf-access.ts';
-import { F_PERCPU, F_RCU, F_TRUSTED, F_USER } from './reg.ts';
+import { lsmResultRange } from './lsm.ts';
+import { mayBeError, mayBeNull } from './raw-tracepoints.ts';
+import { F_PERCPU, F_RCU, F_RDONLY, F_TRUSTED, F_USER } from './reg.ts';
 import type { ProgramInput } from './types.ts';
 
 /** FUNC_PROTO of what a program is attached to; raw tracepoints have a leading `void *__data`. */
@@ -23,6 +25,9 @@ export function attachedProto(input: ProgramInput): { proto: number; skip: numbe
 }
 
 const INTEGERS: ReadonlySet<string> = new Set(['INT', 'ENUM', 'ENUM64']);
+
+const isPointerType = (btf: Btf, typeId: number): boolean =>
+  btf.type(skipModifiers(btf, typeId)).kind === 'PTR';
 
 function argumentOf(btf: Btf, typeId: number, isTrusted: boolean, nullable: boolean): CtxResult {
   const shape = btf.type(skipModifiers(btf, typeId));
@@ -51,6 +56,16 @@ const UNTRUSTED_HOOKS: ReadonlySet<string> = new Set([
   'task_free',
 ]);
 
+/** Arguments of an iterator that are bytes of a size that is known once it is attached (ctx_arg_info, PTR_TO_BUF): by their number. */
+const ITERATOR_BUFFERS: Readonly<Record<string, Readonly<Record<number, CtxResult>>>> = {
+  bpf_map_elem: {
+    2: { type: 'buf', nullable: true, flags: F_RDONLY },
+    3: { type: 'buf', nullable: true },
+  },
+  bpf_sk_storage_map: { 3: { type: 'buf', nullable: true } },
+  sockmap: { 2: { type: 'buf', nullable: true, flags: F_RDONLY } },
+};
+
 /** Words of the context are the target's arguments, and behind them what it returned where that is known. */
 export function programContext(input: ProgramInput, isPrivileged: boolean): ContextAccess {
   const builtin = contextOf(input.type, input.attachType, isPrivileged);
@@ -71,14 +86,26 @@ export function programContext(input: ProgramInput, isPrivileged: boolean): Cont
       if (write || off < 0 || off % size !== 0 || off % 8 !== 0) return undefined;
       const n = off / 8;
       const param = params[n];
+      const { attachTo = '' } = input;
+      // Pointers come whole, whatever they point to.
+      if (param !== undefined && size !== 8 && isPointerType(btf, param.type)) return undefined;
       if (param !== undefined) {
+        if (attachType === 'trace_raw_tp') {
+          const given = argumentOf(btf, param.type, isTrusted, mayBeNull(attachTo, n));
+          return typeof given === 'object' && mayBeError(attachTo, n) ? 'scalar' : given;
+        }
+        const buffer = attachType === 'trace_iter' ? ITERATOR_BUFFERS[attachTo]?.[n] : undefined;
+        if (buffer !== undefined) return buffer;
         const nullable = attachType === 'trace_iter' && n > 0;
         return argumentOf(btf, param.type, isTrusted, nullable);
       }
       if (n > params.length) return undefined;
       const hasResult =
         attachType === 'trace_fexit' || attachType === 'modify_return' || attachType === 'lsm_mac';
-      return hasResult ? argumentOf(btf, proto.type, false, false) : undefined;
+      if (!hasResult) return undefined;
+      const result = argumentOf(btf, proto.type, false, false);
+      const range = attachType === 'lsm_mac' ? lsmResultRange(input, found.proto) : undefined;
+      return result === 'scalar' && range !== undefined ? { type: 'scalar', range } : result;
     },
   };
 }

@@ -78,6 +78,7 @@ export function enterCallback(env: Env, helper: string, meta: CallMeta): void {
     const callee = new Frame(-1, 0, meta.subprog, true);
     setArguments(env, helper, env.frame, callee, meta);
     callee.isAsync = true;
+    callee.asyncEntries = env.frame.asyncEntries + 1;
     callee.callbackOf = helper;
     state.frames.push(callee);
     env.pending.push({ state, insn: start });

@@ -59,12 +59,22 @@ function mayResolvePaths({ input }: Env): boolean {
   return PATH_TARGETS.has(attachTo);
 }
 
+/** bpf_sk_storage_tracing_allowed: not in the functions that do it. */
+function tracesStorage({ input: { type, attachType, attachTo = '' } }: Env): boolean {
+  return (
+    type === 'tracing' && /^trace_f(entry|exit)$/.test(attachType ?? '') && /^bpf_sk_storage/.test(attachTo)
+  );
+}
+
 function findHelper(env: Env, id: number): HelperProto {
   const proto = protoFor(id, env.input.type);
   if (proto === undefined) reject('EINVAL', `invalid func unknown#${id}`);
-  if (!mayCallHelper(env.input.type, env.input.attachType, proto.name, env.isBpfCapable))
+  const { type, attachType, attachTo } = env.input;
+  if (!mayCallHelper(type, attachType, proto.name, env.isBpfCapable, attachTo))
     reject('EINVAL', `program of this type cannot use helper ${helperName(id)}`);
   if (proto.name === 'd_path' && !mayResolvePaths(env))
+    reject('EINVAL', 'helper call is not allowed in probe');
+  if (/^sk_storage_(get|delete)$/.test(proto.name) && tracesStorage(env))
     reject('EINVAL', 'helper call is not allowed in probe');
   const { license = 'GPL' } = env.input;
   if (proto.gplOnly === true && !isGplCompatible(license)) {

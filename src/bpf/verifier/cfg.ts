@@ -13,6 +13,11 @@ import { checkMapProgram } from './map-rules.ts';
 /** Bits of `Env.points`. */
 export const PRUNE_POINT = 1;
 export const FORCE_CHECKPOINT = 2;
+/** A jump goes here. */
+export const JUMP_TARGET = 4;
+
+/** BPF_MAX_VAR_OFF */
+const MAX_VALUE_OFFSET = 1 << 29;
 
 const CALL = isa.BPF_JMP | isa.BPF_CALL;
 const EXIT = isa.BPF_JMP | isa.BPF_EXIT;
@@ -126,6 +131,8 @@ function checkLdImm64(env: Env, i: number): void {
         if (second.imm !== 0) reject('EINVAL', 'unrecognized bpf_ld_imm64 insn');
         break;
       }
+      if (second.imm >>> 0 >= MAX_VALUE_OFFSET)
+        reject('EINVAL', `direct value offset of ${second.imm >>> 0} is not allowed`);
       if (spec.type !== 'array' || spec.maxEntries !== 1) {
         reject('EINVAL', 'invalid access to map value pointer: only an array of one entry has one');
       }
@@ -173,7 +180,13 @@ export function checkSubprogs(env: Env): void {
   if (callback !== undefined && callback.insn > 0 && callback.insn < insns.length) starts.add(callback.insn);
   const sorted = [...starts].sort((a, b) => a - b);
   env.subprogs = sorted.map(
-    (start, n): Subprog => ({ start, end: sorted[n + 1] ?? insns.length, stackDepth: 0 }),
+    (start, n): Subprog => ({
+      start,
+      end: sorted[n + 1] ?? insns.length,
+      stackDepth: 0,
+      fastcallOff: 0,
+      keepsFastcallStack: false,
+    }),
   );
   for (const [n, { start, end }] of env.subprogs.entries()) {
     env.log(`func#${n} @${start}`);
@@ -251,13 +264,13 @@ export function checkCfg(env: Env): void {
     } else if (insn.code === JA || insn.code === JA32) {
       const target = i + isa.jumpOffset(insn) + 1;
       go(i, target);
-      points[target]! |= PRUNE_POINT;
+      points[target]! |= PRUNE_POINT | JUMP_TARGET;
     } else if (isJump(insn)) {
       points[i]! |= PRUNE_POINT;
       if (isMayGoto(insn)) points[i]! |= FORCE_CHECKPOINT;
       const target = i + insn.off + 1;
       go(i, target);
-      points[target]! |= PRUNE_POINT;
+      points[target]! |= PRUNE_POINT | JUMP_TARGET;
       go(i, i + 1);
     } else {
       go(i, i + 1);

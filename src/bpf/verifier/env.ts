@@ -24,6 +24,9 @@ export interface Subprog {
   readonly end: number;
   /** Bytes of stack used so far. */
   stackDepth: number;
+  /** Where the stack of bpf_fastcall spills starts, as an offset; `fastcall.ts`. */
+  fastcallOff: number;
+  keepsFastcallStack: boolean;
 }
 
 /** Declarations by id: programs of one machine are given the same list. */
@@ -68,6 +71,9 @@ export class Env {
   readonly callbackSubprogs = new Set<number>();
   readonly asyncSubprogs = new Set<number>();
   exceptionCallback = -1;
+  /** By instruction: spills and fills of bpf_fastcall patterns; how many pairs a call has. Empty where there are none. */
+  readonly fastcallPattern = new Set<number>();
+  readonly fastcallPairs = new Map<number, number>();
   exploreAluLimits = false;
   seenDirectWrite = false;
   /** By instruction: the map or "many" that a call used, for tail calls and inlining. */

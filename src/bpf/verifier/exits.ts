@@ -4,6 +4,7 @@ import { attachedProto } from './btf-ctx.ts';
 import { type Env, isPointerValue, readReg } from './env.ts';
 import { reject } from './error.ts';
 import { invalidScalar, isWithin, leaveFunction } from './funcs.ts';
+import { lsmRange } from './lsm.ts';
 import { markPrecise } from './precision.ts';
 
 /** Resources that the ending function may not keep: all at the program's end, those of its own in a callback. */
@@ -55,36 +56,10 @@ export function checkThrow(env: Env): undefined {
 /** Values a program may return; undefined: any. */
 function rangeOf(env: Env): readonly [number, number] | undefined {
   const { type, attachType, targetBtf } = env.input;
-  if (type === 'lsm') return lsmRange(env);
+  if (type === 'lsm') return lsmRange(env.input, attachedProto(env.input)?.proto);
   if (type === 'tracing' && attachType === undefined) return undefined;
   if (type === 'raw_tracepoint' || targetBtf === null) return undefined;
   return returnRange(type, attachType);
-}
-
-/** LSM hooks whose result is more than an error number (lsm_bool of kernel/bpf/bpf_lsm.c). */
-const BOOLEAN_HOOKS: ReadonlySet<string> = new Set(['audit_rule_known', 'inode_xattr_skipcap']);
-/** Hooks with a result of any kind. */
-const FREE_HOOKS: ReadonlySet<string> = new Set([
-  'getprocattr',
-  'setprocattr',
-  'inode_getsecurity',
-  'inode_listsecurity',
-  'ismaclabel',
-  'getselfattr',
-  'setselfattr',
-  'key_getsecurity',
-  'inode_copy_up_xattr',
-  'xfrm_state_pol_flow_match',
-]);
-
-function lsmRange(env: Env): readonly [number, number] | undefined {
-  const { input } = env;
-  const found = attachedProto(input);
-  const proto = found === undefined ? undefined : input.targetBtf?.type(found.proto);
-  const isVoid = proto?.kind === 'FUNC_PROTO' && proto.type === 0;
-  if (input.attachType === 'lsm_cgroup') return isVoid ? [1, 1] : [0, 1];
-  if (isVoid || input.attachTo === undefined || FREE_HOOKS.has(input.attachTo)) return undefined;
-  return BOOLEAN_HOOKS.has(input.attachTo) ? [0, 1] : [-4095, 0];
 }
 
 function isVoidTarget(env: Env): boolean {

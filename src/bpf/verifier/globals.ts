@@ -11,7 +11,6 @@ import { dynptrAt } from './dynptr.ts';
 import { type Env, readReg } from './env.ts';
 import { Rejection, reject } from './error.ts';
 import { checkHelperMem } from './helper-memory.ts';
-import { checkPlainPointer } from './memory.ts';
 import { F_TRUSTED, pointer, type Reg, typeString, UNKNOWN } from './reg.ts';
 import { Frame, VerifierState } from './state.ts';
 
@@ -200,32 +199,24 @@ export function checkGlobalArguments(env: Env, subprog: number, func: GlobalFunc
 
 function checkOne(env: Env, i: number, arg: GlobalArg): void {
   const regno = i + 1;
-  const reg = readReg(env, regno);
+  const given = env.frame.regs[regno]!;
+  // What was never written is refused as what it is not.
+  const reg = given.type === 'not_init' ? given : readReg(env, regno);
   switch (arg.kind) {
     case 'scalar':
       if (reg.type !== 'scalar') reject('EINVAL', `R${regno} is not a scalar`);
       return;
     case 'ctx':
+      checkOffset(reg, regno, false, false);
       if (reg.type !== 'ctx') reject('EINVAL', `arg#${i} expects pointer to ctx`);
-      checkPlainPointer(reg, regno);
       return;
     case 'mem': {
-      if (arg.nullable && reg.isNull) return;
+      checkOffset(reg, regno, false, false);
+      // The kernel lets a constant 0 pass (check_mem_reg), and the function then reads what is there.
+      if (reg.isNull && arg.nullable) return;
+      if (!reg.isNull) checkMemory(env, regno, arg.size);
       if (!arg.nullable && (reg.nullable || reg.isNull))
         reject('EINVAL', `arg#${i} is expected to be non-NULL`);
-      // NULL is for the function to check.
-      const before = env.frame.regs[regno]!;
-      if (before.nullable) {
-        const copy = before.copy();
-        copy.nullable = false;
-        env.frame.regs[regno] = copy;
-      }
-      try {
-        checkHelperMem(env, regno, arg.size, true, 'read');
-        checkHelperMem(env, regno, arg.size, true, 'write');
-      } finally {
-        env.frame.regs[regno] = before;
-      }
       return;
     }
     case 'dynptr': {
@@ -244,6 +235,26 @@ function checkOne(env: Env, i: number, arg: GlobalArg): void {
     case 'btf':
       if (arg.nullable && reg.isNull) return;
       checkTrusted(reg, regno, arg.struct, arg.nullable);
+  }
+}
+
+/** check_mem_reg: memory that the function may read and write; NULL is for the function to check. Every failure is EINVAL. */
+function checkMemory(env: Env, regno: number, size: number): void {
+  const { regs } = env.frame;
+  const before = regs[regno]!;
+  if (before.nullable) {
+    const copy = before.copy();
+    copy.nullable = false;
+    regs[regno] = copy;
+  }
+  try {
+    checkHelperMem(env, regno, size, true, 'read');
+    checkHelperMem(env, regno, size, true, 'write');
+  } catch (error) {
+    if (error instanceof Rejection) reject('EINVAL', error.message);
+    throw error;
+  } finally {
+    regs[regno] = before;
   }
 }
 

@@ -57,6 +57,8 @@ export interface KfuncMeta {
 
 /** bpf_throw: gives true where the program ends. */
 export function checkKfuncCall(env: Env, insn: isa.Insn): boolean {
+  // Left for dead by libbpf: the end of verification refuses it where it is not.
+  if (insn.imm === 0 && insn.off === 0) return false;
   const decl = env.kfuncs.get(insn.imm);
   if (decl === undefined || insn.off !== 0)
     reject('EINVAL', `kernel function btf_id ${insn.imm} is not a kernel function`);
@@ -70,6 +72,8 @@ export function checkKfuncCall(env: Env, insn: isa.Insn): boolean {
   if (kernel.progTypes !== undefined && !kernel.progTypes.includes(type))
     reject('EACCES', `calling kernel function ${kernel.name} is not allowed`);
   if (kernel.name === 'bpf_sock_destroy' && env.input.attachType !== 'trace_iter')
+    reject('EACCES', `calling kernel function ${kernel.name} is not allowed`);
+  if (/^bpf_session_/.test(kernel.name) && env.input.attachType !== 'trace_kprobe_session')
     reject('EACCES', `calling kernel function ${kernel.name} is not allowed`);
   const isSleepable = kernel.flags.includes('sleepable');
   if (isSleepable && !env.state.isSleepable)
@@ -201,6 +205,11 @@ function checkKernelArg(env: Env, meta: KfuncMeta, n: number, arg: string): void
       return;
     }
     case 'map':
+      // `struct bpf_map *` is one too.
+      if (reg.type === 'ptr_' && structName(reg) === 'bpf_map') {
+        checkStructArg(meta, n, reg, 'bpf_map', isRelease);
+        return;
+      }
       if (reg.type !== 'map_ptr') {
         if (reg.map < 0 && reg.type !== 'ptr_' && reg.type !== 'mem')
           reject('EINVAL', `pointer in R${regno} isn't map pointer`);
@@ -272,6 +281,33 @@ const PROJECTED: Readonly<Record<string, string>> = {
   bpf_dynptr_from_skb: 'sk_buff',
   bpf_dynptr_from_xdp: 'xdp_buff',
 };
+/** What the kernel has as the context of a program type (kern_ctx_type of include/linux/bpf_types.h), where it is a structure. */
+const KERNEL_CONTEXTS: Readonly<Record<string, string>> = {
+  socket_filter: 'sk_buff',
+  sched_cls: 'sk_buff',
+  sched_act: 'sk_buff',
+  xdp: 'xdp_buff',
+  cgroup_skb: 'sk_buff',
+  cgroup_sock: 'sock',
+  cgroup_sock_addr: 'bpf_sock_addr_kern',
+  lwt_in: 'sk_buff',
+  lwt_out: 'sk_buff',
+  lwt_xmit: 'sk_buff',
+  lwt_seg6local: 'sk_buff',
+  sock_ops: 'bpf_sock_ops_kern',
+  sk_skb: 'sk_buff',
+  sk_msg: 'sk_msg',
+  flow_dissector: 'bpf_flow_dissector',
+  kprobe: 'pt_regs',
+  perf_event: 'bpf_perf_event_data_kern',
+  cgroup_device: 'bpf_cgroup_dev_ctx',
+  cgroup_sysctl: 'bpf_sysctl_kern',
+  cgroup_sockopt: 'bpf_sockopt_kern',
+  sk_reuseport: 'sk_reuseport_kern',
+  sk_lookup: 'bpf_sk_lookup_kern',
+  netfilter: 'bpf_nf_ctx',
+};
+
 /** Program types whose context is a packet. */
 const TYPED_CONTEXT: ReadonlySet<string> = new Set([
   'socket_filter',
@@ -374,11 +410,15 @@ function resultOf(env: Env, meta: KfuncMeta): Reg | undefined {
       return UNKNOWN;
     case 'arena':
       return pointer('arena');
+    case 'kern_ctx':
+      return kernelContext(env);
+    case 'rdonly_cast':
+      return castTo(env, meta.constant ?? 0n);
     case 'mem':
       result = pointer('mem');
       result.memSize = Number(detail);
       if (
-        kfunc.flags.includes('iter_next') === false ||
+        (!kfunc.flags.includes('iter_next') && kfunc.name !== 'bpf_session_cookie') ||
         kfunc.args[0] === 'iter:num' ||
         kfunc.args[0] === 'iter:bits'
       )
@@ -419,6 +459,37 @@ function resultOf(env: Env, meta: KfuncMeta): Reg | undefined {
     if (result.nullable) result.id = id;
     result.refObjId = id;
   }
+  return result;
+}
+
+/** bpf_cast_to_kern_ctx */
+function kernelContext(env: Env): Reg {
+  const struct = KERNEL_CONTEXTS[env.input.type];
+  const id = struct === undefined ? undefined : env.targetBtf?.btf.byName(struct, 'STRUCT');
+  if (id === undefined) {
+    // Without the target's types the result is a number that nothing can be read through.
+    return env.targetBtf === undefined ? UNKNOWN : reject('EINVAL', 'invalid kernel context type');
+  }
+  const result = pointer('ptr_');
+  result.flags = F_TRUSTED;
+  result.btf = env.targetBtf;
+  result.btfId = id;
+  return result;
+}
+
+/** bpf_rdonly_cast */
+function castTo(env: Env, typeId: bigint): Reg {
+  const { targetBtf } = env;
+  const type =
+    targetBtf !== undefined && typeId < BigInt(targetBtf.btf.typeCount)
+      ? targetBtf.btf.type(Number(typeId))
+      : undefined;
+  if (type?.kind !== 'STRUCT' && type?.kind !== 'UNION')
+    reject('EINVAL', 'kfunc bpf_rdonly_cast type ID argument must be of a struct');
+  const result = pointer('ptr_');
+  result.flags = F_UNTRUSTED;
+  result.btf = targetBtf;
+  result.btfId = Number(typeId);
   return result;
 }
 

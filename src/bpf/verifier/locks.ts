@@ -1,9 +1,8 @@
 /** bpf_spin_lock, bpf_spin_unlock (process_spin_lock of kernel/bpf/verifier.c). */
 import type { MapRecord, RecordField } from '../maps/map-spec.ts';
-import { isTracingType } from '../prog-types/index.ts';
 import { type Env, invalidReg } from './env.ts';
 import { reject } from './error.ts';
-import { F_ALLOC, F_NON_OWN, type Reg } from './reg.ts';
+import { F_NON_OWN, type Reg } from './reg.ts';
 import { mapRegs } from './state.ts';
 
 /** reg_btf_record */
@@ -59,8 +58,3 @@ export function invalidateNonOwning(env: Env): void {
   const gone = invalidReg(env);
   mapRegs(env.state, (reg) => ((reg.flags & F_NON_OWN) !== 0 ? gone : reg));
 }
-
-/** Whether a program type may use locks at all is checked with its maps; tracing programs by helper. */
-export const mayLock = (env: Env): boolean => !isTracingType(env.input.type);
-
-export const isAllocated = (reg: Reg): boolean => reg.type === 'ptr_' && (reg.flags & F_ALLOC) !== 0;

@@ -7,7 +7,7 @@ import { FLOW_KEYS_SIZE } from '../prog-types/skb.ts';
 import { sockAccess, sockCommonAccess, tcpSockAccess, xdpSockAccess } from '../prog-types/sockets.ts';
 import type { Access } from './access.ts';
 import { checkBtfAccess } from './btf-access.ts';
-import { type Env, isPointerValue, setReg } from './env.ts';
+import { checkWritable, type Env, isPointerValue, setReg } from './env.ts';
 import { reject } from './error.ts';
 import {
   checkMapAccess,
@@ -163,6 +163,16 @@ export function checkPlainPointer(reg: Reg, regno: number, fixedOk = false): voi
   }
 }
 
+/** __mark_reg_s32_range */
+function within([min, max]: readonly [number, number]): Reg {
+  const reg = UNKNOWN.copy();
+  reg.s32min = min;
+  reg.s32max = max;
+  reg.smin = BigInt(min);
+  reg.smax = BigInt(max);
+  return reg.sync();
+}
+
 export function checkCtxAccess(env: Env, reg: Reg, access: Access): Reg | undefined {
   const { regno, off, size, write, isSigned } = access;
   checkPlainPointer(reg, regno, env.input.type === 'syscall');
@@ -176,7 +186,8 @@ export function checkCtxAccess(env: Env, reg: Reg, access: Access): Reg | undefi
   }
   if (write) return undefined;
   env.ctxReads.add(at);
-  if (field === 'scalar' || field.type === 'scalar') return undefined;
+  if (field === 'scalar') return undefined;
+  if (field.type === 'scalar') return field.range === undefined ? undefined : within(field.range);
   const result = pointer(field.type);
   result.nullable = field.nullable ?? false;
   result.flags = field.flags ?? 0;
@@ -288,24 +299,27 @@ export function checkAtomicPointer(reg: Reg, regno: number, what: 'stores into' 
     reject('EACCES', `BPF_ATOMIC ${what} R${regno} ${reg.typeName} is not allowed`);
 }
 
-/** check_atomic */
+/** check_atomic: the load sees what is there before the store, also for the precision of a spilled value. */
 export function checkAtomic(env: Env, insn: isa.Insn): void {
   const size = isa.sizeBytes(insn.code);
-  const reg = env.frame.regs[insn.dst]!;
-  if (isPointerValue(env, env.frame.regs[insn.src]!)) reject('EACCES', `R${insn.src} leaks addr into mem`);
+  const { frame } = env;
+  const reg = frame.regs[insn.dst]!;
+  const isExchange = insn.imm === isa.BPF_CMPXCHG;
+  if (isExchange && isPointerValue(env, frame.regs[0]!)) reject('EACCES', 'R0 leaks addr into mem');
+  if (isPointerValue(env, frame.regs[insn.src]!)) reject('EACCES', `R${insn.src} leaks addr into mem`);
   checkAtomicPointer(reg, insn.dst, 'stores into');
-  const value = insn.imm === isa.BPF_CMPXCHG ? 0 : (insn.imm & isa.BPF_FETCH) !== 0 ? insn.src : -1;
+  const value = isExchange ? 0 : (insn.imm & isa.BPF_FETCH) !== 0 ? insn.src : -1;
+  if (value >= 0) checkWritable(value);
   const access = { regno: insn.dst, off: insn.off, size, aligned: true };
-  // Load first: it sees what is there before the store, also for the precision of a spilled value.
-  checkMemAccess(env, { ...access, write: false, value });
-  if (value === insn.dst) {
-    // The address register was loaded into; the store is to where it pointed.
-    const { frame } = env;
-    const after = frame.regs[value]!;
-    frame.regs[value] = reg;
+  checkMemAccess(env, { ...access, write: false, value: -1 });
+  if (value >= 0) checkMemAccess(env, { ...access, write: false, value });
+  if (value !== insn.dst) {
     checkMemAccess(env, { ...access, write: true, value: -1 });
-    frame.regs[value] = after;
     return;
   }
+  // The address register was loaded into; the store is to where it pointed.
+  const after = frame.regs[value]!;
+  frame.regs[value] = reg;
   checkMemAccess(env, { ...access, write: true, value: -1 });
+  frame.regs[value] = after;
 }

@@ -20,11 +20,23 @@ export function checkProgramType(env: Env): void {
   if (type === 'struct_ops') {
     reject('EINVAL', 'struct_ops programs are not supported: there is no kernel structure to put them in');
   }
+  // Before all else where the kernel looks at attachment; of other types sleepable ones cannot be asked for.
+  if (env.input.sleepable === true && type !== 'syscall' && !maySleep(type, attachType)) {
+    const which = 'fentry/fexit/fmod_ret, lsm, iter, uprobe, and struct_ops';
+    reject('EINVAL', `Only ${which} programs can be sleepable`);
+  }
   if (type === 'lsm') checkLsm(env);
   if (type === 'lsm' && targetBtf !== undefined && attachTo !== undefined && attachType === 'lsm_mac') {
     if (targetBtf.byName(`bpf_lsm_${attachTo}`, 'FUNC') === undefined)
       reject('EINVAL', `attach_btf_id does not point to bpf_lsm_${attachTo}`);
   }
+}
+
+/** can_be_sleepable; programs that are attached to nothing yet may become anything. */
+function maySleep(type: string, attachType: string | undefined): boolean {
+  if (type === 'tracing') return attachType === undefined || attachType !== 'trace_raw_tp';
+  if (type === 'lsm') return attachType !== 'lsm_cgroup';
+  return type === 'kprobe' || type === 'struct_ops';
 }
 
 /** Hooks that no program may be attached to (bpf_lsm_disabled_hooks of kernel/bpf/bpf_lsm.c). */

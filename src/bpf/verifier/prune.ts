@@ -375,7 +375,9 @@ export function isStateVisited(env: Env): boolean {
       const old = olds[i]!;
       let isHit = false;
       if (old.branches > 0) {
-        if (
+        if (old.frame.isAsync && old.frame.asyncEntries !== state.frame.asyncEntries) {
+          // Another entry into the callback: no sign of a loop, and the first has not come to its end yet.
+        } else if (
           mayGoto &&
           old.mayGotoDepth !== state.mayGotoDepth &&
           statesEqual(env, old, state, 'range_within')

@@ -361,6 +361,7 @@ export class Reg {
 
   /** The whole, where its lower half is between `low32` and `high32` (unsigned). */
   private narrowByLow(low32: number, high32: number): void {
+    if (low32 === 0 && high32 === U32_MAX) return;
     const min = BigInt(low32);
     const max = BigInt(high32);
     this.narrowU64((this.umin & ~LOW32) | min, (this.umax & ~LOW32) | max);
@@ -370,7 +371,9 @@ export class Reg {
   /** __reg_deduce_mixed_bounds: what the lower half says about the whole. */
   private deduceMixed(): void {
     this.narrowByLow(this.u32min, this.u32max);
-    if (this.s32min >>> 0 <= this.s32max >>> 0) this.narrowByLow(this.s32min >>> 0, this.s32max >>> 0);
+    const isSame = this.s32min >>> 0 === this.u32min && this.s32max >>> 0 === this.u32max;
+    if (!isSame && this.s32min >>> 0 <= this.s32max >>> 0)
+      this.narrowByLow(this.s32min >>> 0, this.s32max >>> 0);
     if (this.s32min >= 0 && this.smin >= BigInt(S32_MIN) && this.smax <= BigInt(S32_MAX)) {
       this.smin = BigInt(this.s32min);
       this.smax = BigInt(this.s32max);
@@ -560,9 +563,6 @@ export function pointer(type: RegType): Reg {
 
 export const isPacket = (reg: Reg): boolean => reg.type === 'pkt' || reg.type === 'pkt_meta';
 export const isPacketAny = (reg: Reg): boolean => isPacket(reg) || reg.type === 'pkt_end';
-/** type_is_sk_pointer */
-export const isSocket = (reg: Reg): boolean =>
-  reg.type === 'sock' || reg.type === 'sock_common' || reg.type === 'tcp_sock' || reg.type === 'xdp_sock';
 
 /** The unknown scalar that a load of `bytes` gives. */
 export const LOADED: Readonly<Record<1 | 2 | 4 | 8, Reg>> = {

@@ -4,6 +4,7 @@ import { type Access, type AccessSize, MAX_VAR_OFF_BIG } from './access.ts';
 import { destroyDynptrs } from './dynptr-slots.ts';
 import { type Env, isPointerValue, markSlotRead, setReg, updateReg, withScalarId } from './env.ts';
 import { reject } from './error.ts';
+import { noteStackUse } from './fastcall.ts';
 import { markPrecise } from './precision.ts';
 import { LOADED, NOT_INIT, type Reg, scalarConst, UNKNOWN, ZERO } from './reg.ts';
 import {
@@ -51,17 +52,19 @@ export function stackBounds(
     min = Number(reg.smin) + off;
     max = Number(reg.smax) + off;
   }
-  // Below the stack, or above it.
-  const isInside = min >= -MAX_BPF_STACK && min <= -1;
+  const frame = env.state.frames[reg.frame]!;
+  // Below the stack, or above it; loads also below what was ever touched, where that cannot be read.
+  const isRead = !isHelper && !write;
+  const lowest = isRead && !env.allowUninitStack ? -8 * frame.stack.length : -MAX_BPF_STACK;
+  const isInside = min >= lowest && min <= -1;
   if (!isInside || max + size > 0) {
     reject(
       isInside ? 'EINVAL' : 'EACCES',
       reg.isConst
-        ? `invalid${extra} stack R${regno} off=${min} size=${size}`
+        ? `invalid${extra} stack R${regno} off=${off} size=${size}`
         : `invalid variable-offset${extra} stack R${regno} var_off=${tnumString(reg.varOff)} off=${off} size=${size}`,
     );
   }
-  const frame = env.state.frames[reg.frame]!;
   frame.grow(Math.ceil(-min / 8));
   const subprog = env.subprogs[frame.subprog]!;
   subprog.stackDepth = Math.max(subprog.stackDepth, -min);
@@ -124,6 +127,7 @@ function writeStackFixed(env: Env, pointer: Reg, off: number, access: Access): v
   if (!env.allowPtrLeaks && size !== 8 && isSpill(before) && before.spilled.type !== 'scalar') {
     reject('EACCES', 'attempt to corrupt spilled pointer on stack');
   }
+  noteStackUse(env, frame.subprog, off);
   destroyDynptrs(env, frame, spi);
   if (env.isBpfCapable && reg !== undefined && isStart && reg.type === 'scalar') {
     const valueFits = reg.width <= size * 8;
@@ -179,6 +183,7 @@ function writeStackVariable(env: Env, pointer: Reg, off: number, access: Access)
   const end = Number(pointer.smax) + off + size;
   const isZero = imm === 0 || (value >= 0 && env.frame.regs[value]!.isNull);
   let usedZero = false;
+  noteStackUse(env, frame.subprog, min);
   for (let spi = slotOf(end - 1); spi <= slotOf(min); spi++) destroyDynptrs(env, frame, spi);
   for (let spi = slotOf(end - 1); spi <= slotOf(min); spi++) {
     const slot = frame.stack[spi]!;
@@ -239,6 +244,7 @@ function readStackFixed(env: Env, pointer: Reg, off: number, access: Access): vo
   const spi = slotOf(off);
   const slot = frame.stack[spi]!;
   const { types } = slot;
+  noteStackUse(env, frame.subprog, off);
   markSlotRead(env.state, pointer.frame, spi);
   if (!isSpill(slot)) {
     for (let i = 0; i < size; i++) refuseByte(env, types[byteOf(off + i)]!, off, i, size);
@@ -317,7 +323,9 @@ function readStackVariable(env: Env, pointer: Reg, off: number, access: Access):
   const min = Number(pointer.smin) + off;
   const end = Number(pointer.smax) + off + size;
   checkStackInitialized(env, pointer, regno, off, min, end, size, false, false);
-  setLoaded(env, access, stackBytes(env.state.frames[pointer.frame]!, min, end));
+  const frame = env.state.frames[pointer.frame]!;
+  setLoaded(env, access, stackBytes(frame, min, end));
+  noteStackUse(env, frame.subprog, min);
 }
 
 /** check_stack_range_initialized for [min, end); `clobber` where the helper writes. */

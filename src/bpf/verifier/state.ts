@@ -71,6 +71,8 @@ export class Frame {
   callbackOf = '';
   /** Called later, apart from the program (timers, workqueues). */
   isAsync = false;
+  /** How often callbacks that run later were entered to get here (async_entry_cnt). */
+  asyncEntries = 0;
   /** The program's exception callback. */
   isException = false;
   /** Rounds of the callback of a helper that this function is calling, on this path. */
@@ -116,6 +118,7 @@ export class Frame {
     copy.callbackRange = this.callbackRange;
     copy.callbackOf = this.callbackOf;
     copy.isAsync = this.isAsync;
+    copy.asyncEntries = this.asyncEntries;
     copy.isException = this.isException;
     copy.callbackRounds = this.callbackRounds;
     copy.writtenRegs = this.writtenRegs;

@@ -110,16 +110,12 @@ export function tnumIn(a: Tnum, b: Tnum): boolean {
   return a.value === (b.value & ~a.mask);
 }
 
-export const tnumCast = (a: Tnum, bytes: number): Tnum =>
-  tnum(BigInt.asUintN(bytes * 8, a.value), BigInt.asUintN(bytes * 8, a.mask));
-
 export const tnumIsAligned = (a: Tnum, size: number): boolean =>
   ((a.value | a.mask) & BigInt(size - 1)) === 0n;
 
 export const tnumSubreg = (a: Tnum): Tnum => tnum(a.value & LOW32, a.mask & LOW32);
 export const tnumClearSubreg = (a: Tnum): Tnum => tnum(a.value & HIGH32, a.mask & HIGH32);
 export const tnumWithSubreg = (a: Tnum, sub: Tnum): Tnum => tnumOr(tnumClearSubreg(a), tnumSubreg(sub));
-export const tnumSubregIsConst = (a: Tnum): boolean => (a.mask & LOW32) === 0n;
 
 /** `(0x8; 0x7)`, or the number alone when all bits are known (tnum_strn). */
 export function tnumString(a: Tnum): string {

@@ -11,6 +11,7 @@ import { checkDebugInfo, checkFuncInfo } from './debug-info.ts';
 import { checkWritable, Env, pushState, readReg, setReg } from './env.ts';
 import { Rejection, reject, VerifierError } from './error.ts';
 import { checkExit, checkThrow } from './exits.ts';
+import { dropFastcallStack, markFastcalls } from './fastcall.ts';
 import { checkFuncCall } from './funcs.ts';
 import { globalState } from './globals.ts';
 import { checkKfuncCall } from './kfuncs.ts';
@@ -128,7 +129,6 @@ function checkStore(env: Env, insn: Insn): void {
     readReg(env, insn.src);
     const address = readReg(env, insn.dst);
     if (insn.imm === isa.BPF_CMPXCHG) readReg(env, 0);
-    if ((insn.imm & isa.BPF_FETCH) !== 0 && insn.imm !== isa.BPF_CMPXCHG) checkWritable(insn.src);
     checkPointerKind(env, address);
     checkAtomic(env, insn);
     return;
@@ -339,6 +339,7 @@ function checkProgram(env: Env): void {
   prepareGlobals(env);
   checkInsns(env);
   checkCfg(env);
+  markFastcalls(env);
   checkFrom(env, initialState(env), 0);
   // Global functions that something calls, each by itself (do_check_subprogs).
   const done = new Set<number>();
@@ -363,12 +364,24 @@ function summaryLine(env: Env): string {
   );
 }
 
+/** fixup_kfunc_call: calls of nothing, which weak kernel functions become, are for dead code. */
+function checkDeadKfuncs(env: Env): void {
+  for (const [i, { code, src, imm, off }] of env.insns.entries()) {
+    const isCall = code === (isa.BPF_JMP | isa.BPF_CALL) && src === isa.BPF_PSEUDO_KFUNC_CALL;
+    if (isCall && imm === 0 && off === 0 && env.seen[i] !== 0)
+      reject('EINVAL', 'invalid kernel function call not eliminated in verifier pass');
+  }
+}
+
 /** Runs one pass; gives the error or the depth of stack. */
 function run(env: Env): { rejection: Rejection } | { stackDepth: number } {
   try {
     checkProgram(env);
     env.insn = -1;
-    return { stackDepth: checkStackDepth(env) };
+    dropFastcallStack(env);
+    const stackDepth = checkStackDepth(env);
+    checkDeadKfuncs(env);
+    return { stackDepth };
   } catch (error) {
     if (error instanceof Rejection) return { rejection: error };
     throw error;
@@ -411,12 +424,17 @@ export function verifyProgram(input: ProgramInput): VerifiedProgram {
     subprogs: env.subprogs.map(({ start }) => start),
     verifiedInsns: env.insnProcessed,
     memoryKinds: memoryKinds(env),
-    reachable: Array.from(
-      env.seen,
-      (seen, i) => seen !== 0 || (i > 0 && env.seen[i - 1] !== 0 && isSecondSlot(input.insns, i)),
-    ),
+    reachable: reachable(env),
     log: env.logLines.join('\n'),
   };
+}
+
+function reachable({ seen, insns }: Env): boolean[] {
+  const list: boolean[] = [];
+  for (let i = 0; i < seen.length; i++) {
+    list.push(seen[i] !== 0 || (i > 0 && seen[i - 1] !== 0 && isSecondSlot(insns, i)));
+  }
+  return list;
 }
 
 function memoryKinds(env: Env): Map<number, MemoryKind> {

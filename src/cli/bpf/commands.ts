@@ -49,9 +49,12 @@ export const BPF_COMMANDS: readonly BpfCommand[] = [
   },
   {
     name: 'gen',
-    usage: 'FILE.o [-o FILE.ts]',
-    summary: 'Write a typed TypeScript module for an object: maps, variables, programs.',
-    details: ['The module holds the object; see docs/btf.md.'],
+    usage: '[skeleton] FILE.o [-o FILE.ts] | object OUT.o IN.o...',
+    summary: 'Write a typed TypeScript module for an object: maps, variables, programs; or link objects.',
+    details: [
+      'The module holds the object; see docs/btf.md.',
+      '`gen object` makes one object of several, as bpftool does; see docs/objects.md.',
+    ],
     run: async (args) => (await import('./gen.ts')).genCommand(args),
   },
   {
@@ -67,6 +70,16 @@ export const BPF_COMMANDS: readonly BpfCommand[] = [
     summary: 'Run a program, then show the contents of the maps, by their types.',
     details: ['Without a program to run, the maps are shown as they are after loading.'],
     run: async (args) => (await import('./map.ts')).mapCommand(args),
+  },
+  {
+    name: 'attach',
+    usage: 'FILE -p PID [--program NAME]',
+    summary: 'Run the programs of an object in a Node.js process until Ctrl-C, then show its maps.',
+    details: [
+      'SEC("kprobe/FILE:FUNCTION"), SEC("kretprobe/…"), SEC("tracepoint/SYSTEM/NAME") and SEC("raw_tp/NAME") say where; see docs/objects.md.',
+      'Lines of bpf_printk() and records of the ring buffer (in hexadecimal digits) are printed as they come.',
+    ],
+    run: async (args) => (await import('./attach.ts')).attachCommand(args),
   },
   {
     name: 'step',

@@ -24,14 +24,23 @@ export async function conformancePlugin(args: BpfArguments): Promise<number> {
   const memory = parseHex(text);
   if (memory === undefined) throw new TraplineError('EUSAGE', `the memory is not hexadecimal: ${text}`);
   const insns = await readProgram(args.flag('elf'));
+  const result = runOnMemory(insns, memory, args.flag('interpret') ? 'interpreter' : 'jit');
+  process.stdout.write(`${result.toString(16)}\n`);
+  return 0;
+}
+
+/** r0 of a program that gets the memory and its length. Throws where the program fails. */
+export function runOnMemory(
+  insns: readonly Insn[],
+  memory: Uint8Array,
+  engine: 'interpreter' | 'jit',
+): bigint {
   const pages = Math.ceil((DATA + memory.length) / PAGE) + 1;
   const area = new WebAssembly.Memory({ initial: pages, maximum: pages });
   new Uint8Array(area.buffer).set(memory, DATA);
   const r1 = memory.length === 0 ? 0n : BigInt(DATA);
-  const run = args.flag('interpret') ? interpret : compile;
-  const result = run(insns, area, pages, r1, BigInt(memory.length));
-  process.stdout.write(`${BigInt.asUintN(64, result).toString(16)}\n`);
-  return 0;
+  const run = engine === 'jit' ? compile : interpret;
+  return BigInt.asUintN(64, run(insns, area, pages, r1, BigInt(memory.length)));
 }
 
 async function readProgram(isElf: boolean): Promise<readonly Insn[]> {

@@ -1,5 +1,11 @@
 /** Contents of maps as text: by their types as bpftool prints them, else as hexadecimal bytes. */
-import { type LoadedMap, type ObjectMapSpec, printMapEntries } from '../../bpf/index.ts';
+import {
+  type LoadedMap,
+  type MapEntry,
+  type MapSpec,
+  type ObjectMapSpec,
+  printMapEntries,
+} from '../../bpf/index.ts';
 import { hexString } from './files.ts';
 import type { Loaded } from './load.ts';
 
@@ -17,14 +23,24 @@ const OPAQUE = new Set([
 /** One map, `json` on one line. */
 export function mapContents(
   loaded: Pick<Loaded, 'object'>,
-  map: LoadedMap,
+  map: Pick<LoadedMap, 'spec' | 'entries'>,
   spec: ObjectMapSpec | undefined,
   json: boolean,
 ): string {
-  if (OPAQUE.has(map.spec.type)) return '[]';
-  const entries = [...map.entries()];
+  return entriesText(loaded, map.spec, OPAQUE.has(map.spec.type) ? [] : [...map.entries()], spec, json);
+}
+
+/** The entries of a map, `json` on one line. */
+export function entriesText(
+  loaded: Pick<Loaded, 'object'>,
+  { type }: Pick<MapSpec, 'type'>,
+  entries: readonly MapEntry[],
+  spec: ObjectMapSpec | undefined,
+  json: boolean,
+): string {
+  if (OPAQUE.has(type)) return '[]';
   const btf = loaded.object?.spec.btf;
-  const perCpu = map.spec.type.includes('percpu');
+  const perCpu = type.includes('percpu');
   const types = spec?.valueTypeId !== undefined && spec.valueTypeId !== 0;
   if (btf !== undefined && types && (spec.keyTypeId ?? 0) + (spec.origin === 'user' ? 0 : 1) !== 0) {
     return printMapEntries(btf, spec.keyTypeId ?? 0, spec.valueTypeId, entries, {

@@ -11,6 +11,7 @@ export const BPF_EXAMPLES: readonly (readonly [command: string, what: string])[]
   ],
   ['trapline bpf map firewall.bpf.o --prog firewall --data-in packet.bin', 'what it wrote into its maps'],
   ["printf 'r0 = 7\\nexit\\n' | trapline bpf run -", 'assembler text'],
+  ['trapline bpf attach orders.bpf.o -p 1234', 'in a running process'],
   ['trapline bpf dump firewall.bpf.o --stage wat', 'what the JIT makes of it'],
   ['trapline bpf btf dump /sys/kernel/btf/vmlinux format c > vmlinux.h', 'a header of all types'],
 ];

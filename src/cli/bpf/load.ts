@@ -11,7 +11,6 @@ import {
   type LoadObjectOptions,
   type Machine,
   type MachineOptions,
-  type ObjectMapSpec,
   openObject,
   type ProgramSpec,
   parseBtf,
@@ -220,9 +219,4 @@ function toBytes(
   let rest = BigInt.asUintN(size * 8, BigInt(value));
   for (let at = 0; at < size; at++, rest >>= 8n) bytes[at] = Number(rest & 0xffn);
   return bytes;
-}
-
-/** The names of the maps a program can be seen to use, in the object's order; all for raw instructions. */
-export function mapSpecOf(loaded: Loaded, name: string): ObjectMapSpec | undefined {
-  return loaded.object?.spec.maps.get(name);
 }

@@ -12,6 +12,7 @@ export const COMMAND_NAMES = [
   'gen',
   'btf',
   'map',
+  'attach',
   'step',
   'conformance-plugin',
 ] as const;
@@ -29,9 +30,31 @@ export interface BpfOptionSpec extends Omit<OptionSpec, 'group'> {
 
 const LOADING = ['run', 'verify', 'dump', 'map', 'step'] as const;
 const RUNNING = ['run', 'map', 'step'] as const;
+const OF_OBJECTS = [...LOADING, 'attach'] as const;
 
 /** Every option of `trapline bpf`. Parsing, help, docs/bpf-cli.md and the completions are made from this table. */
 export const BPF_OPTIONS: readonly BpfOptionSpec[] = [
+  {
+    name: 'pid',
+    short: 'p',
+    value: 'PID',
+    commands: ['attach'],
+    description: 'The Node.js process.',
+  },
+  {
+    name: 'program',
+    value: 'NAME',
+    repeatable: true,
+    commands: ['attach'],
+    description: 'Attach this program; may be given more than once. Default all but `SEC("?…")`.',
+  },
+  {
+    name: 'max-pause',
+    value: 'MS',
+    default: '100',
+    commands: ['attach'],
+    description: 'The longest stop of the process that arming may cause.',
+  },
   {
     name: 'prog',
     short: 'p',
@@ -106,7 +129,7 @@ export const BPF_OPTIONS: readonly BpfOptionSpec[] = [
     value: 'NAME=VALUE',
     completion: 'none',
     repeatable: true,
-    commands: LOADING,
+    commands: OF_OBJECTS,
     description: 'Give a global variable this value before loading; VALUE is JSON.',
   },
   {
@@ -131,14 +154,14 @@ export const BPF_OPTIONS: readonly BpfOptionSpec[] = [
     short: 'm',
     value: 'NAME',
     repeatable: true,
-    commands: ['map'],
+    commands: ['map', 'attach'],
     description: 'Show this map only.',
   },
   {
     name: 'target-btf',
     value: 'FILE',
     completion: 'file',
-    commands: LOADING,
+    commands: OF_OBJECTS,
     description:
       "Types that CO-RE relocations and tracing programs refer to (`/sys/kernel/btf/vmlinux`); default the object's own.",
   },
@@ -146,7 +169,7 @@ export const BPF_OPTIONS: readonly BpfOptionSpec[] = [
     name: 'kconfig',
     value: 'FILE',
     completion: 'file',
-    commands: LOADING,
+    commands: OF_OBJECTS,
     description: 'Text of a kernel configuration, for `__kconfig` variables.',
   },
   {
@@ -211,7 +234,7 @@ export const BPF_OPTIONS: readonly BpfOptionSpec[] = [
     value: 'FORMAT',
     choices: FORMATS,
     default: 'text',
-    commands: ['run', 'verify', 'dump', 'disasm', 'map'],
+    commands: ['run', 'verify', 'dump', 'disasm', 'map', 'attach'],
     description: 'Text, or one JSON object a line.',
   },
   {
@@ -277,6 +300,11 @@ export class BpfArguments {
 
   get json(): boolean {
     return this.choice('format', FORMATS, 'text') === 'json';
+  }
+
+  /** As these, but for the first positional arguments. */
+  without(count: number): BpfArguments {
+    return new BpfArguments(this.command, this.positionals.slice(count), this.#values);
   }
 
   /** The only positional argument. `what` says what it is. */

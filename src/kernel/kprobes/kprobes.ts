@@ -1,27 +1,15 @@
 import { KernelError } from '../errno.ts';
 import type { KprobeArch, TextSymbol } from './arch.ts';
 import { KprobeBlacklist, type KprobeBlacklistEntry } from './blacklist.ts';
-import {
-  KPROBE_FLAG_DISABLED,
-  KPROBE_FLAG_GONE,
-  KPROBE_FLAG_ON_FUNC_ENTRY,
-  KPROBE_FLAG_OPTIMIZED,
-} from './flags.ts';
+import { KPROBE_FLAG_DISABLED, KPROBE_FLAG_GONE, KPROBE_FLAG_ON_FUNC_ENTRY } from './flags.ts';
 import { KprobeHandlers } from './handler.ts';
-import {
-  type Kprobe,
-  kprobeAggrprobe,
-  kprobeDisabled,
-  kprobeDisarmed,
-  kprobeFtrace,
-  kprobeGone,
-  OptimizedKprobe,
-} from './kprobe.ts';
+import { type Kprobe, kprobeAggrprobe, kprobeDisabled, kprobeDisarmed, kprobeGone } from './kprobe.ts';
 import { type AnyKretprobe, type Kretprobe, KretprobePool } from './kretprobe.ts';
 import { showKprobes } from './list.ts';
 import { Mutex } from './mutex.ts';
-import { KprobeOptimizer } from './optimizer.ts';
-import { demandsCovered, Slot } from './slot.ts';
+import type { KprobeOptimizer } from './optimizer.ts';
+import { Slot } from './slot.ts';
+import { KprobeTable } from './table.ts';
 
 interface ProbedAddress {
   readonly addr: bigint;
@@ -40,28 +28,15 @@ export class Kprobes {
   readonly optimizer: KprobeOptimizer;
   readonly #arch: KprobeArch;
   readonly #mutex = new Mutex();
-  readonly #table = new Map<bigint, Slot>();
-  #allDisarmed = false;
+  readonly #table: KprobeTable;
 
   constructor(arch: KprobeArch) {
     this.#arch = arch;
     this.handlers = new KprobeHandlers((p) => {
       void this.#mutex.run(() => this.#reapFaulted(p)).catch(() => {});
     });
-    const allDisarmed = () => this.#allDisarmed;
-    this.optimizer = new KprobeOptimizer({
-      arch,
-      mutex: this.#mutex,
-      get allDisarmed() {
-        return allDisarmed();
-      },
-      slotOf: (p) => this.#slotOf(p),
-      disarmSlot: (slot) => this.#archDisarm(slot),
-      freeSlot: async (slot) => {
-        await this.#deleteSlot(slot);
-        this.#removeSlot(slot);
-      },
-    });
+    this.#table = new KprobeTable(arch, this.#mutex);
+    this.optimizer = this.#table.optimizer;
   }
 
   // -- Registration ------------------------------------------------------------------------------------------------
@@ -101,7 +76,7 @@ export class Kprobes {
   /** enable_kprobe(). EINVAL: not registered, or gone. */
   enableKprobe(p: Kprobe): Promise<void> {
     return this.#mutex.run(async () => {
-      const slot = this.#getValidKprobe(p);
+      const slot = this.#table.getValidKprobe(p);
       if (slot === undefined) throw notRegistered(p);
       if (kprobeGone(p)) throw new KernelError('EINVAL', `the code of kprobe ${nameOf(p)} is gone`);
       const head = slot.probe;
@@ -110,9 +85,9 @@ export class Kprobes {
       p.flags &= ~KPROBE_FLAG_DISABLED;
       head.flags &= ~KPROBE_FLAG_DISABLED;
       if (wasDisabled !== 0) p.nfault = 0;
-      if (this.#allDisarmed) return;
+      if (this.#table.allDisarmed) return;
       try {
-        await this.#armKprobe(slot);
+        await this.#table.armKprobe(slot);
       } catch (error) {
         p.flags |= wasDisabled;
         head.flags |= headWasDisabled;
@@ -172,7 +147,7 @@ export class Kprobes {
 
   /** get_kprobe(): the probe in the table for an address; an aggregator where there are several. */
   getKprobe(addr: bigint): Kprobe | undefined {
-    return this.#table.get(addr)?.probe;
+    return this.#table.slots.get(addr)?.probe;
   }
 
   /** within_kprobe_blacklist(): the entry that covers the address. */
@@ -182,7 +157,7 @@ export class Kprobes {
 
   /** The text of `kprobes/list`. */
   showList(): string {
-    return showKprobes(this.#table.values());
+    return showKprobes(this.#table.slots.values());
   }
 
   /** The text of `kprobes/blacklist`. */
@@ -192,19 +167,19 @@ export class Kprobes {
 
   /** What `kprobes/enabled` shows. */
   get enabled(): boolean {
-    return !this.#allDisarmed;
+    return !this.#table.allDisarmed;
   }
 
   /** arm_all_kprobes(): `1` to `kprobes/enabled`. Arms as many as it can; rejects with the first refusal afterwards. */
   armAllKprobes(): Promise<void> {
     return this.#mutex.run(async () => {
-      if (!this.#allDisarmed) return;
-      this.#allDisarmed = false;
+      if (!this.#table.allDisarmed) return;
+      this.#table.allDisarmed = false;
       const refusals: unknown[] = [];
-      for (const slot of this.#table.values()) {
+      for (const slot of this.#table.slots.values()) {
         if (kprobeDisabled(slot.probe)) continue;
         try {
-          await this.#armKprobe(slot);
+          await this.#table.armKprobe(slot);
         } catch (error) {
           refusals.push(error);
         }
@@ -216,12 +191,12 @@ export class Kprobes {
   /** disarm_all_kprobes(): `0` to `kprobes/enabled`. */
   disarmAllKprobes(): Promise<void> {
     return this.#mutex.run(async () => {
-      if (this.#allDisarmed) return;
-      this.#allDisarmed = true;
+      if (this.#table.allDisarmed) return;
+      this.#table.allDisarmed = true;
       const refusals: unknown[] = [];
-      for (const slot of this.#table.values()) {
+      for (const slot of this.#table.slots.values()) {
         try {
-          if (!kprobeDisabled(slot.probe)) await this.#disarmKprobe(slot, false);
+          if (!kprobeDisabled(slot.probe)) await this.#table.disarmKprobe(slot, false);
         } catch (error) {
           refusals.push(error);
         }
@@ -236,7 +211,7 @@ export class Kprobes {
     return this.#mutex.run(async () => {
       if (this.optimizer.allowOptimization === on) return;
       this.optimizer.allowOptimization = on;
-      for (const { probe } of this.#table.values()) {
+      for (const { probe } of this.#table.slots.values()) {
         if (kprobeDisabled(probe)) continue;
         if (on) this.optimizer.optimizeKprobe(probe);
         else await this.optimizer.unoptimizeKprobe(probe, false);
@@ -253,8 +228,8 @@ export class Kprobes {
   /** kprobes_module_callback(), MODULE_STATE_GOING: a script's text goes; its probes are GONE. */
   moduleGoing(start: bigint, end: bigint): Promise<void> {
     return this.#mutex.run(() => {
-      for (const slot of this.#table.values()) {
-        if (slot.addr >= start && slot.addr < end) this.#killKprobe(slot);
+      for (const slot of this.#table.slots.values()) {
+        if (slot.addr >= start && slot.addr < end) this.#table.killKprobe(slot);
       }
       this.blacklist.removeArea(start, end);
     });
@@ -262,7 +237,7 @@ export class Kprobes {
 
   /** Every address in the table, in order of registration. */
   get addresses(): readonly bigint[] {
-    return [...this.#table.keys()];
+    return [...this.#table.slots.keys()];
   }
 
   /** Disarms and forgets every probe (they are GONE): for the end of the owner's life. */
@@ -270,11 +245,10 @@ export class Kprobes {
     return this.#mutex.run(async () => {
       this.optimizer.cancel();
       const refusals: unknown[] = [];
-      for (const slot of [...this.#table.values()]) {
+      for (const slot of [...this.#table.slots.values()]) {
         try {
           await this.optimizer.unoptimizeKprobe(slot.probe, true);
-          await this.#deleteSlot(slot);
-          this.#removeSlot(slot);
+          await this.#table.freeSlot(slot);
         } catch (error) {
           refusals.push(error);
         }
@@ -313,7 +287,7 @@ export class Kprobes {
   async #registerKprobe(p: Kprobe): Promise<void> {
     if (kprobeAggrprobe(p)) throw new KernelError('EINVAL', 'an aggregator cannot be registered');
     // Asked first: a registered probe has its address filled in, and would be refused for that.
-    if (this.#getValidKprobe(p) !== undefined)
+    if (this.#table.getValidKprobe(p) !== undefined)
       throw new KernelError('EINVAL', `kprobe ${nameOf(p)} is registered already`);
     const { addr, symbol, onFuncEntry } = await this.#kprobeAddr(p);
     const entry = this.blacklist.within(addr);
@@ -327,91 +301,13 @@ export class Kprobes {
     p.nfault = 0;
     p.lastFault = undefined;
     try {
-      const old = this.#table.get(addr);
-      if (old === undefined) await this.#registerFirst(new Slot(addr, symbol, onFuncEntry, p), p);
-      else await this.#registerAggrKprobe(old, p);
+      const old = this.#table.slots.get(addr);
+      if (old === undefined) await this.#table.registerFirst(new Slot(addr, symbol, onFuncEntry, p), p);
+      else await this.#table.registerAggrKprobe(old, p);
     } catch (error) {
       // Unlike the kernel's, a refused probe is as it was: it can be registered again as it stands.
       p.addr = before.addr;
       p.flags = before.flags;
-      throw error;
-    }
-  }
-
-  async #registerFirst(slot: Slot, p: Kprobe): Promise<void> {
-    await this.#arch.prepareKprobe(slot, p);
-    slot.prepared = true;
-    this.#table.set(slot.addr, slot);
-    if (!this.#allDisarmed && !kprobeDisabled(p)) {
-      try {
-        await this.#archArm(slot);
-      } catch (error) {
-        await this.#deleteSlot(slot);
-        this.#removeSlot(slot);
-        throw error;
-      }
-    }
-    this.#tryToOptimizeKprobe(slot);
-  }
-
-  /** try_to_optimize_kprobe() */
-  #tryToOptimizeKprobe(slot: Slot): void {
-    const p = slot.probe;
-    if (kprobeFtrace(p) || kprobeAggrprobe(p)) return;
-    const ap = new OptimizedKprobe();
-    if (!this.#prepareOptimizedKprobe(slot, ap)) return;
-    this.#initAggrKprobe(slot, ap);
-    this.optimizer.optimizeKprobe(ap);
-  }
-
-  #prepareOptimizedKprobe(slot: Slot, ap: OptimizedKprobe): boolean {
-    ap.optready = this.#arch.prepareOptimizedKprobe?.(slot, ap) ?? false;
-    return ap.optready;
-  }
-
-  /** init_aggr_kprobe(): `ap` takes the place of the only probe in the table. */
-  #initAggrKprobe(slot: Slot, ap: OptimizedKprobe): void {
-    const p = slot.probe;
-    ap.addr = p.addr;
-    ap.flags = p.flags & ~KPROBE_FLAG_OPTIMIZED;
-    if (p.postHandler !== undefined && !kprobeGone(p)) ap.postHandler = aggrPostHandler;
-    ap.list = [p];
-    slot.probe = ap;
-  }
-
-  async #registerAggrKprobe(slot: Slot, p: Kprobe): Promise<void> {
-    const orig = slot.probe;
-    let ap: OptimizedKprobe;
-    if (kprobeAggrprobe(orig)) {
-      // Also one whose last probe has left and that waits to be freed (reuse_unused_kprobe()).
-      ap = orig;
-    } else {
-      ap = new OptimizedKprobe();
-      if (!kprobeFtrace(orig)) this.#prepareOptimizedKprobe(slot, ap);
-      this.#initAggrKprobe(slot, ap);
-    }
-    if (kprobeGone(ap)) {
-      await this.#arch.prepareKprobe(slot, ap);
-      slot.prepared = true;
-      if (!kprobeFtrace(ap)) this.#prepareOptimizedKprobe(slot, ap);
-      ap.flags = (ap.flags & ~KPROBE_FLAG_GONE) | KPROBE_FLAG_DISABLED;
-    }
-    // add_new_kprobe(): a post handler cannot be served by rewritten code.
-    if (p.postHandler !== undefined) {
-      await this.optimizer.unoptimizeKprobe(ap, true);
-      ap.postHandler = aggrPostHandler;
-    }
-    ap.list = [p, ...ap.list];
-    if (kprobeDisabled(p)) return;
-    const apWasDisabled = ap.flags & KPROBE_FLAG_DISABLED;
-    ap.flags &= ~KPROBE_FLAG_DISABLED;
-    if (this.#allDisarmed) return;
-    try {
-      await this.#armKprobe(slot);
-    } catch (error) {
-      ap.flags |= apWasDisabled;
-      ap.list = ap.list.filter((kp) => kp !== p);
-      this.#updatePostHandler(ap);
       throw error;
     }
   }
@@ -431,7 +327,7 @@ export class Kprobes {
       }
     }
     // No synchronize_rcu(): hits are synchronous, and none is under way here.
-    for (const slot of bottoms) this.#removeSlot(slot);
+    for (const slot of bottoms) this.#table.removeSlot(slot);
   }
 
   /** __unregister_kprobe_top(): the slot, when nothing is left of it. */
@@ -439,32 +335,26 @@ export class Kprobes {
     const slot = await this.#disableKprobe(p);
     const ap = slot.probe;
     if (!kprobeAggrprobe(ap) || (ap.list.length === 1 && kprobeDisarmed(ap))) {
-      await this.#deleteSlot(slot);
+      await this.#table.deleteSlot(slot);
       return slot;
     }
     ap.list = ap.list.filter((kp) => kp !== p);
-    if (p.postHandler !== undefined && !kprobeGone(p)) this.#updatePostHandler(ap);
+    if (p.postHandler !== undefined && !kprobeGone(p)) this.#table.updatePostHandler(ap);
     // The post handler may have been all that kept it from being optimized.
-    if (!kprobeDisabled(ap) && !this.#allDisarmed) this.optimizer.optimizeKprobe(ap);
+    if (!kprobeDisabled(ap) && !this.#table.allDisarmed) this.optimizer.optimizeKprobe(ap);
     return undefined;
-  }
-
-  #updatePostHandler(ap: OptimizedKprobe): void {
-    ap.postHandler = ap.list.some(({ postHandler }) => postHandler !== undefined)
-      ? aggrPostHandler
-      : undefined;
   }
 
   /** __disable_kprobe() */
   async #disableKprobe(p: Kprobe): Promise<Slot> {
-    const slot = this.#getValidKprobe(p);
+    const slot = this.#table.getValidKprobe(p);
     if (slot === undefined) throw notRegistered(p);
     if (kprobeDisabled(p)) return slot;
     const orig = slot.probe;
     if (p !== orig) p.flags |= KPROBE_FLAG_DISABLED;
     if (p !== orig && !slot.children.every(kprobeDisabled)) return slot;
     try {
-      if (!this.#allDisarmed && !kprobeDisabled(orig)) await this.#disarmKprobe(slot, true);
+      if (!this.#table.allDisarmed && !kprobeDisabled(orig)) await this.#table.disarmKprobe(slot, true);
     } catch (error) {
       p.flags &= ~KPROBE_FLAG_DISABLED;
       throw error;
@@ -475,7 +365,7 @@ export class Kprobes {
 
   async #registerKretprobe(rp: AnyKretprobe): Promise<void> {
     const { kp } = rp;
-    if (this.#getValidKprobe(kp) !== undefined)
+    if (this.#table.getValidKprobe(kp) !== undefined)
       throw new KernelError('EINVAL', `kretprobe ${nameOf(kp)} is registered already`);
     const { onFuncEntry } = await this.#kprobeAddr(kp);
     if (!onFuncEntry)
@@ -502,84 +392,14 @@ export class Kprobes {
     }
   }
 
-  /** kill_kprobe() */
-  #killKprobe(slot: Slot): void {
-    const p = slot.probe;
-    p.flags |= KPROBE_FLAG_GONE;
-    for (const kp of slot.children) kp.flags |= KPROBE_FLAG_GONE;
-    if (kprobeAggrprobe(p)) {
-      p.postHandler = undefined;
-      this.optimizer.killOptimizedKprobe(p);
-    }
-    slot.armed = undefined;
-    this.#removeSlot(slot);
-    // Nobody is left who could unregister it.
-    if (slot.children.length === 0) this.#table.delete(slot.addr);
-  }
-
   /** A handler has thrown too often: what __disable_kprobe() would do, but for the flag, which is set already. */
   async #reapFaulted(p: Kprobe): Promise<void> {
-    const slot = this.#getValidKprobe(p);
+    const slot = this.#table.getValidKprobe(p);
     if (slot === undefined || !kprobeDisabled(p) || !slot.children.every(kprobeDisabled)) return;
-    if (slot.armed !== undefined) await this.#disarmKprobe(slot, true);
+    if (slot.armed !== undefined) await this.#table.disarmKprobe(slot, true);
     slot.probe.flags |= KPROBE_FLAG_DISABLED;
   }
-
-  /** __arm_kprobe() */
-  async #armKprobe(slot: Slot): Promise<void> {
-    await this.#archArm(slot);
-    this.optimizer.optimizeKprobe(slot.probe);
-  }
-
-  async #archArm(slot: Slot): Promise<void> {
-    const wanted = slot.demands();
-    if (slot.armed !== undefined) {
-      if (demandsCovered(slot.armed, wanted)) return;
-      // Rewritten code serves what it was made for.
-      await this.optimizer.unoptimizeKprobe(slot.probe, true);
-    }
-    await this.#arch.armKprobe(slot, wanted);
-    slot.armed = wanted;
-  }
-
-  /** __disarm_kprobe(): where rewritten code has to be restored first, the optimizer disarms it afterwards. */
-  async #disarmKprobe(slot: Slot, reopt: boolean): Promise<void> {
-    await this.optimizer.unoptimizeKprobe(slot.probe, this.#allDisarmed);
-    if (!reopt || !kprobeAggrprobe(slot.probe) || slot.probe.queue === undefined)
-      await this.#archDisarm(slot);
-  }
-
-  async #archDisarm(slot: Slot): Promise<void> {
-    if (slot.armed === undefined) return;
-    await this.#arch.disarmKprobe(slot);
-    slot.armed = undefined;
-  }
-
-  async #deleteSlot(slot: Slot): Promise<void> {
-    if (slot.prepared) await this.#archDisarm(slot);
-    if (this.#table.get(slot.addr) === slot) this.#table.delete(slot.addr);
-  }
-
-  #removeSlot(slot: Slot): void {
-    if (!slot.prepared) return;
-    slot.prepared = false;
-    this.#arch.removeKprobe(slot);
-  }
-
-  #slotOf(p: Kprobe): Slot | undefined {
-    const slot = p.addr === undefined ? undefined : this.#table.get(p.addr);
-    return slot?.probe === p ? slot : undefined;
-  }
-
-  /** __get_valid_kprobe(): the slot that `p` is registered in. */
-  #getValidKprobe(p: Kprobe): Slot | undefined {
-    const slot = p.addr === undefined ? undefined : this.#table.get(p.addr);
-    return slot?.children.includes(p) ? slot : undefined;
-  }
 }
-
-/** Marks that an aggregator has post handlers; KprobeHandlers calls those of its list. */
-const aggrPostHandler = (): void => {};
 
 function nameOf(p: Kprobe): string {
   const base = p.symbolName ?? (p.addr === undefined ? '(no address)' : `0x${p.addr.toString(16)}`);

@@ -13,6 +13,7 @@ export const TRACE_GRAPH_ENT = 11;
 export const TRACE_USER_STACK = 12;
 export const TRACE_BPUTS = 14;
 export const TRACE_RAW_DATA = 18;
+export const TRACE_FUNC_REPEATS = 19;
 
 type FieldSpec = readonly [type: string, name: string, offset: number, size: number, signed: boolean];
 
@@ -124,6 +125,19 @@ const EVENTS: readonly (readonly [
     [
       ['unsigned long', 'ip', 8, 8, false],
       ['const char *', 'str', 16, 8, false],
+    ],
+  ],
+  [
+    TRACE_FUNC_REPEATS,
+    'func_repeats',
+    '" %ps <-%ps\\t(repeats:%u  delta: -%llu)", (void *)REC->ip, (void *)REC->parent_ip, REC->count, ' +
+      '(((u64)(REC)->top_delta_ts << 32) | (REC)->bottom_delta_ts)',
+    [
+      ['unsigned long', 'ip', 8, 8, false],
+      ['unsigned long', 'parent_ip', 16, 8, false],
+      ['u16', 'count', 24, 2, false],
+      ['u16', 'top_delta_ts', 26, 2, false],
+      ['u32', 'bottom_delta_ts', 28, 4, false],
     ],
   ],
 ];

@@ -2,6 +2,7 @@ import {
   TRACE_BPRINT,
   TRACE_BPUTS,
   TRACE_FN,
+  TRACE_FUNC_REPEATS,
   TRACE_PRINT,
   TRACE_RAW_DATA,
   TRACE_STACK,
@@ -11,6 +12,7 @@ import { cStringOf } from './byte-string.ts';
 import { bstrPrintf } from './printk-format.ts';
 import { ipText } from './symbols.ts';
 import type { TraceArray } from './trace-array.ts';
+import { timeText } from './trace-clock.ts';
 import { dataView, type TraceRecord } from './trace-entry.ts';
 
 const ULONG_MAX = 0xffff_ffff_ffff_ffffn;
@@ -42,9 +44,11 @@ export function builtinLine(
   }
   if (message) return undefined;
   switch (type) {
-    case TRACE_FN: {
-      const parent = tr.options.has('print-parent') && u64(16) !== 0n ? ` <-${ipText(tr, u64(16))}` : '';
-      return `${ipText(tr, u64(8))}${parent}\n`;
+    case TRACE_FN:
+      return `${functionText(tr, u64(8), u64(16))}\n`;
+    case TRACE_FUNC_REPEATS: {
+      const last = timeText(tr, record.ts - repeatsDelta(view));
+      return `${functionText(tr, u64(8), u64(16))} (repeats: ${repeatsCount(view)}, last_ts:${last})\n`;
     }
     case TRACE_STACK: {
       let text = '<stack trace>\n';
@@ -71,6 +75,24 @@ export function builtinLine(
   }
 }
 
+/** print_fn_trace() */
+function functionText(tr: TraceArray, ip: bigint, parent: bigint): string {
+  const from = tr.options.has('print-parent') && parent !== 0n ? ` <-${ipText(tr, parent)}` : '';
+  return ipText(tr, ip) + from;
+}
+
+const REPEATS_SIZE = 32;
+
+function repeatsCount(view: DataView): number {
+  return view.byteLength < REPEATS_SIZE ? 0 : view.getUint16(24, true);
+}
+
+/** FUNC_REPEATS_GET_DELTA_TS() */
+function repeatsDelta(view: DataView): bigint {
+  if (view.byteLength < REPEATS_SIZE) return 0n;
+  return (BigInt(view.getUint16(26, true)) << 32n) | BigInt(view.getUint32(28, true));
+}
+
 /** trace_raw_data(): the bytes that were written, filled up to words. */
 function rawData(data: Uint8Array): string {
   let text = `# ${dataView(data).getUint32(8, true).toString(16)} buf:`;
@@ -94,6 +116,8 @@ export function builtinRaw(
   switch (type) {
     case TRACE_FN:
       return `${ip} ${u64(16).toString(16)}\n`;
+    case TRACE_FUNC_REPEATS:
+      return `${u64(8)} ${u64(16)} ${repeatsCount(view)} ${repeatsDelta(view)}\n`;
     case TRACE_PRINT:
       return `# ${ip} ${string(data, 16)}`;
     case TRACE_BPUTS:

@@ -260,7 +260,7 @@ export function controlFiles(tr: TraceArray): Files {
       mode: 0o440,
       show() {
         let total = 0;
-        for (let cpu = 0; cpu < buffer.ncpu; cpu++) total += buffer.sizeBytes(cpu) >> 10;
+        for (let cpu = 0; cpu < buffer.ncpu; cpu++) total += buffer.sizeKb(cpu);
         return `${total}\n`;
       },
     }),

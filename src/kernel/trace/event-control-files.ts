@@ -1,4 +1,5 @@
 import { KernelError } from '../errno.ts';
+import { TRACE_FN, TRACE_PRINT } from './builtin-events.ts';
 import { type FileOps, textFile } from './file-operations.ts';
 import { numberFromUser } from './kstrto.ts';
 import { pidFile } from './pid-file.ts';
@@ -87,8 +88,10 @@ export function systemFiles(tr: TraceArray, system: string): Files {
 export function eventFiles(file: TraceEventFile): Files {
   const { call } = file;
   const files: Record<string, FileOps> = { format: textFile({ mode: 0o440, show: () => call.format() }) };
-  if (canEnable(call)) {
+  // Perf can count these two, though they cannot be enabled.
+  if (canEnable(call) || call.id === TRACE_FN || call.id === TRACE_PRINT)
     files['id'] = textFile({ mode: 0o440, show: () => `${call.id}\n` });
+  if (canEnable(call))
     files['enable'] = textFile({
       mode: 0o640,
       show: () => file.showEnable(),
@@ -97,7 +100,6 @@ export function eventFiles(file: TraceEventFile): Files {
         return undefined;
       },
     });
-  }
   return files;
 }
 

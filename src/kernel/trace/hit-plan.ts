@@ -49,6 +49,8 @@ export interface HitPlan {
   /** Filters of those who want records: a hit that none lets pass need not be sent. Undefined: all are wanted. Empty: none is. */
   readonly wanted: readonly (readonly FilterStep[])[] | undefined;
   readonly hists: readonly CountedHist[];
+  /** Somebody wants to know the stack of a record's hit. */
+  readonly stack: boolean;
 }
 
 /** Where a source finds a field: it is an argument of the event, or the same in every record. */
@@ -69,6 +71,7 @@ export function hitPlan(call: TraceEventCall): HitPlan {
   const wanted: (readonly FilterStep[])[] = [];
   const hists: CountedHist[] = [];
   let all = false;
+  let stack = false;
   const want = (filter: EventFilter | undefined): void => {
     if (filter?.steps === undefined) all = true;
     else wanted.push(filter.steps);
@@ -77,6 +80,8 @@ export function hitPlan(call: TraceEventCall): HitPlan {
   for (const file of call.files) {
     if ((file.flags & EVENT_FILE_FL_ENABLED) === 0) continue;
     enabled++;
+    stack ||=
+      file.tr.options.has('stacktrace') || file.triggers.some((trigger) => trigger.wantsStack === true);
     if (isSwitched(file)) {
       all = true;
       continue;
@@ -93,7 +98,7 @@ export function hitPlan(call: TraceEventCall): HitPlan {
   }
   // Somebody beside the files.
   if (enabled < call.users) all = true;
-  return { wanted: all ? undefined : wanted, hists };
+  return { wanted: all ? undefined : wanted, hists, stack };
 }
 
 /** Triggers of other events switch it, or its hists: what is done with a hit is known only when those before it were looked at. */

@@ -22,18 +22,6 @@ export function kstrtoull(text: string, base: 0 | 10 | 16): bigint {
   return value;
 }
 
-/** kstrtoll(): with a sign. */
-export function kstrtoll(text: string, base: 0 | 10 | 16): bigint {
-  if (text.startsWith('-')) {
-    const value = kstrtoull(text.slice(1).replace(/^\+/, '-'), base);
-    if (value > 1n << 63n) throw new KernelError('ERANGE', `the number is too small: ${text}`);
-    return -value;
-  }
-  const value = kstrtoull(text, base);
-  if (value >= 1n << 63n) throw new KernelError('ERANGE', `the number is too large: ${text}`);
-  return value;
-}
-
 /** What `*_from_user()` looks at: as many characters as a number in base 2 could have. */
 const FROM_USER_MAX = 66;
 

@@ -17,7 +17,7 @@ function matchSizes(tr: TraceArray): void {
   if (snapshotBuffer.subbufSizeKb !== buffer.subbufSizeKb) snapshotBuffer.subbufSizeKb = buffer.subbufSizeKb;
   for (let cpu = 0; cpu < buffer.ncpu; cpu++)
     if (snapshotBuffer.sizeBytes(cpu) !== buffer.sizeBytes(cpu))
-      snapshotBuffer.resize(buffer.sizeKb(cpu), cpu);
+      snapshotBuffer.resize(buffer.sizeBytes(cpu) / 1024, cpu);
 }
 
 export function freeSnapshot(tr: TraceArray): void {
@@ -29,5 +29,6 @@ export function takeSnapshot(tr: TraceArray): void {
   allocSnapshot(tr);
   matchSizes(tr);
   tr.buffer.swap(tr.snapshotBuffer!);
+  tr.mayHoldOlder = true;
   tr.snapshots++;
 }

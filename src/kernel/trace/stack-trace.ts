@@ -30,7 +30,7 @@ function stackRecord(
  * the stack, where it came with the hit.
  */
 export function recordStack(tr: TraceArray, record: TraceRecord, known?: readonly bigint[]): void {
-  const callers = (known ?? tr.tracing.arch.stackTrace?.(record) ?? []).slice(0, STACK_MAX);
+  const callers = (known ?? record.stack ?? tr.tracing.arch.stackTrace?.(record) ?? []).slice(0, STACK_MAX);
   if (callers.length === 0) return;
   recordToBuffer(tr, stackRecord(record, TRACE_STACK, callers.length, callers, callers.length));
 }

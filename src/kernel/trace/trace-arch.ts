@@ -41,16 +41,33 @@ export type TypeDescription =
       readonly size?: number;
     };
 
+/** An argument of a tracepoint. */
+export interface ProbeParam {
+  readonly name: string;
+  readonly type: string;
+  /** Of a JavaScript value that is no argument itself: the property of the value (from 0) that it is. */
+  readonly arg?: number;
+  readonly path?: readonly string[];
+  /** The fetch type that it is shown by where a definition names none. */
+  readonly fetchType?: string;
+}
+
 /** A tracepoint that a `t` probe may sit on. */
 export interface ProbeTracepoint {
   /** Its arguments without the leading data pointer. */
-  readonly params?: readonly { readonly name: string; readonly type: string }[];
+  readonly params?: readonly ProbeParam[];
   /** The address that its records show as where they come from. */
   readonly address: bigint;
   /** One `t` probe at a time may sit on it, as on Linux 6.12; another is refused with EEXIST. */
   readonly exclusive?: boolean;
-  /** Starts calling `hit`; the context's arguments are the tracepoint's. The answer stops it. */
-  arm(hit: ProbeHit): () => void;
+  /** Starts calling `hit`; the context's arguments are the tracepoint's. `at` as armProbe() takes it. The answer stops it. */
+  arm(
+    hit: ProbeHit,
+    at?: {
+      readonly code?: readonly (readonly FetchInsn[])[];
+      readonly consumers?: HitConsumers;
+    },
+  ): ArmedProbe;
 }
 
 /** An armed probe: calling it disarms. */
@@ -79,6 +96,8 @@ export interface ProbeContext {
   entryValue?(arg: number): bigint;
   /** The current task's comm; `TraceArch.current()` where it is not given. */
   readonly comm?: string;
+  /** Addresses of the stack at the hit, the innermost first, where somebody wants them (HitPlan.stack). */
+  readonly stack?: readonly bigint[];
 }
 
 /** `counted`: triggers of the event that have seen this hit already (HitConsumers). */
@@ -187,4 +206,6 @@ export interface TraceArch {
   /** Begins to trace calls of functions that are named afterwards. Without it there are no function tracers. */
   traceFunctions?(wants: FunctionWants, hit: (call: FunctionCall) => void): FunctionProbe;
   lookupTracepoint?(name: string): ProbeTracepoint | undefined;
+  /** Whether a tracepoint may have this name, beside those of letters, digits and `_`. */
+  isTracepointName?(name: string): boolean;
 }

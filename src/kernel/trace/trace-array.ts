@@ -67,8 +67,12 @@ export class TraceArray {
   readonly functions: FunctionFilters;
   /** CPUs whose trace_pipe is open. */
   readonly pipeCpus = new Set<number>();
-  /** When the buffer was last emptied, for the latency format. */
+  /** When `trace` was last emptied (array_buffer.time_start): the latency format counts from there. */
   timeStart = 0n;
+  /** The same of the snapshot: where the longest latency began (max_buffer.time_start). */
+  snapshotTimeStart = 0n;
+  /** The buffer has come back from the snapshot since `trace` was emptied: it may hold what is older than that. */
+  mayHoldOlder = false;
   readonly #byName = new Map<string, TraceEventFile>();
   readonly #systems = new Map<string, number>();
   readonly #tracerOptions = new Map<string, boolean>();
@@ -187,6 +191,7 @@ export class TraceArray {
       this.buffer.overwrite = on;
       if (this.snapshotBuffer !== undefined) this.snapshotBuffer.overwrite = on;
     }
+    if (name === 'stacktrace') for (const { call } of this.files) call.consumersChanged();
     this.tracer.flagChanged?.(this, name);
   }
 
@@ -227,6 +232,7 @@ export class TraceArray {
   resetBuffer(cpu?: number): void {
     this.buffer.reset(cpu);
     this.timeStart = this.now();
+    if (cpu === undefined) this.mayHoldOlder = false;
   }
 
   /** Somebody may be waiting for records. */

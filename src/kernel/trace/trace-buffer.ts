@@ -24,6 +24,7 @@ export interface TraceBuffer {
   reset(cpu?: number): void;
   /** KiB a CPU; throws KernelError ENOMEM or EINVAL and changes nothing. */
   resize(sizeKb: number, cpu?: number): void;
+  /** What the last resize has made of it (trace_array_cpu.entries): another size of sub-buffers does not show here. */
   sizeKb(cpu: number): number;
   /** Bytes of a CPU's buffer (ring_buffer_size()). */
   sizeBytes(cpu: number): number;

@@ -1,3 +1,5 @@
+import type { TraceArray } from './trace-array.ts';
+
 /** The clocks of `trace_clock` (trace_clocks, kernel/trace/trace.c), and whether they count nanoseconds. */
 export const TRACE_CLOCKS: readonly { readonly name: string; readonly inNs: boolean }[] = [
   { name: 'local', inNs: true },
@@ -14,4 +16,11 @@ export const TRACE_CLOCKS: readonly { readonly name: string; readonly inNs: bool
 
 export function clockInNs(name: string): boolean {
   return TRACE_CLOCKS.find((clock) => clock.name === name)?.inNs ?? true;
+}
+
+/** trace_print_time() */
+export function timeText(tr: Pick<TraceArray, 'clockInNs'>, ts: bigint): string {
+  if (!tr.clockInNs) return ` ${String(ts).padStart(12)}`;
+  const micros = (ts + 500n) / 1000n;
+  return ` ${String(micros / 1_000_000n).padStart(5)}.${String(micros % 1_000_000n).padStart(6, '0')}`;
 }

@@ -24,6 +24,8 @@ export interface TraceRecord {
   readonly data: Uint8Array;
   /** Records that were lost in front of this one, as known to the reader. */
   readonly lost?: number;
+  /** Addresses of the stack at the hit, the innermost first, where they came with it. */
+  readonly stack?: readonly bigint[];
 }
 
 export function dataView(data: Uint8Array): DataView {

@@ -36,6 +36,8 @@ export interface EventTrigger {
   /** Runs after the record is in the buffer (EVENT_CMD_FL_POST_TRIGGER): stacktrace. */
   readonly post: boolean;
   readonly paused?: boolean;
+  /** It looks at the stack of the hit. */
+  readonly wantsStack?: boolean;
   /** The event that it switches. */
   readonly target?: TraceEventFile;
   trigger(record: TraceRecord | undefined, file: TraceEventFile): void;

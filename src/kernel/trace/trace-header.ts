@@ -3,14 +3,31 @@ import { ipText } from './symbols.ts';
 import type { TraceArray } from './trace-array.ts';
 import type { TraceBuffer } from './trace-buffer.ts';
 
+/**
+ * tracing_iter_reset(): how many records of each CPU `trace` leaves out, as they are older than its last emptying. A buffer that
+ * comes back from the snapshot has such.
+ */
+export function skippedEntries(tr: TraceArray, buffer: TraceBuffer): readonly number[] {
+  return Array.from({ length: buffer.ncpu }, (_, cpu) => {
+    let skipped = 0;
+    if (!tr.mayHoldOlder || buffer !== tr.buffer) return skipped;
+    for (const { ts } of buffer.iterate(cpu)) {
+      if (ts >= tr.timeStart) break;
+      skipped++;
+    }
+    return skipped;
+  });
+}
+
 /** get_total_entries(): what is in the buffer, and what was written to it. */
-function totals(buffer: TraceBuffer): { entries: number; total: number } {
+function totals(tr: TraceArray, buffer: TraceBuffer): { entries: number; total: number } {
   let entries = 0;
   let total = 0;
-  for (let cpu = 0; cpu < buffer.ncpu; cpu++) {
+  for (const [cpu, skipped] of skippedEntries(tr, buffer).entries()) {
     const stats = buffer.stats(cpu);
-    entries += stats.entries;
-    total += stats.entries + stats.overrun;
+    const count = stats.entries - skipped;
+    entries += count;
+    total += skipped > 0 ? count : count + stats.overrun;
   }
   return { entries, total };
 }
@@ -53,7 +70,7 @@ function irqColumns(tgid: boolean): string {
 
 /** print_trace_header(): the head of the latency format. */
 function latencyHeader(tr: TraceArray, buffer: TraceBuffer): string {
-  const { entries, total } = totals(buffer);
+  const { entries, total } = totals(tr, buffer);
   const { release = 'trapline', preemption = 'desktop' } = tr.tracing.arch.uname?.() ?? {};
   const rule = '#    -----------------\n';
   const { pid = 0, start, end } = tr.longest ?? {};
@@ -75,11 +92,11 @@ export function traceHeader(tr: TraceArray, buffer: TraceBuffer, latency: boolea
   const { options } = tr;
   if (!options.has('context-info')) return '';
   if (latency) {
-    if (totals(buffer).entries === 0) return '';
+    if (totals(tr, buffer).entries === 0) return '';
     return latencyHeader(tr, buffer) + (options.has('verbose') ? '' : LATENCY_COLUMNS);
   }
   if (options.has('verbose')) return '';
-  const { entries, total } = totals(buffer);
+  const { entries, total } = totals(tr, buffer);
   const tgid = options.has('record-tgid');
   return (
     `# entries-in-buffer/entries-written: ${entries}/${total}   #P:${buffer.ncpu}\n#\n` +

@@ -3,7 +3,8 @@ import { cStringOf, stringToBytes, utf8String } from './byte-string.ts';
 import { printFmt } from './print-fmt.ts';
 import { symbolText } from './symbols.ts';
 import type { TraceArray } from './trace-array.ts';
-import { dataView, entryPid, entryType, type TraceRecord } from './trace-entry.ts';
+import { timeText } from './trace-clock.ts';
+import { dataView, entryPid, entryType, TRACE_LAST_TYPE, type TraceRecord } from './trace-entry.ts';
 import type { TraceEventCall } from './trace-event.ts';
 import type { TraceField } from './trace-field.ts';
 
@@ -20,8 +21,10 @@ export interface LineContext {
   readonly tr: TraceArray;
   /** The latency format, as it was chosen when the file was opened. */
   readonly latency: boolean;
-  /** Number of the record in this reading, from 1. */
+  /** Number of the record in this reading: `trace` counts from 0, `trace_pipe` from 1. */
   readonly index: number;
+  /** Times of the latency format are since then. */
+  readonly timeStart: bigint;
   /** Time of the record behind this one; the latency format shows the distance. */
   readonly nextTs: bigint;
 }
@@ -43,6 +46,7 @@ export function traceLine(record: TraceRecord, context: LineContext): string | U
   const type = entryType(record.data);
   const call = tr.tracing.events.byId(type);
   if (call === undefined) return `${line}Unknown type ${type}\n`;
+  if (options.has('fields') && type <= TRACE_LAST_TYPE) return `${line}UNKNOWN TYPE ${type}\n`;
   if (options.has('fields')) return `${line}${fieldsText(tr, call, record)}\n`;
   const builtin = builtinLine(tr, record, type);
   if (builtin !== undefined) return line + builtin;
@@ -81,12 +85,6 @@ export function flagsText(data: Uint8Array): string {
   return irqs + resched + context + depth + migrate;
 }
 
-function timeText(tr: TraceArray, ts: bigint): string {
-  if (!tr.clockInNs) return ` ${String(ts).padStart(12)}`;
-  const micros = (ts + 500n) / 1000n;
-  return ` ${String(micros / 1_000_000n).padStart(5)}.${String(micros % 1_000_000n).padStart(6, '0')}`;
-}
-
 /** trace_print_context() */
 function contextText(tr: TraceArray, { data, cpu, ts }: TraceRecord): string {
   const pid = entryPid(data);
@@ -114,7 +112,10 @@ export function delayMark(ns: bigint): string {
 }
 
 /** trace_print_lat_context() */
-function latencyContext({ data, cpu, ts }: TraceRecord, { tr, index, nextTs }: LineContext): string {
+function latencyContext(
+  { data, cpu, ts }: TraceRecord,
+  { tr, index, nextTs, timeStart }: LineContext,
+): string {
   const pid = entryPid(data);
   const comm = utf8String(tr.tracing.savedCmdlines.find(pid));
   const verbose = tr.options.has('verbose');
@@ -123,7 +124,7 @@ function latencyContext({ data, cpu, ts }: TraceRecord, { tr, index, nextTs }: L
     ? `${comm.padStart(16)} ${String(pid).padStart(7)} ${String(cpu).padStart(3)} ${data[2]} ` +
       `${hex(data[3]! & 0xf, 8)} ${hex(index, 8)} `
     : `${comm.slice(0, 8).padStart(8)}-${String(pid).padEnd(7)} ${String(cpu).padStart(3)}${flagsText(data)}`;
-  const since = ts - tr.timeStart;
+  const since = ts - timeStart;
   const rest = nextTs - ts;
   const us = (ns: bigint): bigint => (ns + 500n) / 1000n;
   if (!tr.clockInNs) {
@@ -172,10 +173,15 @@ function binaryLine(tr: TraceArray, record: TraceRecord): Uint8Array {
   return line;
 }
 
-/** print_event_fields(): `name: field=value ...`. */
+/** print_event_fields(): `name: field=value ...`. 6.12 finds none of its own events for it, which traceLine() follows. */
 function fieldsText(tr: TraceArray, call: TraceEventCall, record: TraceRecord): string {
   if (call.fields.length === 0) return `${call.name}:No fields found`;
   return `${call.name}:${call.fields.map((field) => ` ${field.name}=${fieldText(tr, field, record.data)}`).join('')}`;
+}
+
+/** The kernel's isprint(), which goes by Latin-1. */
+function isPrint(byte: number): boolean {
+  return (byte >= 0x20 && byte < 0x7f) || byte >= 0xa0;
 }
 
 function fieldText(tr: TraceArray, field: TraceField, data: Uint8Array): string {
@@ -210,7 +216,7 @@ function fieldText(tr: TraceArray, field: TraceField, data: Uint8Array): string 
   switch (size) {
     case 1: {
       const byte = data[offset]!;
-      return `${byte >= 0x20 && byte < 0x7f ? `'${String.fromCharCode(byte)}'` : ''}(${byte})`;
+      return `${isPrint(byte) ? `'${String.fromCharCode(byte)}'` : ''}(${byte})`;
     }
     case 2: {
       const value = view.getUint16(offset, true);

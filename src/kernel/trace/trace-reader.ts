@@ -4,7 +4,7 @@ import type { FileHandle, FileOps, OpenFlags } from './file-operations.ts';
 import type { TraceArray } from './trace-array.ts';
 import type { TraceBuffer } from './trace-buffer.ts';
 import type { TraceRecord } from './trace-entry.ts';
-import { snapshotHelp, traceHeader } from './trace-header.ts';
+import { skippedEntries, snapshotHelp, traceHeader } from './trace-header.ts';
 import { traceLine } from './trace-line.ts';
 
 const EMPTY = new Uint8Array();
@@ -62,6 +62,18 @@ function isEmpty(buffer: TraceBuffer, cpu?: number): boolean {
   return buffer.iterate(cpu).next().done === true;
 }
 
+/** Records without the first ones of each CPU. */
+function* behind(
+  records: IterableIterator<TraceRecord>,
+  skipped: readonly number[],
+): IterableIterator<TraceRecord> {
+  const left = [...skipped];
+  for (const record of records) {
+    if (left[record.cpu]! > 0) left[record.cpu]!--;
+    else yield record;
+  }
+}
+
 /** The pieces of `trace` or `snapshot`: head, then a line for each record (s_show()). */
 function* tracePieces(
   tr: TraceArray,
@@ -81,9 +93,12 @@ function* tracePieces(
     if (cpu === undefined || n === cpu) overrun += buffer.stats(n).overrun;
   const started = new Set<number>();
   const printer = tr.tracer.open?.(tr);
-  const records = buffer.iterate(cpu);
+  const skipped = skippedEntries(tr, buffer);
+  for (const [n, count] of skipped.entries()) if (count > 0) started.add(n);
+  const timeStart = buffer === tr.buffer ? tr.timeStart : tr.snapshotTimeStart;
+  const records = behind(buffer.iterate(cpu), skipped);
   let step = records.next();
-  for (let index = 1; step.done !== true; index++) {
+  for (let index = 0; step.done !== true; index++) {
     const record: TraceRecord = step.value;
     step = records.next();
     const own = printer?.print(record, step.done === true ? undefined : step.value);
@@ -93,7 +108,7 @@ function* tracePieces(
       started.add(record.cpu);
       if (index > 1) yield stringToBytes(`##### CPU ${record.cpu} buffer started ####\n`);
     }
-    yield bytesOf(own?.text ?? traceLine(record, { tr, latency, index, nextTs }));
+    yield bytesOf(own?.text ?? traceLine(record, { tr, latency, index, timeStart, nextTs }));
     if (own?.tookNext === true) step = records.next();
   }
 }
@@ -156,7 +171,8 @@ function openPipe(tr: TraceArray, cpu: number | undefined, flags: OpenFlags): Fi
         const own = printer?.print(record, next);
         if (own?.tookNext === true) tr.buffer.consume(cpu);
         const nextTs = next?.ts ?? record.ts;
-        parts.push(bytesOf(own?.text ?? traceLine(record, { tr, latency, index, nextTs })));
+        const { timeStart } = tr;
+        parts.push(bytesOf(own?.text ?? traceLine(record, { tr, latency, index, timeStart, nextTs })));
         size = parts.reduce((sum, part) => sum + part.length, 0);
       }
       rest = new Uint8Array(size);

@@ -50,6 +50,40 @@ export function matchEvents(events: readonly EventDescription[], target: string)
   throw new TraplineError('ENOENT', `no tracepoint matches ${target}`, { hint });
 }
 
+/** Names a channel whatever it looks like. */
+const RAW = 'rawtracepoint:';
+/** A channel's name, as far as it is told from others by itself. */
+const CHANNEL = /\.|:.*:/;
+
+/** Whether rawTracepoint() may find something by a name, now or later. */
+export function isTracepointName(name: string): boolean {
+  return (
+    /^\w+(?::\w+)?$/.test(name) || (name.startsWith(RAW) && name.length > RAW.length) || CHANNEL.test(name)
+  );
+}
+
+/**
+ * The tracepoint that a raw name stands for: an event by `SYSTEM:NAME`, or by `NAME` where one system has it; a channel by a name with a
+ * dot or more than one colon, or with `rawtracepoint:` in front. Any name is a channel's, as who publishes there may come later.
+ */
+export function rawTracepoint(
+  events: readonly EventDescription[],
+  name: string,
+): EventDescription | { readonly channel: string } | undefined {
+  if (name.startsWith(RAW)) return name === RAW ? undefined : { channel: name.slice(RAW.length) };
+  const event = events.find((one) => eventKey(one) === name);
+  if (event !== undefined) return event;
+  const named = events.filter((one) => one.name === name);
+  if (named.length > 0) return named.length === 1 ? named[0] : undefined;
+  return CHANNEL.test(name) ? { channel: name } : undefined;
+}
+
+/** What a channel gives: the message, and its own name. */
+export const CHANNEL_FIELDS: readonly EventField[] = [
+  { name: 'message', type: 'u64', arg: 0, path: [] },
+  { name: 'name', type: 'string', arg: 1, path: [] },
+];
+
 /** As a listing shows an event's fields: `string url`. */
 export function fieldText({ type, name }: EventField): string {
   return `${type} ${name}`;

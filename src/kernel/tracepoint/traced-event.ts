@@ -32,7 +32,8 @@ export function tracedEventCall(
   const hit: ProbeHit = (context, cpu, ts, pid, counted) => {
     const data = layout.record(valuesOf(context, fetched));
     writeEntry(data, call.id, pid);
-    tracing.commit(call, { cpu, ts, data }, counted);
+    const { stack } = context;
+    tracing.commit(call, stack === undefined ? { cpu, ts, data } : { cpu, ts, data, stack }, counted);
   };
   const consumers = (): HitConsumers => ({
     call,

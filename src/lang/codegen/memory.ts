@@ -2,7 +2,8 @@
 import { R0, R1, R2, R3, R4 } from '../../bpf/builder.ts';
 import type * as ast from '../ast.ts';
 import { type LType, layout, roundUp8 } from '../types.ts';
-import { emitCondition, emitInt, emitIntTo } from './expr.ts';
+import { emitCondition } from './condition.ts';
+import { emitInt, emitIntTo } from './expr.ts';
 import type { Place } from './frame.ts';
 import { type Gen, offset } from './gen.ts';
 import { emitKey } from './maps.ts';

@@ -4,7 +4,7 @@ import * as isa from '../../bpf/isa.ts';
 import { JS_VALUE } from '../../kernel/trace/js-kfuncs.ts';
 import type * as ast from '../ast.ts';
 import { isValue, type LType, roundUp8 } from '../types.ts';
-import { emitCondition } from './expr.ts';
+import { emitCondition } from './condition.ts';
 import type { Place } from './frame.ts';
 import { type Gen, offset } from './gen.ts';
 import { placeOf } from './memory.ts';
@@ -211,6 +211,56 @@ function compareLiteral(
     return;
   }
   placeOf(gen, other, (place) => compare(place, gen.sizeOf(type)));
+}
+
+/**
+ * R0 = 1 where a text has the part somewhere, else 0. The part is compared at each place of the text, without a loop: to the verifier a
+ * round would be worth as much. What a string does not need is zero, and a part has no NUL, so no length has to be known.
+ */
+export function emitContains(gen: Gen, text: ast.Expr, part: string): void {
+  const { b } = gen;
+  const bytes = new TextEncoder().encode(part);
+  const room = unwrap(gen, text).size;
+  if (bytes.length === 0 || bytes.length >= room) {
+    b.mov(R0, bytes.length === 0 ? 1 : 0);
+    return;
+  }
+  const size = roundUp8(room);
+  const found = gen.label('found');
+  const missing = gen.label('missing');
+  const end = gen.label('end');
+  gen.temp(size, (place) => {
+    emitString(gen, text, place, size);
+    const first = wordAt(bytes, 0);
+    b.lddw(R4, first);
+    for (let at = 0; at + bytes.length < room; at++) {
+      const next = gen.label('next');
+      // behind the end of the text there is nothing any more
+      if (at > 0 && at % 8 === 0) b.ldx(8, R1, place.reg, place.off + at).jcond('==', R1, 0, missing);
+      for (let done = 0; done < bytes.length; done += 8) {
+        loadUnaligned(gen, place, at + done, size, Math.min(8, bytes.length - done));
+        if (done > 0) b.lddw(R3, wordAt(bytes, done));
+        b.jcond('!=', R1, done === 0 ? R4 : R3, next);
+      }
+      b.jump(found).label(next);
+    }
+  });
+  b.label(missing).mov(R0, 0).jump(end);
+  b.label(found).mov(R0, 1).label(end);
+}
+
+/** R1 = `count` bytes at a place whose words are aligned, the rest zero; R2 is overwritten. */
+function loadUnaligned(gen: Gen, place: Place, at: number, size: number, count: number): void {
+  const { b } = gen;
+  const word = at & ~7;
+  const shift = (at - word) * 8;
+  b.ldx(8, R1, place.reg, place.off + word);
+  if (shift > 0) b.rsh(R1, shift);
+  if (shift + count * 8 > 64 && word + 8 < size)
+    b.ldx(8, R2, place.reg, place.off + word + 8)
+      .lsh(R2, 64 - shift)
+      .or(R1, R2);
+  if (count < 8) b.lsh(R1, 64 - count * 8).rsh(R1, 64 - count * 8);
 }
 
 /** R0 = bytes before the NUL. */

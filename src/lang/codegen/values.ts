@@ -3,7 +3,7 @@ import { R0, R1, R2, type Reg } from '../../bpf/builder.ts';
 import { ARG_REGS, argumentRef, PT_REGS, registerRef } from '../../kernel/trace/pt-regs.ts';
 import type * as ast from '../ast.ts';
 import { argNumber } from '../builtins.ts';
-import { emitCondition } from './expr.ts';
+import { emitCondition } from './condition.ts';
 import type { Place } from './frame.ts';
 import { CTX, type Gen } from './gen.ts';
 

@@ -8,6 +8,7 @@ import { FUNCTIONS, REFUSED_FUNCTIONS, type ScriptFunction } from '../functions.
 import * as t from '../types.ts';
 import { type LType, NONE, typeName, UNKNOWN } from '../types.ts';
 import type { Inference } from './infer.ts';
+import { inferKeyArgument, inferWholeMap, mapOf } from './infer-maps.ts';
 
 /** Where a call stands: alone, as what is assigned to a map, or inside an expression. */
 export type CallPlace = 'statement' | 'assign' | 'value';
@@ -88,6 +89,22 @@ function literal(
   return arg.value;
 }
 
+/** A text that the script has: a literal, or str($1). */
+export function literalText(expr: ast.Expr): string | undefined {
+  if (expr.kind === 'call' && expr.name === 'str' && expr.args.length === 1)
+    return literalText(expr.args[0]!);
+  return expr.kind === 'string' ? expr.value : undefined;
+}
+
+/** Comparisons that strcontains() takes at most: each is a handful of instructions. */
+const MAX_SEARCH_STEPS = 8192;
+
+/** At how many places of a string a part is compared, by how many words of it. */
+function searchSteps(part: string, size: number): number {
+  const bytes = new TextEncoder().encode(part).length;
+  return Math.max(0, size - bytes) * Math.ceil(bytes / 8);
+}
+
 function text(inference: Inference, call: ast.Call, index: number): string | undefined {
   const arg = call.args[index];
   if (arg === undefined) return undefined;
@@ -120,7 +137,7 @@ function mapArgument(inference: Inference, call: ast.Call): ast.MapAccess | unde
     inference.error(arg, `The map passed to ${call.name}() should not be indexed by a key`);
     return undefined;
   }
-  inference.wholeMap(arg);
+  inferWholeMap(inference, arg);
   return arg;
 }
 
@@ -219,7 +236,7 @@ const CHECKS: Record<string, Check> = {
   len(inference, call) {
     const [arg] = call.args;
     if (arg!.kind === 'map' && arg!.key === undefined) {
-      const { key } = inference.wholeMap(arg!);
+      const { key } = inferWholeMap(inference, arg!);
       if (key?.length === 0) {
         inference.error(arg!, `len() expects a map with explicit keys, and @${arg!.name} has none`);
       }
@@ -268,6 +285,22 @@ const CHECKS: Record<string, Check> = {
     literal(inference, call, 2, 1n, BigInt(inference.config.maxStrlen));
     return t.BOOL;
   },
+  strcontains(inference, call) {
+    const type = inference.infer(call.args[0]!);
+    if (!['unknown', 'string', 'value', 'stored'].includes(type.kind))
+      inference.error(call.args[0]!, `strcontains() expects strings ('${typeName(type)}' provided)`);
+    const literal = literalText(call.args[1]!);
+    const part = literal ?? text(inference, call, 1);
+    const size = type.kind === 'string' ? type.size : inference.config.maxStrlen;
+    if (part !== undefined && searchSteps(part, size) > MAX_SEARCH_STEPS) {
+      inference.error(
+        call,
+        `strcontains(): so long a part cannot be looked for in a string of ${size} bytes`,
+        'str(value, length) reads less of it',
+      );
+    }
+    return t.BOOL;
+  },
   strftime(inference, call) {
     text(inference, call, 0);
     inference.int(call.args[1]!, 'strftime()');
@@ -278,7 +311,7 @@ const CHECKS: Record<string, Check> = {
   print(inference, call) {
     const [arg] = call.args;
     if (arg!.kind === 'map' && arg!.key === undefined) {
-      inference.wholeMap(arg!);
+      inferWholeMap(inference, arg!);
       literal(inference, call, 1, 0n, 0xffffffffn);
       literal(inference, call, 2, 0n, 0xffffffffn);
       return NONE;
@@ -312,7 +345,7 @@ const CHECKS: Record<string, Check> = {
       return t.BOOL;
     }
     if (key === undefined) {
-      const info = inference.map(map!);
+      const info = mapOf(inference, map!);
       // What the key is, others say.
       if (map!.key === undefined && info.key === undefined && !inference.final) return t.BOOL;
       if (map!.key === undefined && info.key !== undefined && info.key.length > 0) {
@@ -335,13 +368,13 @@ const CHECKS: Record<string, Check> = {
       );
       return t.BOOL;
     }
-    inference.wholeMap(map!);
-    inference.keyArgument(map!, key);
+    inferWholeMap(inference, map!);
+    inferKeyArgument(inference, map!, key);
     return t.BOOL;
   },
   has_key(inference, call) {
     const map = mapArgument(inference, call);
-    if (map) inference.keyArgument(map, call.args[1]!);
+    if (map) inferKeyArgument(inference, map, call.args[1]!);
     else inference.infer(call.args[1]!);
     return t.BOOL;
   },

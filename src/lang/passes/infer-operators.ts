@@ -3,6 +3,7 @@ import type * as ast from '../ast.ts';
 import * as t from '../types.ts';
 import { type LType, typeName, UNKNOWN } from '../types.ts';
 import type { Inference } from './infer.ts';
+import { inferKey, mapOf, setMapValue } from './infer-maps.ts';
 
 export function inferEither(inference: Inference, expr: ast.Ternary, yes: LType, no: LType): LType {
   if (yes.kind === 'none' && no.kind === 'none') return t.NONE;
@@ -105,6 +106,10 @@ function noProperties(inference: Inference, expr: ast.Member | ast.Index, object
       : expr.object.kind === 'call' && expr.object.name === 'str'
         ? 'take the property first: str(arg0.name)'
         : undefined;
+  if (expr.kind === 'member' && expr.object.kind === 'int' && /^\d+$/.test(expr.name)) {
+    const use = 'take a smaller unit: 1500us instead of 1.5ms';
+    return inference.error(expr, 'Numbers with a decimal point are not supported', use);
+  }
   return inference.error(expr, `Can not access a property of type '${typeName(object)}'`, hint);
 }
 
@@ -118,4 +123,59 @@ export function inferIndex(inference: Inference, expr: ast.Index): LType {
   if (key.kind === 'string') return object;
   if (key.kind === 'int' && key.value >= 0n && key.value < 2n ** 32n) return object;
   return inference.error(key, 'A property is named by a constant', 'such as arg0["content-type"] or arg0[0]');
+}
+
+/** `+=` and the like: integers only. */
+export function checkCompound(inference: Inference, statement: ast.Assign, type: LType, value: LType): void {
+  for (const [each, span] of [
+    [type, statement.target],
+    [value, statement.value],
+  ] as const) {
+    if (each.kind !== 'unknown' && !t.isIntLike(each)) {
+      inference.error(
+        span,
+        `The ${statement.op}= operator can not be used on expressions of type '${typeName(each)}'`,
+      );
+      return;
+    }
+  }
+  if (type.kind === 'agg') {
+    inference.error(
+      statement.target,
+      `Map value '${typeName(type)}' can only be changed by ${type.agg.kind}()`,
+      `such as @${statement.target.name} = ${type.agg.kind}(…)`,
+    );
+  }
+  if (type.kind === 'stored' || type.kind === 'value') {
+    inference.error(
+      statement.target,
+      `The ${statement.op}= operator can not be used on expressions of type 'value'`,
+      'keep a number: (int64)value',
+    );
+  }
+}
+
+export function inferIncDec(inference: Inference, expr: ast.IncDec): LType {
+  const { target } = expr;
+  if (target.kind === 'var') {
+    const type = inference.infer(target);
+    if (type.kind !== 'int' && type.kind !== 'unknown') {
+      return inference.error(
+        target,
+        `The ${expr.op} operator can not be used on expressions of type '${typeName(type)}'`,
+      );
+    }
+    return type;
+  }
+  const info = mapOf(inference, target);
+  inferKey(inference, target, info);
+  if (info.value.kind === 'unknown') setMapValue(inference, info, target, t.INT64);
+  inference.types.set(target, info.value);
+  if (info.value.kind !== 'int') {
+    return inference.error(
+      target,
+      `The ${expr.op} operator can not be used on expressions of type '${typeName(info.value)}'`,
+    );
+  }
+  return info.value;
 }

@@ -12,7 +12,16 @@ import type { ScriptConfig } from '../script.ts';
 import * as t from '../types.ts';
 import { type LType, typeName, UNKNOWN } from '../types.ts';
 import { inferCall } from './infer-call.ts';
-import { inferBinary, inferCast, inferEither, inferIndex, inferMember } from './infer-operators.ts';
+import { inferKeyPart, inferMapAssign, inferMapRead, inferWholeMap } from './infer-maps.ts';
+import {
+  checkCompound,
+  inferBinary,
+  inferCast,
+  inferEither,
+  inferIncDec,
+  inferIndex,
+  inferMember,
+} from './infer-operators.ts';
 import type { MapInfo, ProbeInfo, VarInfo } from './semantics.ts';
 
 const MAX_ROUNDS = 12;
@@ -93,7 +102,7 @@ export class Inference implements Inferred {
       case 'assign':
         statement.target.kind === 'var'
           ? this.#assignVariable(statement, statement.target)
-          : this.#assignMap(statement, statement.target);
+          : inferMapAssign(this, statement, statement.target);
         return;
       case 'if':
         this.condition(statement.condition);
@@ -139,7 +148,7 @@ export class Inference implements Inferred {
 
   #forMap(statement: ast.ForMap): void {
     const { map, variable } = statement;
-    const info = this.wholeMap(map);
+    const info = inferWholeMap(this, map);
     const { key, value } = info;
     if (map.key !== undefined) {
       this.error(map, 'a for loop goes over a whole map', `for ($${variable.name} : @${map.name})`);
@@ -262,7 +271,7 @@ export class Inference implements Inferred {
     if (statement.op !== undefined) {
       const type = this.infer(target);
       const value = this.infer(statement.value);
-      this.#compound(statement, type, value);
+      checkCompound(this, statement, type, value);
       return;
     }
     const type = this.#assignable(statement.value);
@@ -272,17 +281,25 @@ export class Inference implements Inferred {
     }
     this.vars.set(target, info);
     const before = info.type;
-    if (!this.#widen(info, type)) this.#mismatch(target, `$${target.name}`, before, type, 'variable');
+    if (!this.#widen(info, type)) this.mismatch(target, `$${target.name}`, before, type, 'variable');
     this.types.set(target, info.type);
   }
 
   #checkAssign(target: ast.Variable, expr: ast.Expr, wanted: LType, found: LType): void {
     if (t.mergeTypes(wanted, found) === undefined) {
-      this.#mismatch(expr, `$${target.name}`, wanted, found, 'variable');
+      this.mismatch(expr, `$${target.name}`, wanted, found, 'variable');
     }
   }
 
-  #mismatch(span: Span, name: string, has: LType, given: LType, what: 'map' | 'variable'): void {
+  mismatch(span: Span, name: string, has: LType, given: LType, what: 'map' | 'variable'): void {
+    if (has.kind === 'agg' && given.kind === 'agg' && typeName(has) === typeName(given)) {
+      const call = typeName(has).replace(/_t$/, '()');
+      this.error(
+        span,
+        `${call} of ${name} has other arguments here: the buckets of a map are the same everywhere`,
+      );
+      return;
+    }
     const hint =
       has.kind === 'int' && given.kind === 'string'
         ? undefined
@@ -294,185 +311,6 @@ export class Inference implements Inferred {
       `Type mismatch for ${name}: trying to assign value of type '${typeName(given)}' when ${what} already contains a value of type '${typeName(has)}'`,
       hint,
     );
-  }
-
-  /** `+=` and the like: integers only. */
-  #compound(statement: ast.Assign, type: LType, value: LType): void {
-    for (const [each, span] of [
-      [type, statement.target],
-      [value, statement.value],
-    ] as const) {
-      if (each.kind !== 'unknown' && !t.isIntLike(each)) {
-        this.error(
-          span,
-          `The ${statement.op}= operator can not be used on expressions of type '${typeName(each)}'`,
-        );
-        return;
-      }
-    }
-    if (type.kind === 'agg') {
-      this.error(
-        statement.target,
-        `Map value '${typeName(type)}' can only be changed by ${type.agg.kind}()`,
-        `such as @${statement.target.name} = ${type.agg.kind}(…)`,
-      );
-    }
-    if (type.kind === 'stored' || type.kind === 'value') {
-      this.error(
-        statement.target,
-        `The ${statement.op}= operator can not be used on expressions of type 'value'`,
-        'keep a number: (int64)value',
-      );
-    }
-  }
-
-  // Maps.
-
-  #assignMap(statement: ast.Assign, target: ast.MapAccess): void {
-    const info = this.map(target);
-    this.#key(target, info);
-    if (statement.op !== undefined) {
-      // A map that is only ever counted up starts at 0.
-      const value = this.infer(statement.value);
-      this.#setMapValue(info, target, info.value.kind === 'unknown' ? t.INT64 : info.value);
-      this.#compound(statement, info.value, value);
-      this.types.set(target, info.value);
-      return;
-    }
-    const { value } = statement;
-    const isAggregate = value.kind === 'call';
-    let type = isAggregate ? inferCall(this, value, 'assign') : this.infer(value);
-    if (isAggregate) this.types.set(value, type);
-    if (type.kind === 'none') {
-      this.error(value, 'this has no value that can be assigned');
-      type = UNKNOWN;
-    }
-    if (type.kind === 'agg' && !isAggregate) {
-      if (t.isReadableAgg(type)) {
-        this.error(
-          value,
-          `Map value '${typeName(type)}' cannot be assigned from one map to another. The function that returns this type must be called directly e.g. \`@${target.name} = ${type.agg.kind}(…);\`.`,
-          `a copy of the number is (int64)@${value.kind === 'map' ? value.name : ''}`,
-        );
-      } else this.error(value, `Map value '${typeName(type)}' cannot be assigned from one map to another.`);
-      return;
-    }
-    this.#setMapValue(info, target, t.storedType(type));
-    this.types.set(target, info.value);
-  }
-
-  map(access: ast.MapAccess): MapInfo {
-    let info = this.maps.get(access.name);
-    if (info === undefined) {
-      info = { name: access.name, first: access, key: undefined, value: UNKNOWN };
-      this.maps.set(access.name, info);
-      this.changed = true;
-    }
-    return info;
-  }
-
-  #setMapValue(info: MapInfo, at: ast.MapAccess, type: LType): void {
-    const merged = t.mergeTypes(info.value, type);
-    if (merged === undefined) {
-      this.#mismatch(at, `@${info.name}`, info.value, type, 'map');
-      return;
-    }
-    let wanted = t.storedType(merged);
-    if (wanted.kind === 'agg' && type.kind === 'agg' && 'signed' in type.agg && 'signed' in wanted.agg) {
-      // Signed once anybody puts a signed number in.
-      if (type.agg.signed && !wanted.agg.signed) wanted = type;
-    }
-    if (JSON.stringify(wanted) !== JSON.stringify(info.value)) {
-      info.value = wanted;
-      this.changed = true;
-    }
-  }
-
-  /** Checks and widens the key of one access. */
-  #key(access: ast.MapAccess, info: MapInfo): void {
-    const given = this.keyParts(access).map((part) => this.#keyPart(part));
-    this.#mergeKey(access, info, given);
-  }
-
-  /** `@[a, b]` and `@[(a, b)]` are the same. */
-  keyParts(access: ast.MapAccess): readonly ast.Expr[] {
-    const { key } = access;
-    if (key === undefined) return [];
-    return key.length === 1 && key[0]!.kind === 'tuple' ? key[0]!.elements : key;
-  }
-
-  #keyPart(part: ast.Expr): LType {
-    const type = this.infer(part);
-    if (type.kind === 'agg' && t.isReadableAgg(type)) return t.intTypeOf(type);
-    if (type.kind === 'none' || type.kind === 'agg') {
-      return this.error(part, `'${typeName(type)}' cannot be used as a map key`);
-    }
-    return t.storedType(type);
-  }
-
-  /** A key given as an expression: `has_key(@m, k)`. */
-  keyArgument(access: ast.MapAccess, key: ast.Expr): void {
-    const info = this.map(access);
-    const parts = key.kind === 'tuple' ? key.elements : [key];
-    this.#mergeKey(
-      key,
-      info,
-      parts.map((part) => this.#keyPart(part)),
-    );
-  }
-
-  #mergeKey(span: Span, info: MapInfo, given: readonly LType[]): void {
-    if (info.key === undefined) {
-      info.key = given;
-      this.changed = true;
-      return;
-    }
-    const has = info.key;
-    const merged = given.length === has.length ? given.map((type, i) => t.mergeTypes(has[i]!, type)) : [];
-    const show = (types: readonly LType[]): string =>
-      types.length === 0 ? 'no key' : `'${types.map(typeName).join(', ')}'`;
-    if (given.length !== has.length || merged.includes(undefined)) {
-      this.error(
-        span,
-        has.length === 0
-          ? `@${info.name} used as a map with an explicit key (non-scalar map), previously used without an explicit key (scalar map)`
-          : given.length === 0
-            ? `@${info.name} used as a map without an explicit key (scalar map), previously used with an explicit key (non-scalar map)`
-            : `Argument mismatch for @${info.name}: trying to access with arguments: ${show(given)} when map expects arguments: ${show(has)}`,
-      );
-      return;
-    }
-    const wanted = merged.map((type) => t.storedType(type!));
-    if (JSON.stringify(wanted) !== JSON.stringify(has)) {
-      info.key = wanted;
-      this.changed = true;
-    }
-  }
-
-  #readMap(expr: ast.MapAccess): LType {
-    const known = this.maps.get(expr.name);
-    if (known === undefined || (this.final && known.value.kind === 'unknown')) {
-      const info = this.map(expr);
-      this.#key(expr, info);
-      return this.#undefinedMap(expr);
-    }
-    this.#key(expr, known);
-    return known.value;
-  }
-
-  #undefinedMap(expr: ast.MapAccess): LType {
-    const others = [...this.maps.values()]
-      .filter((map) => map.value.kind !== 'unknown')
-      .map((map) => map.name);
-    return this.error(expr, `Undefined map: @${expr.name}`, didYouMean(expr.name, others, '@'));
-  }
-
-  /** A map given to a function as a whole: print(@m), clear(@m). */
-  wholeMap(expr: ast.MapAccess): MapInfo {
-    const info = this.map(expr);
-    if (this.final && info.value.kind === 'unknown') this.#undefinedMap(expr);
-    this.types.set(expr, info.value);
-    return info;
   }
 
   // Expressions.
@@ -528,7 +366,7 @@ export class Inference implements Inferred {
         return info.type;
       }
       case 'map':
-        return this.#readMap(expr);
+        return inferMapRead(this, expr);
       case 'call':
         return inferCall(this, expr, 'value');
       case 'unary': {
@@ -540,7 +378,7 @@ export class Inference implements Inferred {
         return type.kind === 'unknown' ? type : expr.op === '-' ? t.INT64 : { ...t.intTypeOf(type), size: 8 };
       }
       case 'incdec':
-        return this.#incDec(expr);
+        return inferIncDec(this, expr);
       case 'binary':
         return inferBinary(this, expr);
       case 'ternary': {
@@ -556,7 +394,7 @@ export class Inference implements Inferred {
       case 'index':
         return inferIndex(this, expr);
       case 'tuple': {
-        const fields = expr.elements.map((element) => this.#keyPart(element));
+        const fields = expr.elements.map((element) => inferKeyPart(this, element));
         return { kind: 'tuple', fields };
       }
       case 'sizeof':
@@ -571,6 +409,13 @@ export class Inference implements Inferred {
     if (found === undefined) {
       if (Object.hasOwn(REFUSED_BUILTINS, name)) {
         return this.error(expr, `The ${name} builtin has no meaning here`, REFUSED_BUILTINS[name]);
+      }
+      if (/^sarg\d+$/.test(name)) {
+        return this.error(
+          expr,
+          `The ${name} builtin has no meaning here`,
+          'arguments are no stack words: arg0, arg1, … are all of them',
+        );
       }
       const hint = didYouMean(name, [
         ...Object.keys(BUILTINS),
@@ -603,30 +448,5 @@ export class Inference implements Inferred {
       this.error(span, `The ${name} builtin can only be used with ${list} probes, not ${point.type}`);
       return;
     }
-  }
-
-  #incDec(expr: ast.IncDec): LType {
-    const { target } = expr;
-    if (target.kind === 'var') {
-      const type = this.infer(target);
-      if (type.kind !== 'int' && type.kind !== 'unknown') {
-        return this.error(
-          target,
-          `The ${expr.op} operator can not be used on expressions of type '${typeName(type)}'`,
-        );
-      }
-      return type;
-    }
-    const info = this.map(target);
-    this.#key(target, info);
-    if (info.value.kind === 'unknown') this.#setMapValue(info, target, t.INT64);
-    this.types.set(target, info.value);
-    if (info.value.kind !== 'int') {
-      return this.error(
-        target,
-        `The ${expr.op} operator can not be used on expressions of type '${typeName(info.value)}'`,
-      );
-    }
-    return info.value;
   }
 }

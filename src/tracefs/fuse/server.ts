@@ -12,6 +12,7 @@ const MAX_WRITE = 1 << 20;
 /** Answers to RELEASE and the like that the kernel does not wait for. */
 const MAX_BACKGROUND = 256;
 const decoder = new TextDecoder();
+const latin1 = new TextDecoder('latin1');
 
 /** The bytes that the reader of /dev/fuse has to offer room for. */
 export const FUSE_BUFFER_SIZE = MAX_WRITE + 4096;
@@ -21,6 +22,10 @@ export interface FuseServerOptions {
   readonly send: (message: Uint8Array) => void;
   /** Told right before every request is handled by whose thread it is made, which one it is (OPCODE), and of what. */
   readonly request?: (pid: number, opcode: number, path: string | undefined) => void;
+  /** What has to be known before a file is opened for reading, or before a text (bytes as characters of latin1) is written. */
+  readonly prepare?: (path: string, text: string | undefined) => Promise<void>;
+  /** Before a name is looked up, or names are listed, among events: they may have come or gone. */
+  readonly discover?: () => Promise<void>;
   /** Brings up to date what files show, before one is opened, read or written. */
   readonly flush?: () => Promise<void>;
   /** Waits until what was written has happened; rejects with the refusal that the writer is to get. */
@@ -52,6 +57,13 @@ class Errno extends Error {
 /** Requests before which what is recorded is brought in, and those after which what they asked for is waited for. */
 const FLUSHED = new Set<number>([p.OPCODE.OPEN, p.OPCODE.READ, p.OPCODE.WRITE]);
 const CHANGES = new Set<number>([p.OPCODE.OPEN, p.OPCODE.WRITE, p.OPCODE.MKDIR, p.OPCODE.RMDIR]);
+
+/** What looks at the names in a folder. */
+const LOOKS = new Set<number>([p.OPCODE.LOOKUP, p.OPCODE.OPENDIR]);
+
+function isEventFolder(path: string | undefined): boolean {
+  return path !== undefined && /(?:^|\/)events(?:\/|$)/.test(path);
+}
 
 /** Answered already, later, or never. */
 const NO_REPLY = Symbol('no reply');
@@ -106,7 +118,9 @@ export class FuseServer {
   }
 
   #waits(opcode: number): boolean {
-    return (this.#options.flush !== undefined && FLUSHED.has(opcode)) || this.#settles(opcode);
+    const { flush, prepare, discover } = this.#options;
+    if (discover !== undefined && LOOKS.has(opcode)) return true;
+    return ((flush ?? prepare) !== undefined && FLUSHED.has(opcode)) || this.#settles(opcode);
   }
 
   #settles(opcode: number): boolean {
@@ -114,10 +128,23 @@ export class FuseServer {
   }
 
   async #dispatchLater(request: p.FuseRequest): Promise<Uint8Array> {
+    await this.#prepare(request);
+    if (LOOKS.has(request.opcode) && isEventFolder(this.#nodes.path(request.nodeid)))
+      await this.#options.discover?.();
     if (FLUSHED.has(request.opcode)) await this.#options.flush?.();
     const answer = await this.#dispatchNow(request);
     if (this.#settles(request.opcode)) await this.#options.settle?.();
     return answer === NO_REPLY ? EMPTY : answer;
+  }
+
+  async #prepare({ opcode, view, bytes, nodeid }: p.FuseRequest): Promise<void> {
+    const { prepare } = this.#options;
+    const path = this.#nodes.path(nodeid);
+    if (prepare === undefined || path === undefined) return;
+    if (opcode === p.OPCODE.OPEN) await prepare(path, undefined);
+    if (opcode !== p.OPCODE.WRITE) return;
+    const size = view.getUint32(16, true);
+    await prepare(path, latin1.decode(bytes.subarray(p.WRITE_IN_SIZE, p.WRITE_IN_SIZE + size)));
   }
 
   /** The mount is gone: closes what is open. */

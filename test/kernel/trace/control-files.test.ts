@@ -141,7 +141,7 @@ describe('control files', () => {
     expect(fs.readFile('instances/a/options/hex')).toBe('1\n');
     expect(fs.readFile('instances/a/options/trace_printk_dest')).toBe('0\n');
     expect(fs.exists('instances/a/options/printk-msg-only')).toBe(false);
-    expect(fs.readFile('instances/a/available_tracers')).toBe('function nop\n');
+    expect(fs.readFile('instances/a/available_tracers')).toBe('function_graph function nop\n');
     fs.writeFile('instances/a/options/trace_printk_dest', '1');
     expect(fs.readFile('options/trace_printk_dest')).toBe('0\n');
     fs.rmdir('instances/a');

@@ -129,6 +129,47 @@ describe('function', () => {
     expect(system.lines).toHaveLength(1);
   });
 
+  test('func-no-repeats: calls like the one before are counted', () => {
+    const { fs } = system;
+    fs.writeFile('set_ftrace_filter', 'work parse');
+    fs.writeFile('current_tracer', 'function');
+    fs.writeFile('options/func-no-repeats', '1');
+    const times = (name: string, count: number): void => {
+      for (let n = 0; n < count; n++) system.call(name, 500);
+    };
+    times('work', 4);
+    times('parse', 1);
+    times('work', 70_000);
+    times('parse', 1);
+    expect(system.lines.map((line) => line.replace(/^.*?\[000\] \.+ +/, ''))).toEqual([
+      '5.000001: work [shop]',
+      '5.000007: work [shop] (repeats: 3, last_ts:     5.000006)',
+      '5.000007: parse [shop]',
+      '5.000009: work [shop]',
+      '5.098313: work [shop] (repeats: 65535, last_ts:     5.098311)',
+      '5.098313: work [shop]',
+      '5.105009: work [shop] (repeats: 4463, last_ts:     5.105007)',
+      '5.105009: parse [shop]',
+    ]);
+    fs.writeFile('options/raw', '1');
+    expect(system.lines[1]).toMatch(/ 16384 0 3 1500$/);
+    fs.writeFile('options/raw', '0');
+    // Who called tells calls apart.
+    fs.writeFile('trace', '');
+    system.call('main', 1, () => times('work', 2));
+    system.call('route', 1, () => times('work', 2));
+    expect(system.lines.map((line) => line.replace(/^.*?: | last_ts.*/g, ''))).toEqual([
+      'work [shop] <-main [shop]',
+      'work [shop] <-main [shop] (repeats: 1,',
+      'work [shop] <-route [shop]',
+    ]);
+    fs.writeFile('options/func-no-repeats', '0');
+    fs.writeFile('trace', '');
+    times('work', 3);
+    expect(system.lines).toHaveLength(3);
+    expect(fs.readFile('events/ftrace/func_repeats/format')).toContain('field:u16 count;\toffset:24;');
+  });
+
   test('func_stack_trace: the stack behind each call, the function itself first', () => {
     const { fs } = system;
     fs.writeFile('set_ftrace_filter', 'work');

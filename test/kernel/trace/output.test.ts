@@ -85,6 +85,36 @@ describe('the trace file', () => {
     expect(new TextDecoder().decode(line.subarray(16))).toBe(text);
   });
 
+  test("fields: bytes of Latin-1 are characters, and none of the kernel's own records has any", () => {
+    const system = new TestSystem();
+    const fields = [
+      { type: 'char', name: 'a', size: 1, signed: true },
+      { type: 'u8', name: 'b', size: 1 },
+      { type: 'u8', name: 'c', size: 1 },
+    ];
+    const { fire } = system.event('shop', 'byte', fields, '"%d %d %d", REC->a, REC->b, REC->c');
+    system.fs.writeFile('events/shop/byte/enable', '1');
+    system.fs.writeFile('trace_options', 'fields');
+    fire({ a: 65, b: 0xea, c: 0x80 });
+    system.fs.writeFile('trace_marker', 'hello');
+    const [bytes, marker] = system.lines().map((line) => line.split(': ').slice(1).join(': '));
+    expect(marker).toBe('UNKNOWN TYPE 5');
+    const raw = Buffer.from(system.fs.readBytes('trace')).toString('latin1');
+    expect(raw).toContain("byte: a='A'(65) b='\xea'(234) c=(128)\n");
+    expect(bytes).toContain("a='A'(65)");
+  });
+
+  test('the latency format in words counts from 0', () => {
+    const { system, fs, at } = shop();
+    fs.writeFile('trace_options', 'latency-format');
+    fs.writeFile('trace_options', 'verbose');
+    for (const us of [1000n, 2000n]) at(us);
+    expect(system.lines().map((line) => line.slice(30, 48))).toEqual([
+      ' 00000000 00000000',
+      ' 00000000 00000001',
+    ]);
+  });
+
   test('bytes of a record that are no UTF-8 come out as they are', () => {
     const { fs, at } = shop();
     at(1n, { id: 1n, price: 0, sku: 'é' });
@@ -213,6 +243,28 @@ describe('markers', () => {
 });
 
 describe('snapshot', () => {
+  test('what comes back from it is shown until trace is emptied; what is older than that is not', () => {
+    const { system, fs, at } = shop();
+    const times = (file: string) =>
+      system.lines(file).map((line) => /(\d\.\d+): sold/.exec(line)?.[1] ?? line);
+    at(1n);
+    fs.writeFile('snapshot', '1');
+    at(20n);
+    fs.writeFile('snapshot', '1');
+    expect(times('trace')).toEqual(['0.000001']);
+    expect(times('snapshot')).toEqual(['0.000020']);
+    system.golden.clock = 30_000n;
+    fs.writeFile('trace', '');
+    fs.writeFile('snapshot', '1');
+    expect(times('trace')).toEqual([]);
+    expect(fs.readFile('trace')).toContain('# entries-in-buffer/entries-written: 0/0 ');
+    at(40n);
+    expect(times('trace')).toEqual(['0.000040']);
+    expect(fs.readFile('trace')).toContain('# entries-in-buffer/entries-written: 1/1 ');
+    fs.writeFile('snapshot', '1');
+    expect(times('snapshot')).toEqual(['0.000020', '0.000040']);
+  });
+
   test('1 takes it, another number empties it, 0 frees it', () => {
     const { system, fs, at } = shop();
     at(1n);

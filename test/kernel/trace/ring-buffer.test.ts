@@ -105,6 +105,23 @@ describe('one thread', () => {
     expect(buffer.stats(0).entries).toBe(4);
   });
 
+  test('an open event stays out of a page that is read, also when those in it have closed the page', () => {
+    const buffer = new RingBuffer(1, 64, () => 0n);
+    put(buffer, 1n, 1, 8);
+    const outer = buffer.reserve(0, 2, 0, 8);
+    // as much as a page holds: each goes on another one
+    for (const value of [3, 4]) put(buffer, BigInt(value), value, 3000);
+    const page = buffer.readPage(0, false) as Uint8Array;
+    expect(new DataView(page.buffer).getUint32(8, true)).toBe(12);
+    expect(buffer.stats(0)).toMatchObject({ readEvents: 1, entries: 2 });
+    expect(buffer.readPage(0, false)).toBeUndefined();
+    fill(buffer.bytes(0), outer, 2, 8);
+    buffer.commit(0);
+    const rest = [...buffer.iterate()].map(({ data }) => numberOf(data));
+    expect(rest).toEqual([2, 3, 4]);
+    expect(buffer.stats(0)).toMatchObject({ readEvents: 1, entries: 3 });
+  });
+
   test('a discarded event leaves nothing; with others behind it, padding', () => {
     const buffer = new RingBuffer(1, 16, () => 0n);
     put(buffer, 10n, 1, 8);

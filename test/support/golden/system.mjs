@@ -138,7 +138,7 @@ export class GoldenSystem {
       this.tracing.registerTracer({
         name,
         options: TRACER_OPTIONS[name] ?? {},
-        allowInstances: name === 'function',
+        allowInstances: name.startsWith('function'),
       });
     // Those whose ids are recorded come first, so that no other gets one of theirs.
     const declared = cachedEvents([folders].flat(), filterTypeOf);

@@ -1,4 +1,6 @@
 /** Helpers that print (kernel/bpf/helpers.c, kernel/trace/bpf_trace.c). */
+import { BtfError } from '../../btf/error.ts';
+import { BTF_F_ALL, shownSize, showType } from '../../btf/show.ts';
 import { cString, fail, type HelperContext, type HelperImpl, isMemory, u64, view } from './context.ts';
 import { type FormatSource, formatText } from './format.ts';
 
@@ -43,6 +45,59 @@ function print(c: HelperContext, format: number, size: number, args: readonly bi
   return BigInt(line.length);
 }
 
+/** As much of a text as there is room for, and a NUL. */
+function store(c: HelperContext, target: number, room: number, text: string): void {
+  if (room === 0) return;
+  const { u8 } = view(c);
+  const length = Math.min(room - 1, text.length);
+  for (let i = 0; i < length; i++) u8[(target >>> 0) + i] = text.charCodeAt(i) & 0xff;
+  u8[(target >>> 0) + length] = 0;
+}
+
+/** struct btf_ptr */
+const BTF_PTR = { ptr: 0, typeId: 8, size: 16 } as const;
+/** A helper that prints is not to take the memory that it prints from. */
+const MAX_SHOWN = 1 << 20;
+
+/**
+ * The text of a value by its type, as Latin-1, or -errno (btf_type_show): types are those of the target, without one the program's own.
+ * `length` may be larger than what is kept of it.
+ */
+function show(
+  c: HelperContext,
+  pointer: number,
+  size: number,
+  flags: bigint,
+  room: number,
+): { text: string; length: number } | bigint {
+  const btf = c.program.targetBtf ?? c.program.btf;
+  if ((u64(flags) & ~BigInt(BTF_F_ALL)) !== 0n || size >>> 0 !== BTF_PTR.size || btf === undefined) {
+    return fail('EINVAL');
+  }
+  const { data, u8 } = view(c);
+  const at = pointer >>> 0;
+  const typeId = data.getInt32(at + BTF_PTR.typeId, true);
+  if (typeId === 0) return fail('EINVAL');
+  if (typeId < 0 || !btf.has(typeId)) return fail('ENOENT');
+  const address = data.getBigUint64(at + BTF_PTR.ptr, true);
+  const bytes = shownSize(btf, typeId);
+  if (bytes === undefined) return fail('EINVAL');
+  if (!isMemory(c, address, bytes)) return fail('EFAULT');
+  const start = Number(u64(address));
+  const shown = { text: '', length: 0 };
+  try {
+    showType(btf, typeId, u8.subarray(start, start + bytes), Number(flags), (part) => {
+      if (shown.text.length < room) shown.text += part;
+      shown.length += part.length;
+    });
+  } catch (error) {
+    // A type without an end: the kernel would not have taken it.
+    if (error instanceof BtfError) return fail('E2BIG');
+    throw error;
+  }
+  return shown;
+}
+
 export const PRINT_HELPERS: Readonly<Record<string, HelperImpl>> = {
   trace_printk: (c, format: number, size: number, ...args: bigint[]) =>
     print(c, format, size, args.slice(0, 3)),
@@ -63,6 +118,20 @@ export const PRINT_HELPERS: Readonly<Record<string, HelperImpl>> = {
     c.runtime.tell({ kind: 'seq', bytes: view(c).u8.slice(data >>> 0, (data >>> 0) + (size >>> 0)) });
     return 0n;
   },
+  /** The length of the whole text, however much of it fits. */
+  snprintf_btf(c, target: number, size: number, pointer: number, pointerSize: number, flags: bigint) {
+    const room = size >>> 0;
+    const shown = show(c, pointer, pointerSize, flags, room);
+    if (typeof shown === 'bigint') return shown;
+    store(c, target, room, shown.text);
+    return BigInt(shown.length);
+  },
+  seq_printf_btf(c, _seq: number, pointer: number, pointerSize: number, flags: bigint) {
+    const shown = show(c, pointer, pointerSize, flags, MAX_SHOWN);
+    if (typeof shown === 'bigint') return shown;
+    c.runtime.tell({ kind: 'seq', bytes: Uint8Array.from(shown.text, (one) => one.charCodeAt(0)) });
+    return 0n;
+  },
   /** The length of the whole text with its NUL, however much of it fits. */
   snprintf(c, target: number, size: number, format: number, data: number, dataSize: number) {
     const args = argsAt(c, data, dataSize);
@@ -72,12 +141,7 @@ export const PRINT_HELPERS: Readonly<Record<string, HelperImpl>> = {
     const room = size >>> 0;
     const written = formatText(text, args, sourceOf(c), room);
     if (typeof written === 'number') return BigInt(written);
-    if (room > 0) {
-      const { u8 } = view(c);
-      const length = Math.min(room - 1, written.length);
-      for (let i = 0; i < length; i++) u8[(target >>> 0) + i] = written.charCodeAt(i) & 0xff;
-      u8[(target >>> 0) + length] = 0;
-    }
+    store(c, target, room, written);
     return BigInt(written.length + 1);
   },
 };

@@ -7,15 +7,13 @@ const REASONS: readonly (readonly [reason: string, names: string])[] = [
     'sys_bpf sys_close',
   ],
   ['there is no kernel packet (struct sk_buff, struct xdp_buff) in the memory', 'skb_output xdp_output'],
-  ["its text is that of the kernel's printer of types", 'snprintf_btf seq_printf_btf'],
   ['there are no files, paths and inodes', 'd_path ima_inode_hash ima_file_hash bprm_opts_set'],
   ['there are no registers of a kernel entry', 'task_pt_regs'],
   ['there is no perf event that ran the program', 'perf_prog_read_value'],
   [
     'there is no TCP connection',
     `setsockopt getsockopt sock_ops_cb_flags_set load_hdr_opt store_hdr_opt reserve_hdr_opt tcp_send_ack
-     tcp_check_syncookie tcp_gen_syncookie tcp_raw_gen_syncookie_ipv4 tcp_raw_gen_syncookie_ipv6
-     tcp_raw_check_syncookie_ipv4 tcp_raw_check_syncookie_ipv6`,
+     tcp_check_syncookie tcp_gen_syncookie`,
   ],
   [
     'there are no sockets to move data between',
@@ -27,8 +25,6 @@ const REASONS: readonly (readonly [reason: string, names: string])[] = [
     'msg_apply_bytes msg_cork_bytes msg_pull_data msg_push_data msg_pop_data',
   ],
   ['there are no tunnels', 'skb_set_tunnel_key skb_set_tunnel_opt'],
-  ['there are no neighbours and peers to send to', 'redirect_neigh redirect_peer'],
-  ['packets keep their IP version', 'skb_change_proto'],
   ['there are no routes', 'lwt_push_encap lwt_seg6_store_bytes lwt_seg6_adjust_srh lwt_seg6_action'],
   ['there is no infrared receiver', 'rc_repeat rc_keydown rc_pointer_rel'],
   [
@@ -49,7 +45,6 @@ export const REFUSED_HELPERS: ReadonlyMap<string, string> = new Map(
 
 const KFUNC_REASONS: readonly (readonly [reason: string, names: RegExp])[] = [
   ['there are no control groups', /cgroup|_css_/],
-  ['there are no tasks besides the current one', /^bpf_(iter_task|task_from_pid)/],
   ['there is no arena', /arena/],
   ['there are no keys', /_key|pkcs7/],
   ['there are no files', /_file|path_d_path|xattr/],

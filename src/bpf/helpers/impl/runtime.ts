@@ -22,6 +22,9 @@ export interface TaskOptions {
 export type HelperEffect =
   | { readonly kind: 'signal'; readonly signal: number; readonly thread: boolean }
   | { readonly kind: 'redirect'; readonly ifindex: number; readonly flags: bigint }
+  /** bpf_redirect_neigh: `nextHop` is `struct bpf_redir_neigh`, where one was given. */
+  | { readonly kind: 'redirect_neigh'; readonly ifindex: number; readonly nextHop: Uint8Array | undefined }
+  | { readonly kind: 'redirect_peer'; readonly ifindex: number }
   | { readonly kind: 'redirect_map'; readonly map: number; readonly key: number; readonly flags: bigint }
   | { readonly kind: 'clone_redirect'; readonly ifindex: number; readonly packet: Uint8Array }
   /** bpf_seq_write, bpf_seq_printf: the output of an iterator. */
@@ -87,6 +90,8 @@ export class HelperRuntime {
   readonly functionAddresses = new Map<number, bigint>();
   /** bpf_set_retval, by CPU. */
   readonly retvals = new Map<number, number>();
+  /** Of SYN cookies: known to nobody. */
+  readonly cookieSecret = Array.from({ length: 4 }, () => (Math.random() * 2 ** 32) | 0);
   /** task_struct by CPU and types. */
   readonly tasks = new Map<unknown, number[]>();
   readonly #clock: () => number;

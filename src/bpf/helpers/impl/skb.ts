@@ -228,6 +228,30 @@ function adjustRoom(c: HelperContext, ctx: number, by: bigint, mode: bigint, giv
   return 0n;
 }
 
+const IPV6_LONGER = 20;
+
+/** bpf_skb_change_proto: room for the other header, or less; writing it is up to the program. */
+function changeProtocol(c: HelperContext, ctx: number, given: bigint, flags: bigint): bigint {
+  if (flags !== 0n) return fail('EINVAL');
+  const skb = new Skb(c, ctx);
+  // Network order, in a register.
+  const swapped = u32(given) & 0xffff;
+  const wanted = ((swapped & 0xff) << 8) | (swapped >> 8);
+  const { protocol, macLength: mac } = skb;
+  if (protocol === ETH_P_IP && wanted === ETH_P_IPV6) {
+    if (skb.length + IPV6_LONGER > MAX_LENGTH || !skb.insert(mac, IPV6_LONGER)) return fail('ENOMEM');
+  } else if (protocol === ETH_P_IPV6 && wanted === ETH_P_IP) {
+    if (skb.length < mac + IPV6_LONGER) return fail('ENOMEM');
+    skb.remove(mac, IPV6_LONGER);
+  } else return fail('ENOTSUPP');
+  const { data } = skb;
+  skb.set(SK_BUFF_PRIVATE.macHeader, data);
+  skb.set(SK_BUFF_PRIVATE.networkHeader, data + mac);
+  skb.protocol = wanted;
+  skb.set(SK_BUFF.hash, 0);
+  return 0n;
+}
+
 function setVlan(skb: Skb, present: boolean, protocol = 0, tci = 0): void {
   skb.set(SK_BUFF.vlan_present, present ? 1 : 0);
   skb.set(SK_BUFF.vlan_tci, present ? tci : 0);
@@ -303,6 +327,7 @@ export const SKB_HELPERS_IMPL: Readonly<Record<string, HelperImpl>> = {
     return 0n;
   },
   skb_adjust_room: adjustRoom,
+  skb_change_proto: changeProtocol,
   skb_vlan_push(c, ctx: number, protocol: bigint, tci: bigint) {
     const skb = new Skb(c, ctx);
     // Network order, in a register.

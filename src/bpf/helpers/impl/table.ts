@@ -14,7 +14,8 @@ import { PROBE_HELPERS } from './probe.ts';
 import { SKB_HELPERS_IMPL } from './skb.ts';
 import { SOCKET_HELPERS } from './sockets.ts';
 import { STRING_HELPERS } from './strings.ts';
-import { TASK_HELPERS } from './task.ts';
+import { SYNCOOKIE_HELPERS } from './syncookies.ts';
+import { TASK_HELPERS, TASK_KFUNCS } from './task.ts';
 import { TIMER_HELPERS, WORKQUEUE_KFUNCS } from './timers.ts';
 import { TRACING_HELPERS } from './tracing.ts';
 import { XDP_HELPERS } from './xdp.ts';
@@ -35,6 +36,7 @@ const HELPER_FILES: Readonly<Record<string, Readonly<Record<string, HelperImpl>>
   xdp: XDP_HELPERS,
   skb: SKB_HELPERS_IMPL,
   sockets: SOCKET_HELPERS,
+  syncookies: SYNCOOKIE_HELPERS,
   tracing: TRACING_HELPERS,
 };
 const KFUNC_FILES: typeof HELPER_FILES = {
@@ -42,6 +44,7 @@ const KFUNC_FILES: typeof HELPER_FILES = {
   dynptr: DYNPTR_KFUNCS,
   objects: { ...OBJECT_KFUNCS, ...CPUMASK_KFUNCS },
   timers: WORKQUEUE_KFUNCS,
+  task: TASK_KFUNCS,
 };
 
 /** Imports `helper.<name>` of a machine, but for those of `../../machine/imports.ts`. */

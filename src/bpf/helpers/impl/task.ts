@@ -149,3 +149,39 @@ function send(runtime: HelperContext['runtime'], signal: number, thread: boolean
   runtime.tell({ kind: 'signal', signal, thread });
   return 0n;
 }
+
+/** What bpf_iter_task is on the stack: the threads that are still to come. */
+const ITER = { next: 0, end: 4, size: 24 } as const;
+const BPF_TASK_ITER_ALL_PROCS = 0;
+const BPF_TASK_ITER_PROC_THREADS = 2;
+
+/** Tasks are the machine's threads, all of one process (kernel/bpf/task_iter.c, kernel/bpf/helpers.c). */
+export const TASK_KFUNCS: Readonly<Record<string, HelperImpl>> = {
+  bpf_iter_task_new(c, it: number, task: number, flags: bigint) {
+    const { data, u8 } = view(c);
+    const at = it >>> 0;
+    u8.fill(0, at, at + ITER.size);
+    const which = Number(BigInt.asUintN(32, flags));
+    if (which > BPF_TASK_ITER_PROC_THREADS) return -ERRNO.EINVAL;
+    if (which === BPF_TASK_ITER_PROC_THREADS && task === 0) return -ERRNO.EINVAL;
+    data.setUint32(at + ITER.end, which === BPF_TASK_ITER_ALL_PROCS ? 1 : c.ncpu, true);
+    return 0;
+  },
+  bpf_iter_task_next(c, it: number) {
+    const at = it >>> 0;
+    const { data } = view(c);
+    const next = data.getUint32(at + ITER.next, true);
+    if (next >= data.getUint32(at + ITER.end, true)) return 0;
+    data.setUint32(at + ITER.next, next + 1, true);
+    return taskAddress(c, next);
+  },
+  bpf_iter_task_destroy: () => undefined,
+  /** There is no list of mappings: as for a task of the kernel, which has none. */
+  bpf_iter_task_vma_new(c, it: number) {
+    view(c).data.setBigUint64(it >>> 0, 0n, true);
+    return -ERRNO.ENOENT;
+  },
+  bpf_iter_task_vma_next: () => 0,
+  bpf_iter_task_vma_destroy: () => undefined,
+  bpf_task_from_pid: (c, pid: bigint) => (s32(pid) === c.runtime.pid ? taskAddress(c) : 0),
+};

@@ -12,6 +12,8 @@ const XDP_REDIRECT = 4n;
 const TC_ACT_SHOT = 2n;
 const TC_ACT_REDIRECT = 7n;
 const BPF_F_INGRESS = 1n;
+/** struct bpf_redir_neigh */
+const REDIR_NEIGH_SIZE = 20;
 const ACTION_MASK = 3n;
 const BPF_F_BROADCAST = 8n;
 const BPF_F_EXCLUDE_INGRESS = 16n;
@@ -77,6 +79,19 @@ export const XDP_HELPERS: Readonly<Record<string, HelperImpl>> = {
     if (isXdp(c) ? wanted !== 0n : (wanted & ~BPF_F_INGRESS) !== 0n) return isXdp(c) ? 0n : TC_ACT_SHOT;
     c.runtime.tell({ kind: 'redirect', ifindex: u32(ifindex), flags: wanted });
     return isXdp(c) ? XDP_REDIRECT : TC_ACT_REDIRECT;
+  },
+  redirect_neigh(c, ifindex: bigint, params: number, size: number, flags: bigint) {
+    const length = size >>> 0;
+    if ((length !== 0 && length < REDIR_NEIGH_SIZE) || flags !== 0n) return TC_ACT_SHOT;
+    const at = params >>> 0;
+    const nextHop = length === 0 ? undefined : view(c).u8.slice(at, at + REDIR_NEIGH_SIZE);
+    c.runtime.tell({ kind: 'redirect_neigh', ifindex: u32(ifindex), nextHop });
+    return TC_ACT_REDIRECT;
+  },
+  redirect_peer(c, ifindex: bigint, flags: bigint) {
+    if (flags !== 0n) return TC_ACT_SHOT;
+    c.runtime.tell({ kind: 'redirect_peer', ifindex: u32(ifindex) });
+    return TC_ACT_REDIRECT;
   },
   /** __bpf_xdp_redirect_map: the flags' action where the slot is empty. */
   redirect_map(c, address: number, key: bigint, flags: bigint) {

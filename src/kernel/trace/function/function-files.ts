@@ -26,7 +26,10 @@ function line({ name, module }: KallsymsSymbol): string {
 function functionListFile(list: FunctionList, none: string, commands = (): string => ''): FileOps {
   const shown = textFile({
     mode: 0o640,
-    show: () => (list.empty ? none : [...list].map(line).join('')) + commands(),
+    show() {
+      const later = list.later.map((text) => `${text}\n`).join('');
+      return (list.empty ? none : [...list].map(line).join('')) + later + commands();
+    },
   });
   return {
     mode: 0o640,

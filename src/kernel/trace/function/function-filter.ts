@@ -7,7 +7,10 @@ import { FunctionCommands } from './function-commands.ts';
 /** A list of functions that tracers obey (`struct ftrace_hash`): those of `set_ftrace_filter`, for example. */
 export class FunctionList {
   readonly #functions = new Map<bigint, KallsymsSymbol>();
+  /** Of modules that are not there yet, the latest first (ftrace_mod_load). */
+  readonly #later: { readonly pattern: string; readonly module: string }[] = [];
   readonly #arch: TraceArch;
+  readonly #remembers: boolean;
   /** Called behind every change: a tracer that runs arms and disarms. */
   readonly watchers = new Set<() => void>();
   /** Takes `FUNCTION:COMMAND`; without it there are none. */
@@ -15,8 +18,20 @@ export class FunctionList {
     | ((symbols: readonly KallsymsSymbol[], remove: boolean, words: readonly string[]) => void)
     | undefined;
 
-  constructor(arch: TraceArch) {
+  /** With `remembers`, functions of modules that are not there yet may be named. */
+  constructor(arch: TraceArch, remembers = false) {
     this.#arch = arch;
+    this.#remembers = remembers;
+  }
+
+  /** Whether functions of a module that is not there are wanted. */
+  get isWaiting(): boolean {
+    return this.#later.length > 0;
+  }
+
+  /** `FUNC:mod:MODULE`, as they were written. */
+  get later(): readonly string[] {
+    return this.#later.map(({ pattern, module }) => `${pattern}:mod:${module}`);
   }
 
   get empty(): boolean {
@@ -32,6 +47,7 @@ export class FunctionList {
   }
 
   clear(): void {
+    this.#later.length = 0;
     if (this.empty) return;
     this.#functions.clear();
     this.#changed();
@@ -39,7 +55,7 @@ export class FunctionList {
 
   /**
    * ftrace_process_regex(): a name, a glob, the number of a function in `available_filter_functions`; `!` in front removes;
-   * `:mod:NAME` behind it, or alone, takes those of a module. EINVAL where nothing fits.
+   * `:mod:NAME` behind it, or alone, takes those of a module, which may come later. EINVAL where nothing fits.
    */
   apply(text: string): void {
     const remove = text.startsWith('!');
@@ -51,12 +67,44 @@ export class FunctionList {
     const [module] = words;
     if (command === 'mod' && !module) throw new KernelError('EINVAL', 'a module has to be named');
     const found = this.#matching(pattern, module);
-    if (found.length === 0) throw new KernelError('EINVAL', `no function fits ${text}`);
+    if (found.length === 0) {
+      if (module !== undefined && this.#cacheModule(pattern, module, remove)) return;
+      throw new KernelError('EINVAL', `no function fits ${text}`);
+    }
     for (const symbol of found) {
       if (remove) this.#functions.delete(symbol.address);
       else this.#functions.set(symbol.address, symbol);
     }
     this.#changed();
+  }
+
+  /** cache_mod() */
+  #cacheModule(pattern: string, module: string, remove: boolean): boolean {
+    if (!this.#remembers) return false;
+    if (!remove) {
+      if (this.#arch.hasModule(module)) return false;
+      this.#later.unshift({ pattern, module });
+      return true;
+    }
+    const kept = this.#later.filter(
+      (one) => one.module !== module || (pattern !== '*' && one.pattern !== pattern),
+    );
+    if (kept.length === this.#later.length) return false;
+    this.#later.splice(0, this.#later.length, ...kept);
+    return true;
+  }
+
+  /** Modules have come, each by every name it goes by: process_cached_mods(). Where all functions are traced theirs are, too. */
+  modulesCame(modules: readonly string[]): void {
+    let changed = this.empty;
+    for (const one of [...this.#later]) {
+      if (!modules.some((name) => globMatch(one.module, name))) continue;
+      this.#later.splice(this.#later.indexOf(one), 1);
+      for (const symbol of this.#matching(one.pattern, one.module))
+        this.#functions.set(symbol.address, symbol);
+      changed = true;
+    }
+    if (changed) this.#changed();
   }
 
   #changed(): void {
@@ -79,9 +127,14 @@ export class FunctionList {
     }
     const glob = pattern === '' && module !== undefined ? '*' : pattern;
     const inModule = (symbol: KallsymsSymbol): boolean =>
-      module === undefined || (symbol.module !== undefined && globMatch(module, symbol.module));
+      module === undefined || (symbol.module !== undefined && isModule(symbol.module, module));
     return all.filter((symbol) => inModule(symbol) && globMatch(glob, symbol.name));
   }
+}
+
+/** A glob, or the end of a path whose folders stand in front of `!`. */
+function isModule(name: string, wanted: string): boolean {
+  return globMatch(wanted, name) || name.endsWith(`!${wanted}`);
 }
 
 /** What the function tracers of an instance look at. */
@@ -102,9 +155,9 @@ export class FunctionFilters {
   constructor(tr: TraceArray) {
     const { arch } = tr.tracing;
     this.commands = new FunctionCommands(tr);
-    this.filter = new FunctionList(arch);
+    this.filter = new FunctionList(arch, true);
     if (arch.traceFunctions !== undefined) this.filter.command = (...args) => this.commands.apply(...args);
-    this.notrace = new FunctionList(arch);
+    this.notrace = new FunctionList(arch, true);
     this.graph = new FunctionList(arch);
     this.graphNotrace = new FunctionList(arch);
   }

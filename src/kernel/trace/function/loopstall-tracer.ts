@@ -68,7 +68,7 @@ class StallTrace {
     tr.maxLatency = took;
     tr.longest = { pid: call.pid, start: call.address, end: call.address };
     takeSnapshot(tr);
-    tr.timeStart = began;
+    tr.snapshotTimeStart = began;
   }
 
   #record({ address, cpu, ts, pid }: FunctionCall, parent: bigint): void {

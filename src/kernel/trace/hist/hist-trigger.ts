@@ -43,6 +43,14 @@ export class HistTrigger extends TriggerData {
     this.#released = released;
   }
 
+  get wantsStack(): boolean {
+    const { fields, attrs } = this.histData;
+    return (
+      fields.some((field) => field.has(FL.STACKTRACE) && field.field === undefined) ||
+      attrs.actions.some((text) => text.includes('stacktrace'))
+    );
+  }
+
   override release(): void {
     this.#released(this);
   }
@@ -147,7 +155,7 @@ function hit(histData: HistData, record: TraceRecord, file: TraceEventFile): voi
     ts: tr.clock === 'local' || tr.clock === 'global' ? record.ts : tr.now(),
     varRefVals,
     stack: () => {
-      stack ??= (arch.stackTrace?.(record) ?? []).slice(0, HIST_STACKTRACE_DEPTH);
+      stack ??= (record.stack ?? arch.stackTrace?.(record) ?? []).slice(0, HIST_STACKTRACE_DEPTH);
       return stack;
     },
   };

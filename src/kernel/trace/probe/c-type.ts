@@ -10,8 +10,8 @@ export type CType =
   | { readonly kind: 'ptr'; readonly target: string }
   | { readonly kind: 'array'; readonly element: string }
   | { readonly kind: 'struct'; readonly members: readonly TypeMember[]; readonly size?: number }
-  /** A JavaScript value: its members are properties. */
-  | { readonly kind: 'js' }
+  /** A JavaScript value: its members are properties. `fetchType` is what shows it, `s64` otherwise. */
+  | { readonly kind: 'js'; readonly fetchType?: string }
   | { readonly kind: 'void' }
   | { readonly kind: 'unknown' };
 
@@ -120,7 +120,7 @@ export function fetchTypeOfCType(type: CType): string | undefined {
     case 'ptr':
       return 'x64';
     case 'js':
-      return 's64';
+      return type.fetchType ?? 's64';
     default:
       return undefined;
   }

@@ -13,6 +13,8 @@ export interface DynEvent {
   isBusy(): boolean;
   /** Removes the event. Refuses with a KernelError: EBUSY. */
   release(): void;
+  /** Its place is in a module that is not there. */
+  readonly isWaiting?: boolean;
   /** A module has come or gone. */
   moduleChanged?(module: string): void;
   /** Whether `-:[SYSTEM/]EVENT [ARGS]` names it. An empty event name is any. */

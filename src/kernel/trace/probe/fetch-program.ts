@@ -29,6 +29,8 @@ export interface FetchProgramOptions {
   readonly maxString: number;
   /** The number of a property path; 0 is the empty one. */
   readonly path: (keys: readonly (string | number)[]) => number;
+  /** Frames of the stack that the record names, as a number that js_stackid() gave; none by default. */
+  readonly stack?: number;
   /** What is done with a hit in front of its record. */
   readonly stage?: HitStageOptions;
 }
@@ -43,6 +45,8 @@ export interface FetchProgram {
   readonly insns: readonly Insn[];
   /** Hists of the stage that the program counts. */
   readonly counted: ReadonlySet<StagedHist>;
+  /** The number of the hit's stack in a record; 0 where there is none. */
+  stack(record: DataView): number;
   /** What a record of it says; `record` begins with the head. */
   context(record: DataView, comm: string): ProbeContext;
 }
@@ -54,11 +58,12 @@ const VALUE_REGS: ReadonlySet<string> = new Set([...ARG_REGS, 'ax', 'r10', 'r11'
 export function fetchProgram(options: FetchProgramOptions): FetchProgram {
   const generator = new Generator(options);
   const insns = generator.generate();
-  const { registers, properties, size, counted } = generator;
+  const { registers, properties, size, counted, stack } = generator;
   const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
   return {
     insns,
     counted,
+    stack: (record) => (stack === undefined ? 0 : Math.max(0, record.getInt32(stack.offset, true))),
     context(record, comm) {
       if (record.byteLength < size) throw new RangeError('the record is too short');
       const number = (slot: Slot | undefined): bigint =>
@@ -102,6 +107,7 @@ class Generator {
   /** By the instruction that loads it (strings), or the argument's number and path (numbers). */
   readonly properties = new Map<FetchInsn | string, Slot>();
   size = HIT_HEAD;
+  stack: Slot | undefined;
   counted: ReadonlySet<StagedHist> = new Set();
   readonly #options: FetchProgramOptions;
   readonly #b = new ProgramBuilder();
@@ -112,6 +118,7 @@ class Generator {
   constructor(options: FetchProgramOptions) {
     this.#options = options;
     this.#values = options.code.map((code) => this.#plan(code));
+    if (options.stack !== undefined) this.stack = this.#slot(8, false);
   }
 
   generate(): Insn[] {
@@ -142,6 +149,9 @@ class Generator {
         b.stx(8, R7, slot.offset, R1);
       }
     }
+    const { stack: frames = 0 } = this.#options;
+    if (this.stack !== undefined)
+      b.mov(R1, frames).kcall(JS_KFUNCS.js_stackid.id).stx(8, R7, this.stack.offset, R0);
     b.mov(R1, R7).mov(R2, 0).call(isa.BPF_FUNC_ringbuf_submit);
     return b.label(full).mov(R0, 0).exit().build();
   }

@@ -203,13 +203,22 @@ export abstract class FunctionProbe implements DynEvent, TraceProbe {
     return undefined;
   }
 
+  get isWaiting(): boolean {
+    return this.#places.length === 0;
+  }
+
   abstract moduleChanged(module: string): void;
 
-  /** Looks the place up again; where that is refused, the probe has none. */
+  /** Looks the place up again; where that is refused, the probe has none. What is where it was goes on. */
   protected reattach(): void {
+    const found = this.findPlaces();
+    const places = typeof found === 'string' ? [] : found;
+    const before = this.#places;
+    if (places.length === before.length && places.every(({ address }, i) => address === before[i]?.address))
+      return;
     this.#disarm();
-    this.#places = [];
-    if (this.#attach() === undefined && this.event.enabled) this.#arm();
+    this.#places = places;
+    if (this.event.enabled) this.#arm();
   }
 
   release(): void {
@@ -258,7 +267,12 @@ export abstract class FunctionProbe implements DynEvent, TraceProbe {
     this.#source.context = context;
     const data = this.#program.run(this.#source);
     this.#source.context = undefined;
-    this.tracing.commit(this.call, { cpu, ts, data }, counted);
+    const { stack } = context;
+    this.tracing.commit(
+      this.call,
+      stack === undefined ? { cpu, ts, data } : { cpu, ts, data, stack },
+      counted,
+    );
   }
 
   #makeCall({ group, name, ret, args, flags }: FunctionProbeOptions): TraceEventCall {

@@ -56,7 +56,9 @@ export function parseBtfArg(text: string, code: FetchCode, ctx: ParseContext): v
   if (proto === undefined || proto.params.length === 0) log.reject(ctx.offset, 'NO_BTF_ENTRY', 'ENOENT');
   if (index < 0) log.reject(ctx.offset, 'NO_BTFARG', 'ENOENT');
   loadArgument(index, code, ctx);
-  follow(resolveCType(arch, proto.params[index]!.type), index);
+  const { type: declared, fetchType } = proto.params[index]!;
+  const type = resolveCType(arch, declared);
+  follow(type.kind === 'js' && fetchType !== undefined ? { kind: 'js', fetchType } : type, index);
 
   function follow(type: CType, argument: number): void {
     ctx.lastType = type;
@@ -82,10 +84,11 @@ export function loadArgument(index: number, code: FetchCode, ctx: ParseContext):
     if (!ctx.entryArgs.includes(index)) ctx.entryArgs.push(index);
     return;
   }
-  const type = ctx.proto?.params[index]?.type;
-  const js = type !== undefined && resolveCType(ctx.arch, type).kind === 'js';
+  const param = ctx.proto?.params[index];
+  const js = param !== undefined && resolveCType(ctx.arch, param.type).kind === 'js';
   insn.op = js ? 'prop' : 'arg';
-  insn.param = index;
+  insn.param = param?.arg ?? index;
+  if (param?.path !== undefined) insn.path = param.path;
 }
 
 /** A path of properties: `headers.host`, `headers->host`. Property names are of letters, digits, `_` and `$`. */
@@ -97,9 +100,10 @@ export function loadProperty(argument: number, text: string, code: FetchCode, ct
     at += name.length + (text.startsWith('->', at + name.length) ? 2 : 1);
   }
   const insn = code.current;
+  const param = ctx.proto?.params[argument];
   insn.op = 'prop';
-  insn.param = argument;
-  insn.path = path.map(readable);
+  insn.param = param?.arg ?? argument;
+  insn.path = [...(param?.path ?? []), ...path.map(readable)];
   ctx.lastType = { kind: 'js' };
 }
 

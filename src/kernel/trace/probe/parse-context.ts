@@ -1,5 +1,5 @@
 import { utf8String } from '../byte-string.ts';
-import type { KallsymsSymbol, TraceArch } from '../trace-arch.ts';
+import type { ProbeParam, TraceArch } from '../trace-arch.ts';
 import type { TraceEventCall } from '../trace-event.ts';
 import type { CType } from './c-type.ts';
 import type { ProbeLog } from './probe-log.ts';
@@ -31,16 +31,16 @@ export interface ParseContext {
 
 /** Names are byte strings, as those of a command. */
 export interface FuncProto {
-  readonly params: readonly { readonly name: string; readonly type: string }[];
+  readonly params: readonly ProbeParam[];
   readonly returnType: string | undefined;
 }
 
 /** btf_find_func_proto(), of a function by its name. */
 export function funcProto(
-  symbol: Pick<KallsymsSymbol, 'params' | 'returnType'> | undefined,
+  symbol: { readonly params?: readonly ProbeParam[]; readonly returnType?: string } | undefined,
 ): FuncProto | undefined {
   if (symbol?.params === undefined) return undefined;
-  const params = symbol.params.map(({ name, type }) => ({ name: utf8String(name), type }));
+  const params = symbol.params.map((param) => ({ ...param, name: utf8String(param.name) }));
   return { params, returnType: symbol.returnType };
 }
 

@@ -68,7 +68,10 @@ export class TraceFprobe extends FunctionProbe {
     if (this.target.isTracepoint) {
       const tracepoint = arch.lookupTracepoint?.(readable(this.target.symbol));
       if (tracepoint === undefined) return [];
-      return tracepoint.exclusive && isTaken(this) ? 'EEXIST' : [tracepoint];
+      if (tracepoint.exclusive && isTaken(this)) return 'EEXIST';
+      const { address } = tracepoint;
+      const at = { code: this.code, consumers: this.consumers(address) };
+      return [{ address, arm: (hit) => tracepoint.arm(hit, at) }];
     }
     const functions = matchFunctions(arch, this.target.symbol);
     if (functions.length === 0) return 'EINVAL';
@@ -145,7 +148,7 @@ function createFprobe(dynEvents: DynEvents, ops: DynEventOps, argv: readonly str
   const colon = head.indexOf(':', 1);
   const maxactive = parseMaxactive(head, colon, RETHOOK_MAXACTIVE_MAX, true, log);
   log.index = 1;
-  const target = parseTarget(place, words, head[0] === 't', log);
+  const target = parseTarget(arch, place, words, head[0] === 't', log);
   log.index = 0;
   if (!target.ret && maxactive !== 0) log.reject(1, 'BAD_MAXACT_TYPE');
   const named = colon < 0 ? undefined : parseEventName(head.slice(colon + 1), colon + 1, log);
@@ -192,13 +195,19 @@ function targetProto(arch: TraceArch, { symbol, isTracepoint }: Target): FuncPro
 }
 
 /** parse_symbol_and_return() */
-function parseTarget(place: string, words: readonly string[], isTracepoint: boolean, log: ProbeLog): Target {
+function parseTarget(
+  arch: TraceArch,
+  place: string,
+  words: readonly string[],
+  isTracepoint: boolean,
+  log: ProbeLog,
+): Target {
   const percent = place.indexOf('%');
   if (percent >= 0) {
     if (isTracepoint || place.slice(percent) !== '%return') log.reject(percent, 'BAD_ADDR_SUFFIX');
     return { symbol: place.slice(0, percent), ret: true, isTracepoint };
   }
-  if (isTracepoint) {
+  if (isTracepoint && arch.isTracepointName?.(readable(place)) !== true) {
     for (let i = 0; i < place.length; i++) {
       if (!isAlnum(place, i) && place[i] !== '_') log.reject(i, 'BAD_TP_NAME');
     }

@@ -219,11 +219,15 @@ export class CpuBuffer {
     const count = (index: number): number => counters[index] as number;
     const reader = words[CTRL.READER] as number;
     const oldest = memory.page(words[CTRL.TAIL] === reader ? reader : (words[CTRL.HEAD] as number)) >> 2;
+    // A writer holds no lock: what is taken away is read first, or events of meanwhile would make the rest too small.
+    const overrun = count(COUNT.OVERRUN);
+    const gone = overrun + count(COUNT.READ);
+    const bytesGone = count(COUNT.OVERRUN_BYTES) + count(COUNT.READ_BYTES);
     const stats = {
-      entries: count(COUNT.ENTRIES) - count(COUNT.OVERRUN) - count(COUNT.READ),
-      overrun: count(COUNT.OVERRUN),
+      entries: count(COUNT.ENTRIES) - gone,
+      overrun,
       commitOverrun: count(COUNT.COMMIT_OVERRUN),
-      bytes: count(COUNT.BYTES) - count(COUNT.OVERRUN_BYTES) - count(COUNT.READ_BYTES),
+      bytes: count(COUNT.BYTES) - bytesGone,
       oldestEventTs: joinTime(unsigned[oldest] as number, unsigned[oldest + 1] as number),
       // Asked for when it is read: a clock that counts goes on with every question.
       get nowTs() {

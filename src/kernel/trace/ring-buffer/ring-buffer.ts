@@ -21,6 +21,8 @@ export class RingBuffer implements TraceBuffer {
   readonly #now: () => bigint;
   #order = 0;
   readonly #cpus: CpuBuffer[] = [];
+  /** Bytes of each CPU's buffer, as the last resize has made them. */
+  #sizes: readonly number[];
   /** Of CPUs whose memory other threads have: where they look which one it is. */
   readonly #shares = new Map<number, { readonly ring: SharedRing; readonly buffers: readonly CpuBuffer[] }>();
 
@@ -29,6 +31,7 @@ export class RingBuffer implements TraceBuffer {
     this.#now = now;
     for (let cpu = 0; cpu < ncpu; cpu++)
       this.#cpus.push(new CpuBuffer(cpu, this.#pagesOf(sizeKb), PAGE_SIZE));
+    this.#sizes = this.#currentSizes();
   }
 
   get overwrite(): boolean {
@@ -113,10 +116,15 @@ export class RingBuffer implements TraceBuffer {
     const npages = this.#pagesOf(sizeKb);
     const ready = this.#select(cpu).map((buffer) => buffer.prepareResize(npages));
     for (const resize of ready) resize();
+    this.#sizes = this.#currentSizes();
   }
 
   sizeKb(cpu: number): number {
-    return this.sizeBytes(cpu) >> 10;
+    return this.#sizes[cpu]! >> 10;
+  }
+
+  #currentSizes(): number[] {
+    return this.#cpus.map((_, cpu) => this.sizeBytes(cpu));
   }
 
   /** ring_buffer_size() */

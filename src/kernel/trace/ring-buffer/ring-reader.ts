@@ -214,7 +214,8 @@ export class RingReader {
     const read = memory.get(page, SLOT.READ);
     const written = memory.committed(page);
     const realEnd = memory.get(page, SLOT.REAL_END);
-    const end = realEnd > 0 ? realEnd : written;
+    // A page may be closed while an event in it is open: what is committed ends before that.
+    const end = realEnd > 0 && realEnd <= written ? realEnd : written;
     const result = new Uint8Array(pageSize);
     const view = new DataView(result.buffer);
     const data = memory.data(page);

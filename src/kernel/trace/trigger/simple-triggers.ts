@@ -30,6 +30,7 @@ class SimpleTrigger extends TriggerData {
   readonly needsRecord = false;
   /** What is done last lets the record itself into the buffer. */
   readonly post: boolean;
+  readonly wantsStack: boolean;
   readonly #file: TraceEventFile;
 
   constructor(name: SimpleName, file: TraceEventFile) {
@@ -37,6 +38,7 @@ class SimpleTrigger extends TriggerData {
     this.name = name;
     this.type = TYPES[name];
     this.post = name === 'traceoff' || name === 'stacktrace';
+    this.wantsStack = name === 'stacktrace';
     this.#file = file;
   }
 

@@ -1,0 +1,2 @@
+export type { LinkInput } from './input.ts';
+export { linkObjects } from './linker.ts';
