@@ -73,7 +73,7 @@ function notRecorded(error, source, insns, names) {
     ({ code, src, imm }) => code === 0x85 && src === 2 && names.get(imm) === 'bpf_throw',
   );
   if (throws && /^unreachable insn/.test(error)) return "the program's BTF names its exception callback";
-  const kernelTypes = ['tracing', 'lsm'].includes(source.type);
+  const kernelTypes = RECORDED === undefined && ['tracing', 'lsm'].includes(source.type);
   if (kernelTypes && /must be a rcu pointer|expected pointer to STRUCT \w+ but R\d has/.test(error))
     return 'offsets in kernel structures: this machine runs another kernel';
   const hasConstants = source.maps?.some(({ flags }) => (flags & RDONLY_PROG) !== 0) === true;

@@ -16,7 +16,7 @@ import {
 afterEach(stopAll);
 
 /** Of each way of arming. */
-const CYCLES = full ? 100 : 5;
+const CYCLES = full ? 100 : 10;
 const WARM_UP = 3;
 const MB = 1 << 20;
 
@@ -92,6 +92,7 @@ describe.each(nodeBinaries())('attach and detach cycles under load, Node $versio
     );
     expect(perTurn.buffers).toBeLessThan((full ? 0.05 : 0.1) * MB);
     expect(perTurn.heap).toBeLessThan((full ? 0.05 : 0.1) * MB);
+    expect(perTurn.rss).toBeLessThan((full ? 0.5 : 4) * MB);
     expect(perTurn.lasting).toBeLessThan((full ? 0.25 : 2) * MB);
   });
 });
