@@ -144,6 +144,16 @@ describe.each(nodeBinaries())('a session with Node $version', ({ path, major }) 
     await session.detach();
   });
 
+  test('lists modules of a main thread that never comes to its event loop', async () => {
+    const file = targetFile('kinds.cjs');
+    const child = await run(path, ['-e', `require(${JSON.stringify(file)}); console.log(1); for (;;);`]);
+    const session = await attach(child.pid, recorder());
+    const wanted = (name: string): boolean => name === file;
+    const functions = await session.functions(wanted, { enough: (symbols) => symbols.length > 0 });
+    expect(functions.length).toBeGreaterThan(10);
+    await session.detach();
+  });
+
   test('ends when the process does', async () => {
     const target = await start('kinds.cjs', path);
     const { events } = await openSession(target.pid);

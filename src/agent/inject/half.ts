@@ -336,16 +336,19 @@ export class MainHalf {
     Atomics.store(this.#acknowledged, 1, told ? ERRAND_ANSWERS : ERRAND_DONE);
   }
 
-  /** What has come of it, in an array; it is done now where the event loop has not turned. Null: it is being done just now. */
-  outcome(): [unknown] | null {
+  /**
+   * What has come of it, in an array, which is empty for undefined (JSON would make it null); it is done now where the event loop has not
+   * turned. Null: it is being done just now.
+   */
+  outcome(): [unknown] | [] | null {
     const errand = this.#errand;
-    if (errand === undefined) return [undefined];
+    if (errand === undefined) return [];
     this.#do(errand);
     // this message has come in the middle of it
     if (errand.state !== 'done') return null;
     this.#errand = undefined;
     if (errand.error !== undefined) throw errand.error.error;
-    return [errand.value];
+    return errand.value === undefined ? [] : [errand.value];
   }
 
   /** Nothing else runs here until the worker has posted what is to come next: `turn` says which time it is. */

@@ -178,7 +178,7 @@ export class MainSession {
         let outcome = await this.call(state, 'outcome');
         // while it is being done
         for (; outcome === null; outcome = await this.call(state, 'outcome')) await sleep(1);
-        [value] = outcome as [unknown];
+        [value] = outcome as unknown[];
       }
       return { value: value as T, ...this.#errandStop() };
     } finally {
