@@ -5,7 +5,7 @@
 //                                                    else ../shared/conformance/test_bpf beside the project
 //   npm run conformance -- verifier [PATH]           results.jsonl.gz in a folder, default as above in conformance/verifier
 //   npm run conformance -- differential [COUNT [SEED]]   random programs: interpreter, JIT and, as root on Linux, the kernel's JIT
-//   npm run conformance -- golden [PATH]             recordings of a real kernel: a folder, default $TRAPLINE_SHARED/golden
+//   npm run conformance -- golden [PATH]             recordings of a real kernel: a folder, default test/conformance/golden
 //   npm run conformance -- ftrace DIR [PART]         the kernel's ftrace selftests against a mount of ours, as root; those whose path has PART
 //   npm run conformance -- trace-cmd [EVENTS]        trace.dat files of ours as the installed trace-cmd reads them, line by line
 //   npm run conformance                              all but ftrace, with 2000 random programs
@@ -30,7 +30,11 @@ const SUITES = {
   bpf_conformance: { run: runBpfConformance, path: path.join(root, 'test/conformance/bpf_conformance') },
   test_bpf: { run: runTestBpfInThreads(entry), path: path.join(shared, 'conformance/test_bpf') },
   verifier: { run: runVerifier, path: path.join(shared, 'conformance/verifier') },
-  golden: { run: runGolden, path: path.join(shared, 'golden'), entry: 'dist/tracefs/index.js' },
+  golden: {
+    run: runGolden,
+    path: path.join(root, 'test/conformance/golden'),
+    entry: 'dist/tracefs/index.js',
+  },
 };
 
 const DIFFERENTIAL = 'differential';

@@ -1,6 +1,6 @@
 /**
  * A vitest reporter that counts: what passed, what failed, and what was skipped with the reason the test gave
- * (`ctx.skip(reason)`). `scripts/test.mjs` prints its summary last.
+ * (`ctx.skip(reason)`, `unless(reason)` of `test/support/skip.ts`). `scripts/test.mjs` prints its summary last.
  */
 export default class CountingReporter {
   passed = 0;
@@ -18,7 +18,7 @@ export default class CountingReporter {
         const result = test.result();
         if (result.state === 'passed') this.passed++;
         else if (result.state === 'skipped')
-          this.#skip(result.note ?? this.#modeOf(test), `${file} > ${test.fullName}`);
+          this.#skip(result.note ?? test.meta().reason ?? this.#modeOf(test), `${file} > ${test.fullName}`);
         else this.#fail(`${file} > ${test.fullName}`);
       }
       // A file that cannot be loaded, or a suite whose hook failed, has no failed test of its own.

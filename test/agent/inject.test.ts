@@ -3,6 +3,7 @@ import { runInThisContext } from 'node:vm';
 import { afterEach, describe, expect, test } from 'vitest';
 import type { InjectConfig, Injection, InjectStep } from '../../src/agent/inject/config.ts';
 import { agentTexts } from '../../src/target/agent-text.ts';
+import { unless } from '../support/skip.ts';
 
 /** Longer than an event loop is waited for. */
 const LONG_MS = 40;
@@ -40,49 +41,53 @@ function onPermission(called: () => void): void {
 }
 
 // where the process is under permissions itself, the property is Node's
-describe.skipIf('permission' in process)('pieces of the injection', () => {
-  test('one is done in a later turn of the event loop, never by the message that asks for it', async () => {
-    let pieces = 0;
-    onPermission(() => {
-      pieces++;
+describe(
+  'pieces of the injection',
+  unless('permission' in process ? 'this process runs with --permission' : undefined),
+  () => {
+    test('one is done in a later turn of the event loop, never by the message that asks for it', async () => {
+      let pieces = 0;
+      onPermission(() => {
+        pieces++;
+      });
+      const injection = inject();
+      expect(injection.later()).toBeNull();
+      expect(pieces).toBe(0);
+      await turn();
+      await turn();
+      await turn();
+      expect(pieces).toBe(1);
+      expect(injection.later()).toMatchObject({ ms: expect.any(Number), result: undefined });
+      injection.abort();
     });
-    const injection = inject();
-    expect(injection.later()).toBeNull();
-    expect(pieces).toBe(0);
-    await turn();
-    await turn();
-    await turn();
-    expect(pieces).toBe(1);
-    expect(injection.later()).toMatchObject({ ms: expect.any(Number), result: undefined });
-    injection.abort();
-  });
 
-  test('where the event loop does not turn, it is done by a message', () => {
-    let pieces = 0;
-    onPermission(() => {
-      pieces++;
-    });
-    const injection = inject();
-    injection.later();
-    block();
-    expect(injection.later()).toMatchObject({ result: undefined });
-    expect(pieces).toBe(1);
-    injection.abort();
-  });
-
-  test('a message that comes in the middle of one does not begin the next', async () => {
-    const inner: (InjectStep | null)[] = [];
-    const injection = inject();
-    onPermission(() => {
+    test('where the event loop does not turn, it is done by a message', () => {
+      let pieces = 0;
+      onPermission(() => {
+        pieces++;
+      });
+      const injection = inject();
+      injection.later();
       block();
-      inner.push(injection.later());
+      expect(injection.later()).toMatchObject({ result: undefined });
+      expect(pieces).toBe(1);
+      injection.abort();
     });
-    injection.later();
-    await turn();
-    await turn();
-    await turn();
-    expect(inner).toEqual([null]);
-    expect(injection.later()).toMatchObject({ result: undefined });
-    injection.abort();
-  });
-});
+
+    test('a message that comes in the middle of one does not begin the next', async () => {
+      const inner: (InjectStep | null)[] = [];
+      const injection = inject();
+      onPermission(() => {
+        block();
+        inner.push(injection.later());
+      });
+      injection.later();
+      await turn();
+      await turn();
+      await turn();
+      expect(inner).toEqual([null]);
+      expect(injection.later()).toMatchObject({ result: undefined });
+      injection.abort();
+    });
+  },
+);

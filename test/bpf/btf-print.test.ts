@@ -10,6 +10,7 @@ import {
   printValue,
 } from '../../src/bpf/btf/index.ts';
 import { openObject } from '../../src/bpf/index.ts';
+import { unless } from '../support/skip.ts';
 import { fixture } from './support-elf-sections.ts';
 
 const VMLINUX = '/sys/kernel/btf/vmlinux';
@@ -102,8 +103,9 @@ describe('types as bpftool lists them', () => {
   });
 
   const bpftool = spawnSync('bpftool', ['version']).status === 0;
-  test.skipIf(!bpftool || !existsSync(VMLINUX))(
-    "the running kernel's (skipped without bpftool or its BTF)",
+  test(
+    "the running kernel's",
+    unless(bpftool && existsSync(VMLINUX) ? undefined : "bpftool or the kernel's BTF is not there"),
     () => {
       const theirs = spawnSync('bpftool', ['btf', 'dump', 'file', VMLINUX], { maxBuffer: 1 << 28 }).stdout;
       const ours = new TextEncoder().encode(

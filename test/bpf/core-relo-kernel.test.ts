@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type Btf, parseBtf, parseBtfExt } from '../../src/bpf/btf/index.ts';
 import { applyCoreRelocations } from '../../src/bpf/core-relo/index.ts';
 import { decodeInsns } from '../../src/bpf/index.ts';
+import { unless } from '../support/skip.ts';
 import { fixture } from './support-elf-sections.ts';
 
 /** libbpf and the running kernel are the reference: root, bpftool and the kernel's BTF are needed. */
@@ -17,8 +18,9 @@ const ready =
   spawnSync('bpftool', ['version']).status === 0 &&
   spawnSync('bpftool', ['prog', 'list']).status === 0;
 
-describe.skipIf(!ready)(
-  'against libbpf and the running kernel (skipped without root, bpftool or its BTF)',
+describe(
+  'against libbpf and the running kernel',
+  unless(ready ? undefined : "it needs root, bpftool and the kernel's BTF"),
   () => {
     let folder = '';
     let mounted = false;

@@ -2,11 +2,12 @@
 import { afterAll, describe, expect, it } from 'vitest';
 import { assemble } from '../../src/bpf/index.ts';
 import { BPF_CMD, kernelBpf } from '../support/kernel-bpf.ts';
+import { unless } from '../support/skip.ts';
 
 const { reason } = kernelBpf;
 if (reason !== undefined) console.log(`kernel oracle skipped: ${reason}`);
 
-describe.skipIf(reason !== undefined)('bpf(2) of this kernel', () => {
+describe('bpf(2) of this kernel', unless(reason), () => {
   afterAll(() => kernelBpf.closeAll());
 
   it('creates, fills and reads a map', () => {

@@ -7,6 +7,7 @@ import { afterAll, describe, expect, test } from 'vitest';
 import { parseElf } from '../../src/bpf/elf/index.ts';
 import { BpfError, linkObjects, openObject, parseBtf, validateBtf } from '../../src/bpf/index.ts';
 import { libbpf } from '../support/libbpf.ts';
+import { unless } from '../support/skip.ts';
 import { fixtureBytes, VARIANTS } from './support-objects.ts';
 
 const folder = new URL('./fixtures/link/', import.meta.url);
@@ -117,8 +118,9 @@ describe.each(VARIANTS)('objects of clang %s', (variant) => {
     ).toBe(written.value);
   });
 
-  test.skipIf(libbpf.reason !== undefined || process.getuid?.() !== 0)(
-    `libbpf and the kernel load it, with the instructions of bpftool's (${libbpf.reason ?? 'as root'})`,
+  test(
+    "libbpf and the kernel load it, with the instructions of bpftool's",
+    unless(libbpf.reason ?? (process.getuid?.() === 0 ? undefined : 'only root may load programs')),
     ({ skip }) => {
       const theirs = libbpf.object(part('linked', variant).bytes, 'linked', true)!;
       if (theirs.loaded !== 0) skip(`the kernel does not load what bpftool linked: ${theirs.loaded}`);
@@ -215,7 +217,7 @@ const tools = (() => {
   }
 })();
 
-describe.skipIf(!tools)(`bpftool that is installed${tools ? '' : ' (it is not)'}`, () => {
+describe('bpftool', unless(tools ? undefined : 'bpftool is not installed'), () => {
   const scratch = mkdtempSync(path.join(tmpdir(), 'trapline-link-'));
   afterAll(() => rmSync(scratch, { recursive: true }));
 

@@ -14,6 +14,7 @@ import {
   type MapType,
 } from '../../src/bpf/index.ts';
 import { kernelBpf } from '../support/kernel-bpf.ts';
+import { unless } from '../support/skip.ts';
 
 const { reason } = kernelBpf;
 if (reason !== undefined) console.log(`maps against the kernel skipped: ${reason}`);
@@ -251,7 +252,7 @@ const SPECS: readonly Spec[] = [
   { type: 'lru_percpu_hash', keySize: 4, valueSize: 8, maxEntries: 20000 },
 ];
 
-describe.skipIf(reason !== undefined)('maps as in the kernel', () => {
+describe('maps as in the kernel', unless(reason), () => {
   afterEach(() => kernelBpf.closeAll());
 
   it.each(SPECS)('$type, key $keySize, value $valueSize, flags $flags', (spec) => {
@@ -294,7 +295,7 @@ update: r3 = r10
   call bpf_map_update_elem
   exit`;
 
-describe.skipIf(reason !== undefined)('programs on maps as in the kernel', () => {
+describe('programs on maps as in the kernel', unless(reason), () => {
   afterEach(() => kernelBpf.closeAll());
   const operation = fc.record({
     op: fc.constantFrom(0, 0, 0, 1, 2, 2, 2, 3, 4, 5, 6, 10, 2 + 2 ** 33),
@@ -395,7 +396,7 @@ discard: call 133
 none: r0 = -1
   exit`;
 
-describe.skipIf(reason !== undefined)('ring buffers as in the kernel', () => {
+describe('ring buffers as in the kernel', unless(reason), () => {
   afterEach(() => kernelBpf.closeAll());
   const operation = fc.record({
     op: fc.constantFrom(0, 0, 0, 1, 1, 2, 3),
@@ -470,7 +471,7 @@ value: if r0 != 0 goto out
   r0 = *(u64 *)(r10 -8)
 out: exit`;
 
-describe.skipIf(reason !== undefined)('queues in programs as in the kernel', () => {
+describe('queues in programs as in the kernel', unless(reason), () => {
   afterEach(() => kernelBpf.closeAll());
   const operation = fc.record({
     op: fc.constantFrom(0, 0, 0, 1, 2),
@@ -514,7 +515,7 @@ describe.skipIf(reason !== undefined)('queues in programs as in the kernel', () 
   });
 });
 
-describe.skipIf(reason !== undefined)('maps of objects as in the kernel', () => {
+describe('maps of objects as in the kernel', unless(reason), () => {
   afterEach(() => kernelBpf.closeAll());
   const inner: Spec = { type: 'array', keySize: 4, valueSize: 8, maxEntries: 2 };
 
@@ -617,7 +618,7 @@ const CREATED: readonly MapType[] = [
   'cgroup_storage',
 ];
 
-describe.skipIf(reason !== undefined)('maps are refused as in the kernel', () => {
+describe('maps are refused as in the kernel', unless(reason), () => {
   afterEach(() => kernelBpf.closeAll());
 
   it.each(CREATED)('%s', (type) => {

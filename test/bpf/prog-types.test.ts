@@ -10,6 +10,7 @@ import {
 } from '../../src/bpf/index.ts';
 import type { AttachType } from '../../src/bpf/prog-types/index.ts';
 import { kernelBpf } from '../support/kernel-bpf.ts';
+import { unless } from '../support/skip.ts';
 
 const insn = (code: number, dst = 0, src = 0, off = 0, imm = 0): Insn => ({ code, dst, src, off, imm });
 
@@ -133,7 +134,7 @@ it('helpers belong to program types', () => {
   expect(refusal('cgroup_sockopt', 'cgroup_getsockopt', call(49))).toBe(no(49, 'setsockopt'));
 });
 
-describe.skipIf(kernelBpf.reason !== undefined)('as this machine’s kernel', () => {
+describe('as this machine’s kernel', unless(kernelBpf.reason), () => {
   /** The kernel's answer to the same instructions. */
   function kernel(type: ProgType, attach: AttachType | undefined, insns: readonly Insn[]) {
     const { fd, log } = kernelBpf.progLoad({

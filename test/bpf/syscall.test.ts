@@ -6,6 +6,7 @@ import { Link } from '../../src/bpf/machine/link.ts';
 import type { MachineState } from '../../src/bpf/machine/machine.ts';
 import { ATTR_FIELDS } from '../../src/bpf/syscall/attrs.ts';
 import { BPF_CMD, kernelBpf } from '../support/kernel-bpf.ts';
+import { unless } from '../support/skip.ts';
 
 const u32 = (...values: number[]): Uint8Array => new Uint8Array(Uint32Array.from(values).buffer);
 const words = (bytes: Uint8Array): number[] => [...new Uint32Array(bytes.slice().buffer)];
@@ -253,7 +254,7 @@ describe('batches', () => {
   });
 });
 
-describe.skipIf(kernelBpf.reason !== undefined)('batches as in the kernel', () => {
+describe('batches as in the kernel', unless(kernelBpf.reason), () => {
   afterEach(() => kernelBpf.closeAll());
   const types = {
     hash: 1,

@@ -5,6 +5,7 @@ import type { Insn } from '../../src/bpf/isa.ts';
 import { createMachine, type LoadedProgram } from '../../src/bpf/machine/index.ts';
 import type { MapSpec } from '../../src/bpf/maps/map-spec.ts';
 import { kernelBpf } from '../support/kernel-bpf.ts';
+import { unless } from '../support/skip.ts';
 import { functionTypes } from './support-programs.ts';
 
 const MAPS: readonly MapSpec[] = [
@@ -173,10 +174,7 @@ describe.each(Object.entries(SCENARIOS))('a tail call %s', (_name, scenario) => 
     expect(run(engine, scenario)).toEqual(expected);
   });
 
-  test.skipIf(kernelBpf.reason !== undefined)(
-    `kernel${kernelBpf.reason === undefined ? '' : ` (skipped: ${kernelBpf.reason})`}`,
-    () => {
-      expect(runInKernel(scenario)).toEqual(expected);
-    },
-  );
+  test('kernel', unless(kernelBpf.reason), () => {
+    expect(runInKernel(scenario)).toEqual(expected);
+  });
 });

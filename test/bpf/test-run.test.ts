@@ -11,6 +11,7 @@ import {
 } from '../../src/bpf/index.ts';
 import { PROG_TYPES, type ProgType } from '../../src/bpf/prog-types/index.ts';
 import { kernelBpf } from '../support/kernel-bpf.ts';
+import { unless } from '../support/skip.ts';
 
 const load = (type: ProgType, text: string) =>
   createMachine().loadProgram({ name: 'test', type, insns: assemble(text), maps: [], loadedMaps: [] });
@@ -108,7 +109,7 @@ describe('contexts', () => {
 const { reason } = kernelBpf;
 if (reason !== undefined) console.log(`test runs against the kernel skipped: ${reason}`);
 
-describe.skipIf(reason !== undefined)('test runs as in the kernel', () => {
+describe('test runs as in the kernel', unless(reason), () => {
   afterEach(() => kernelBpf.closeAll());
 
   /** The same run here and there: errno, result, packet and context. */

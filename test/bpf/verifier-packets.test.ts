@@ -12,6 +12,7 @@ import {
   verifyProgram,
 } from '../../src/bpf/index.ts';
 import { kernelBpf } from '../support/kernel-bpf.ts';
+import { unless } from '../support/skip.ts';
 
 const MAPS: readonly MapSpec[] = [
   { name: 'array', type: 'array', keySize: 4, valueSize: 16, maxEntries: 4 },
@@ -282,7 +283,7 @@ describe('packets and resources', () => {
   });
 });
 
-describe.skipIf(kernelBpf.reason !== undefined)('as this machine’s kernel', () => {
+describe('as this machine’s kernel', unless(kernelBpf.reason), () => {
   it.each(Object.entries(PROGRAMS))('%s', (_, [type, text, message]) => {
     const fds = MAPS.map((map) => kernelBpf.mapCreate({ ...map, type: BPF_MAP_TYPE[map.type] }));
     expect(fds.every((fd) => fd > 0)).toBe(true);

@@ -7,6 +7,7 @@ import { build } from 'esbuild';
 import { type Browser, chromium, type Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { parseDataFile } from '../conformance/suites.mjs';
+import { unless } from '../support/skip.ts';
 import type { Trapline, Vector } from './page.ts';
 
 const root = path.join(path.dirname(fileURLToPath(import.meta.url)), '../..');
@@ -73,86 +74,83 @@ test.each(['src/bpf/index.ts', 'src/bpf/testing/index.ts'])(
   },
 );
 
-describe.skipIf(reason !== undefined)(
-  `in headless Chromium${reason === undefined ? '' : `: ${reason}`}`,
-  () => {
-    let server: Server;
-    let browser: Browser;
-    let page: Page;
-    const complaints: string[] = [];
+describe('in headless Chromium', unless(reason), () => {
+  let server: Server;
+  let browser: Browser;
+  let page: Page;
+  const complaints: string[] = [];
 
-    beforeAll(async () => {
-      const { text } = await bundle('test/browser/page.ts', false);
-      server = createServer(({ url }, response) => {
-        // Shared memory is for isolated pages only.
-        response.setHeader('Cross-Origin-Opener-Policy', 'same-origin');
-        response.setHeader('Cross-Origin-Embedder-Policy', 'require-corp');
-        if (url === '/page.js') response.setHeader('Content-Type', 'text/javascript').end(text);
-        else {
-          response
-            .setHeader('Content-Type', 'text/html')
-            .end('<!doctype html><script type="module" src="/page.js"></script>');
-        }
-      });
-      await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-      browser = await chromium.launch({ executablePath: executable, args: ARGS });
-      page = await browser.newPage();
-      page.on('pageerror', (error) => complaints.push(String(error)));
-      await page.goto(`http://127.0.0.1:${(server.address() as AddressInfo).port}/`);
-      await page.waitForFunction('globalThis.trapline !== undefined');
-    }, 60_000);
-
-    afterAll(async () => {
-      await browser?.close();
-      await new Promise((resolve) => server.close(resolve));
+  beforeAll(async () => {
+    const { text } = await bundle('test/browser/page.ts', false);
+    server = createServer(({ url }, response) => {
+      // Shared memory is for isolated pages only.
+      response.setHeader('Cross-Origin-Opener-Policy', 'same-origin');
+      response.setHeader('Cross-Origin-Embedder-Policy', 'require-corp');
+      if (url === '/page.js') response.setHeader('Content-Type', 'text/javascript').end(text);
+      else {
+        response
+          .setHeader('Content-Type', 'text/html')
+          .end('<!doctype html><script type="module" src="/page.js"></script>');
+      }
     });
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    browser = await chromium.launch({ executablePath: executable, args: ARGS });
+    page = await browser.newPage();
+    page.on('pageerror', (error) => complaints.push(String(error)));
+    await page.goto(`http://127.0.0.1:${(server.address() as AddressInfo).port}/`);
+    await page.waitForFunction('globalThis.trapline !== undefined');
+  }, 60_000);
 
-    /** A method of page.ts, in the page. */
-    function call<Name extends keyof Trapline>(
-      name: Name,
-      ...args: Parameters<Trapline[Name]>
-    ): Promise<Awaited<ReturnType<Trapline[Name]>>> {
-      return page.evaluate(
-        ([method, values]) =>
-          (globalThis as unknown as { trapline: Record<string, (...list: unknown[]) => unknown> }).trapline[
-            method as string
-          ]!(...(values as unknown[])),
-        [name, args] as const,
-      ) as Promise<Awaited<ReturnType<Trapline[Name]>>>;
-    }
+  afterAll(async () => {
+    await browser?.close();
+    await new Promise((resolve) => server.close(resolve));
+  });
 
-    test('all 313 vectors of bpf_conformance, by the interpreter and the JIT', async () => {
-      const vectors = readVectors();
-      expect(vectors).toHaveLength(313);
-      expect(await call('conformance', vectors)).toEqual({ problems: [], runs: 626 });
+  /** A method of page.ts, in the page. */
+  function call<Name extends keyof Trapline>(
+    name: Name,
+    ...args: Parameters<Trapline[Name]>
+  ): Promise<Awaited<ReturnType<Trapline[Name]>>> {
+    return page.evaluate(
+      ([method, values]) =>
+        (globalThis as unknown as { trapline: Record<string, (...list: unknown[]) => unknown> }).trapline[
+          method as string
+        ]!(...(values as unknown[])),
+      [name, args] as const,
+    ) as Promise<Awaited<ReturnType<Trapline[Name]>>>;
+  }
+
+  test('all 313 vectors of bpf_conformance, by the interpreter and the JIT', async () => {
+    const vectors = readVectors();
+    expect(vectors).toHaveLength(313);
+    expect(await call('conformance', vectors)).toEqual({ problems: [], runs: 626 });
+  });
+
+  test('maps against a model', async () => {
+    expect(await call('maps')).toEqual([]);
+  });
+
+  test('programs with a map in both engines; one is refused', async () => {
+    expect(await call('programs')).toEqual({
+      retvals: [2, 2],
+      count: 20,
+      refused: 'invalid bpf_context access off=4096 size=8',
+      same: 8,
     });
+  });
 
-    test('maps against a model', async () => {
-      expect(await call('maps')).toEqual([]);
+  test('an object of clang, and the testing companion', async () => {
+    const bytes = [...readFileSync(path.join(root, 'examples/bpf-testing/bpf/firewall.bpf.o'))];
+    expect(await call('object', bytes)).toEqual({
+      programs: ['firewall', 'answer_ping'],
+      verdicts: [2, 1],
+      hits: 1,
+      reports: 1,
     });
+  });
 
-    test('programs with a map in both engines; one is refused', async () => {
-      expect(await call('programs')).toEqual({
-        retvals: [2, 2],
-        count: 20,
-        refused: 'invalid bpf_context access off=4096 size=8',
-        same: 8,
-      });
-    });
-
-    test('an object of clang, and the testing companion', async () => {
-      const bytes = [...readFileSync(path.join(root, 'examples/bpf-testing/bpf/firewall.bpf.o'))];
-      expect(await call('object', bytes)).toEqual({
-        programs: ['firewall', 'answer_ping'],
-        verdicts: [2, 1],
-        hits: 1,
-        reports: 1,
-      });
-    });
-
-    test('two workers add to one map', async () => {
-      expect(await call('threads', '/page.js', 50_000)).toBe(100_000);
-      expect(complaints).toEqual([]);
-    });
-  },
-);
+  test('two workers add to one map', async () => {
+    expect(await call('threads', '/page.js', 50_000)).toBe(100_000);
+    expect(complaints).toEqual([]);
+  });
+});

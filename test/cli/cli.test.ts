@@ -5,6 +5,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { nodeBinaries } from '../support/nodes.ts';
+import { unless } from '../support/skip.ts';
 
 const root = path.dirname(path.dirname(path.dirname(fileURLToPath(import.meta.url))));
 const cli = path.join(root, 'dist/cli/main.js');
@@ -180,13 +181,17 @@ describe('output', () => {
     expect(readFileSync(file, 'utf8')).toBe('x\n\n\n');
   });
 
-  test.skipIf(!existsSync('/dev/full'))('-o to a full disk: said, restored, exit 1', async () => {
-    const script = 'kprobe:app.mjs:handle { printf("%d\\n", nsecs); }';
-    const { code, out, err } = await run('-v', '-o', '/dev/full', '-p', target.pid, script);
-    expect({ code, out }).toEqual({ code: 1, out: '' });
-    expect(err.match(/^ERROR: .*$/gm)).toEqual(['ERROR: cannot write /dev/full: no space left on device']);
-    expect(err).toContain('restored 1 function');
-  });
+  test(
+    '-o to a full disk: said, restored, exit 1',
+    unless(existsSync('/dev/full') ? undefined : 'there is no /dev/full'),
+    async () => {
+      const script = 'kprobe:app.mjs:handle { printf("%d\\n", nsecs); }';
+      const { code, out, err } = await run('-v', '-o', '/dev/full', '-p', target.pid, script);
+      expect({ code, out }).toEqual({ code: 1, out: '' });
+      expect(err.match(/^ERROR: .*$/gm)).toEqual(['ERROR: cannot write /dev/full: no space left on device']);
+      expect(err).toContain('restored 1 function');
+    },
+  );
 
   test('-o to a folder that is not there', async () => {
     const { code, err } = await run('-o', path.join(folder, 'none/x'), '-p', target.pid, 'BEGIN { exit(); }');

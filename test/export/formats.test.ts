@@ -12,6 +12,7 @@ import {
   TraceEvents,
   TraceRecorder,
 } from '../../src/export/index.ts';
+import { unless } from '../support/skip.ts';
 import { type Decoded, decode, parseProto } from './proto.ts';
 import { RecordedSystem } from './system.ts';
 
@@ -350,8 +351,9 @@ const protobuf = await import(PROTOBUFJS).then(
   () => undefined,
 );
 
-test.skipIf(protobuf === undefined)(
-  `perfetto: a compiler of schemas reads the same${protobuf === undefined ? ' (skipped: protobufjs is not installed)' : ''}`,
+test(
+  'perfetto: a compiler of schemas reads the same',
+  unless(protobuf === undefined ? 'protobufjs is not installed' : undefined),
   () => {
     const text = readFileSync(new URL('perfetto.proto', import.meta.url), 'utf8');
     const events = recorded((system) => {

@@ -2,7 +2,7 @@
  * The machine's own kernel as an oracle: bpf(2) through koffi. For tests that compare with the kernel; it needs root and
  * Linux on x86-64, elsewhere `kernelBpf.reason` says why such tests are skipped:
  *
- *     describe.skipIf(kernelBpf.reason !== undefined)('as in the kernel', …)
+ *     describe('as in the kernel', unless(kernelBpf.reason), …)
  *
  * Touches only what the test itself creates. Every function gives a negative errno where the call fails, as the system call does.
  */

@@ -7,55 +7,55 @@ import { promisify } from 'node:util';
 import { expect, test } from 'vitest';
 import { emptySystem } from '../../src/cli/tracefs-system.ts';
 import { mountObstacle, mountTracefs } from '../../src/tracefs/fuse/index.ts';
+import { unless } from '../support/skip.ts';
 
 const HOSTILE = fileURLToPath(new URL('fixtures/hostile.mjs', import.meta.url));
 const ROUNDS = 1000;
 const obstacle = mountObstacle();
 const run = promisify(execFile);
 
-test.skipIf(obstacle !== undefined)(
-  `processes that use a mount in every way, killed readers, and an unmount under load${obstacle ? ` (skipped: ${obstacle})` : ''}`,
-  { timeout: 120_000 },
-  async () => {
-    const dir = mkdtempSync(path.join(tmpdir(), 'trapline-hostile-'));
-    const defects: unknown[] = [];
-    const { fs, request } = emptySystem();
-    const mount = await mountTracefs(fs, dir, { request: request!, defect: (error) => defects.push(error) });
-    try {
-      const readers = Array.from({ length: 4 }, () =>
-        spawn('cat', [path.join(dir, 'trace_pipe')], { stdio: 'ignore' }),
-      );
-      // All but one find it busy.
-      const closed = readers.map((reader) => new Promise((resolve) => reader.once('close', resolve)));
-      const results = await Promise.all(
-        [1, 2, 3].map((seed) => run(process.execPath, [HOSTILE, dir, String(seed), String(ROUNDS)])),
-      );
-      for (const { stdout } of results) {
-        const { done, refused } = JSON.parse(stdout);
-        expect(done + refused).toBe(ROUNDS);
-        expect(done).toBeGreaterThan(ROUNDS / 10);
-        expect(refused).toBeGreaterThan(ROUNDS / 10);
-      }
-      for (const reader of readers) reader.kill('SIGKILL');
-      await Promise.all(closed);
-      // It serves as before.
-      const sh = async (script: string): Promise<string> =>
-        (await run('sh', ['-c', `cd ${dir} && ${script}`])).stdout;
-      expect(await sh('echo 1 > tracing_on; > trace; echo still here > trace_marker; cat trace')).toContain(
-        'still here\n',
-      );
-      expect(defects).toEqual([]);
-      // Whoever is at work meanwhile gets errors.
-      const late = run(process.execPath, [HOSTILE, dir, '9', String(ROUNDS)]);
-      await sh('cat README > /dev/null');
-      await mount.unmount();
-      const { done, refused } = JSON.parse((await late).stdout);
+test('processes that use a mount in every way, killed readers, and an unmount under load', {
+  ...unless(obstacle),
+  timeout: 120_000,
+}, async () => {
+  const dir = mkdtempSync(path.join(tmpdir(), 'trapline-hostile-'));
+  const defects: unknown[] = [];
+  const { fs, request } = emptySystem();
+  const mount = await mountTracefs(fs, dir, { request: request!, defect: (error) => defects.push(error) });
+  try {
+    const readers = Array.from({ length: 4 }, () =>
+      spawn('cat', [path.join(dir, 'trace_pipe')], { stdio: 'ignore' }),
+    );
+    // All but one find it busy.
+    const closed = readers.map((reader) => new Promise((resolve) => reader.once('close', resolve)));
+    const results = await Promise.all(
+      [1, 2, 3].map((seed) => run(process.execPath, [HOSTILE, dir, String(seed), String(ROUNDS)])),
+    );
+    for (const { stdout } of results) {
+      const { done, refused } = JSON.parse(stdout);
       expect(done + refused).toBe(ROUNDS);
-      expect(defects).toEqual([]);
-    } finally {
-      await mount.unmount();
-      // What was written behind the unmount.
-      rmSync(dir, { recursive: true });
+      expect(done).toBeGreaterThan(ROUNDS / 10);
+      expect(refused).toBeGreaterThan(ROUNDS / 10);
     }
-  },
-);
+    for (const reader of readers) reader.kill('SIGKILL');
+    await Promise.all(closed);
+    // It serves as before.
+    const sh = async (script: string): Promise<string> =>
+      (await run('sh', ['-c', `cd ${dir} && ${script}`])).stdout;
+    expect(await sh('echo 1 > tracing_on; > trace; echo still here > trace_marker; cat trace')).toContain(
+      'still here\n',
+    );
+    expect(defects).toEqual([]);
+    // Whoever is at work meanwhile gets errors.
+    const late = run(process.execPath, [HOSTILE, dir, '9', String(ROUNDS)]);
+    await sh('cat README > /dev/null');
+    await mount.unmount();
+    const { done, refused } = JSON.parse((await late).stdout);
+    expect(done + refused).toBe(ROUNDS);
+    expect(defects).toEqual([]);
+  } finally {
+    await mount.unmount();
+    // What was written behind the unmount.
+    rmSync(dir, { recursive: true });
+  }
+});

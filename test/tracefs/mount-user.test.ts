@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { fusermountObstacle } from '../../src/tracefs/fuse/fusermount.ts';
 import { mountObstacle } from '../../src/tracefs/fuse/index.ts';
+import { unless } from '../support/skip.ts';
 
 const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
 const NOBODY = 65534;
@@ -76,49 +77,44 @@ describe.each(ways)('trapline tracefs --mount $name', ({ why, who }) => {
       ? new Promise((resolve) => child.once('close', resolve))
       : Promise.resolve(child.exitCode);
 
-  test.skipIf(why !== undefined)(
-    `serves whoever mounted it, until a signal${why ? ` (skipped: ${why})` : ''}`,
-    async () => {
-      const child = await mount();
-      expect(sh('echo hello > trace_marker; tail -n 1 trace')).toMatch(/ sh-\d+ .*: hello\n$/);
-      expect(sh('mkdir instances/one; ls instances; rmdir instances/one; echo x > current_tracer')).toMatch(
-        /^one\n.*(Invalid argument|I\/O error)\n$/s,
-      );
-      expect(sh('head -c 3000000 /dev/zero > trace_marker; cat README | wc -c')).toMatch(/^\d{4,}\n$/);
-      const owner = sh('stat -c "%u %a" trace');
-      expect(owner).toBe(`${who.uid ?? process.getuid?.()} 640\n`);
-      child.kill('SIGINT');
-      expect(await ended(child)).toBe(0);
-      expect(isMounted(dir)).toBe(false);
-    },
-  );
+  test('serves whoever mounted it, until a signal', unless(why), async () => {
+    const child = await mount();
+    expect(sh('echo hello > trace_marker; tail -n 1 trace')).toMatch(/ sh-\d+ .*: hello\n$/);
+    expect(sh('mkdir instances/one; ls instances; rmdir instances/one; echo x > current_tracer')).toMatch(
+      /^one\n.*(Invalid argument|I\/O error)\n$/s,
+    );
+    expect(sh('head -c 3000000 /dev/zero > trace_marker; cat README | wc -c')).toMatch(/^\d{4,}\n$/);
+    const owner = sh('stat -c "%u %a" trace');
+    expect(owner).toBe(`${who.uid ?? process.getuid?.()} 640\n`);
+    child.kill('SIGINT');
+    expect(await ended(child)).toBe(0);
+    expect(isMounted(dir)).toBe(false);
+  });
 
-  test.skipIf(why !== undefined)(
-    `a mounter that was killed leaves nothing that the next one minds${why ? ` (skipped: ${why})` : ''}`,
-    async () => {
-      const first = await mount();
-      // What helps it is killed, too.
-      const { stdout } = spawnSync('ps', ['-o', 'pid=', '--ppid', String(first.pid)], { encoding: 'utf8' });
-      const helpers = stdout.split(/\s+/).filter((pid) => pid !== '');
-      const theirs = helpers.flatMap((pid) =>
-        spawnSync('ps', ['-o', 'pid=', '--ppid', pid], { encoding: 'utf8' })
-          .stdout.split(/\s+/)
-          .filter((one) => one !== ''),
-      );
-      for (const pid of [...theirs, ...helpers, first.pid as number]) process.kill(Number(pid), 'SIGKILL');
-      await ended(first);
-      if (who.uid === process.getuid?.() || who.uid === undefined)
-        await expect.poll(() => errorOf(dir), { timeout: 20_000 }).toBe('ENOTCONN');
-      const second = await mount();
-      expect(sh('cat tracing_on')).toBe('1\n');
-      expect(readFileSync('/proc/self/mounts', 'utf8').split(dir)).toHaveLength(2);
-      second.kill('SIGTERM');
-      expect(await ended(second)).toBe(0);
-    },
-  );
+  test('a mounter that was killed leaves nothing that the next one minds', unless(why), async () => {
+    const first = await mount();
+    // What helps it is killed, too.
+    const { stdout } = spawnSync('ps', ['-o', 'pid=', '--ppid', String(first.pid)], { encoding: 'utf8' });
+    const helpers = stdout.split(/\s+/).filter((pid) => pid !== '');
+    const theirs = helpers.flatMap((pid) =>
+      spawnSync('ps', ['-o', 'pid=', '--ppid', pid], { encoding: 'utf8' })
+        .stdout.split(/\s+/)
+        .filter((one) => one !== ''),
+    );
+    for (const pid of [...theirs, ...helpers, first.pid as number]) process.kill(Number(pid), 'SIGKILL');
+    await ended(first);
+    if (who.uid === process.getuid?.() || who.uid === undefined)
+      await expect.poll(() => errorOf(dir), { timeout: 20_000 }).toBe('ENOTCONN');
+    const second = await mount();
+    expect(sh('cat tracing_on')).toBe('1\n');
+    expect(readFileSync('/proc/self/mounts', 'utf8').split(dir)).toHaveLength(2);
+    second.kill('SIGTERM');
+    expect(await ended(second)).toBe(0);
+  });
 
-  test.skipIf(why !== undefined)(
-    `a mounter that was killed alone takes the mount with it, or leaves it dead${why ? ` (skipped: ${why})` : ''}`,
+  test(
+    'a mounter that was killed alone takes the mount with it, or leaves it dead',
+    unless(why),
     async () => {
       const child = await mount();
       child.kill('SIGKILL');

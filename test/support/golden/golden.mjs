@@ -1,4 +1,4 @@
-// Replays a folder of recordings of a real kernel (shared/golden, or another in the same format) through the tracefs tree.
+// Replays a folder of recordings of a real kernel (test/conformance/golden, or another in the same format) through the tracefs tree.
 // The caller passes the modules of src or dist: what src/tracefs/index.ts exports.
 
 import { existsSync, readFileSync } from 'node:fs';
@@ -10,15 +10,11 @@ import { runTranscript, TRANSCRIPTS } from './transcripts.mjs';
 import { VALUES } from './values.mjs';
 
 const CASE_FILES = ['control.txt', 'kprobe_defs.txt', 'kprobe_seq.txt', 'filters.txt', 'triggers.txt'];
-const DIFFERENCES = path.join(
-  path.dirname(fileURLToPath(import.meta.url)),
-  '../../conformance/golden-differences.json',
-);
+const CONFORMANCE = path.join(path.dirname(fileURLToPath(import.meta.url)), '../../conformance');
+const DIFFERENCES = path.join(CONFORMANCE, 'golden-differences.json');
 
-const SHARED = path.join(
-  process.env.TRAPLINE_SHARED ?? path.join(path.dirname(DIFFERENCES), '../../../shared'),
-  'golden',
-);
+/** Ours. */
+export const RECORDINGS = path.join(CONFORMANCE, 'golden');
 
 /** Runs everything that is in the folder. `report(name, problems, skipped)` is told of each case. */
 export function runGolden(modules, folder, report, only) {
@@ -36,7 +32,7 @@ export function runGolden(modules, folder, report, only) {
     else report(name, [], reason);
   };
   // Cases alone do not say which static events there are.
-  const declared = [...new Set([SHARED, path.resolve(folder)])];
+  const declared = [...new Set([RECORDINGS, path.resolve(folder)])];
   const createSystem = () => new GoldenSystem(modules, declared);
   const replays = [
     ...CASE_FILES.map((name) => [name, runCases]),
