@@ -5,6 +5,8 @@
 //
 // Needs dist/, clang with the bpf target and, for the other columns, gcc and root on Linux (what is missing is left out). A source
 // includes common.h, which with -DKERNEL makes an XDP program of it and with -DNATIVE a function `u64 prog(u8 *data, u64 length)`.
+// TRAPLINE_UBPF names a folder with ubpf's include/ubpf.h and lib/libubpf.a: its JIT is then a further column (-DUSER: the same function
+// as eBPF, helpers 1 and 2 being lookup and update).
 
 import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -59,6 +61,7 @@ function* contents({ type, valueSize }) {
 const tool = (...names) => names.find((name) => spawnSync(name, ['--version']).status === 0);
 const clang = tool('clang-19', 'clang', 'clang-18', 'clang-17', 'clang-16', 'clang-14');
 const gcc = tool('gcc');
+const ubpf = process.env.TRAPLINE_UBPF;
 if (!existsSync(sources) || clang === undefined) {
   console.log(
     `skipped: ${clang === undefined ? 'no clang' : `no sources in ${path.relative(root, sources)}`}`,
@@ -175,13 +178,31 @@ long map_update(void *map, const void *key, const void *value, u64 flags) {
   if ((u64)map == 2) { array[*(const u32 *)key & 255] = *(const u64 *)value; return 0; }
   unsigned at = slot(*(const u64 *)key); table[at].used = 1; table[at].key = *(const u64 *)key; table[at].value = *(const u64 *)value; return 0;
 }
+#ifdef UBPF
+#include <ubpf.h>
+static ubpf_jit_fn compiled(const char *file) {
+  static char elf[1 << 16]; char *why = 0;
+  FILE *in = fopen(file, "r"); size_t length = fread(elf, 1, sizeof elf, in);
+  struct ubpf_vm *vm = ubpf_create(); ubpf_jit_fn fn = 0;
+  ubpf_register(vm, 1, "map_lookup", as_external_function_t((void *)map_lookup));
+  ubpf_register(vm, 2, "map_update", as_external_function_t((void *)map_update));
+  if (ubpf_load_elf(vm, elf, length, &why) == 0) fn = ubpf_compile(vm, &why);
+  if (!fn) { fprintf(stderr, "ubpf: %s\\n", why); exit(1); }
+  return fn;
+}
+#else
 u64 prog(u8 *, u64);
+#endif
 int main(int argc, char **argv) {
   static u8 data[4096]; int big = atoi(argv[1]); u64 one = 1, n, i, r = 0;
   if (big) { FILL(data); } else { FILLPKT(data); }
   for (u64 k = 1; k <= 512; k++) { u64 key = k * 0x10001; map_update((void *)1, &key, &one, 0); }
   map_update((void *)1, data, &one, 0);
+#ifdef UBPF
+  ubpf_jit_fn run = compiled(argv[2]);
+#else
   u64 (*volatile run)(u8 *, u64) = prog;
+#endif
   while (scanf("%llu", &n) == 1) {
     struct timespec a, b; clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &a);
     for (i = 0; i < n; i++) r = run(data, big ? 4096 : 64);
@@ -191,22 +212,22 @@ int main(int argc, char **argv) {
 }
 `;
 
-function native(name) {
+/** The same source as a program of its own: compiled by gcc, or to eBPF for ubpf's JIT. */
+function native(name, ubpf) {
   const harness = path.join(work, 'harness.c');
-  const binary = path.join(work, `${name}.native`);
+  const source = path.join(sources, `${name}.c`);
+  const binary = path.join(work, `${name}.${ubpf === undefined ? 'native' : 'ubpf'}`);
+  const object = `${binary}.o`;
   writeFileSync(harness, HARNESS);
-  execFileSync(gcc, [
-    '-O2',
-    '-w',
-    '-DNATIVE',
-    `-I${sources}`,
-    '-o',
-    binary,
-    harness,
-    path.join(sources, `${name}.c`),
-  ]);
+  const rest =
+    ubpf === undefined
+      ? ['-DNATIVE', source]
+      : ['-DUBPF', `-I${ubpf}/include`, path.join(ubpf, 'lib/libubpf.a'), '-lm', '-lpthread'];
+  execFileSync(gcc, ['-O2', '-w', `-I${sources}`, '-o', binary, harness, ...rest]);
+  if (ubpf !== undefined)
+    execFileSync(clang, ['-O2', '-mcpu=v3', '-target', 'bpf', '-DUSER', '-c', source, '-o', object]);
   const run = (n) => {
-    const out = execFileSync(binary, [name.startsWith('e_') ? '1' : '0'], { input: `${n}\n` })
+    const out = execFileSync(binary, [name.startsWith('e_') ? '1' : '0', object], { input: `${n}\n` })
       .toString()
       .split(' ');
     return { result: Number(out[0]), elapsed: Number(out[1]) };
@@ -226,6 +247,7 @@ for (const [name, expected] of WORKLOADS) {
   const engines = { jit, interpreter: ours(object, name, 'interpreter') };
   if (kernel.reason === undefined) engines.kernel = inKernel(kernel, jit);
   if (gcc !== undefined) engines.gcc = native(name);
+  if (gcc !== undefined && ubpf !== undefined) engines.ubpf = native(name, ubpf);
   for (const [engine, { result }] of Object.entries(engines)) {
     if (result === expected) continue;
     exact = false;
@@ -265,14 +287,14 @@ console.log(
   `${process.version}; ns a run, least of ${ROUNDS} interleaved rounds, processor time; body: without what the empty program takes\n`,
 );
 console.log(
-  'workload             JIT    kernel  JIT body   kernel b.  ratio   gcc -O2  interpreter  insns  ns an insn',
+  'workload             JIT    kernel  JIT body   kernel b.  ratio   gcc -O2      ubpf  interpreter  insns  ns an insn',
 );
 for (const one of rows) {
   const { name, least, insns } = one;
   const ratio =
     least.kernel === undefined || name === 'a_empty' ? undefined : body(one, 'jit') / body(one, 'kernel');
   console.log(
-    `${name.padEnd(15)}${cell(least.jit)}${cell(least.kernel)}${cell(body(one, 'jit'))}${cell(least.kernel && body(one, 'kernel'))}${(ratio?.toFixed(2) ?? '-').padStart(9)}${cell(least.gcc)}${cell(least.interpreter, 12)}${String(insns).padStart(8)}${cell(least.interpreter / insns)}`,
+    `${name.padEnd(15)}${cell(least.jit)}${cell(least.kernel)}${cell(body(one, 'jit'))}${cell(least.kernel && body(one, 'kernel'))}${(ratio?.toFixed(2) ?? '-').padStart(9)}${cell(least.gcc)}${cell(least.ubpf)}${cell(least.interpreter, 12)}${String(insns).padStart(8)}${cell(least.interpreter / insns)}`,
   );
 }
 const find = (name) => rows.find((one) => one.name === name);
@@ -306,6 +328,15 @@ if (kernel.reason === undefined) {
     unit: '×',
     limit: 1.5,
     atLeast: true,
+    exact,
+  });
+}
+if (ubpf !== undefined && gcc !== undefined) {
+  const ratios = rows.slice(1).map((one) => body(one, 'jit') / body(one, 'ubpf'));
+  row({
+    name: 'eBPF: JIT against ubpf’s JIT, body time, geometric mean of nine',
+    value: mean(ratios),
+    unit: '×',
     exact,
   });
 }

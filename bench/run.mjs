@@ -35,6 +35,7 @@ const ORDER = [
   'btf',
   'events',
   'tracepoints',
+  'attached',
   'record',
   'kernel-events',
   'function-tracer',

@@ -4,7 +4,7 @@
 //   node bench/tracepoints.mjs [--quick]      needs dist/ (npm run build)
 
 import path from 'node:path';
-import { median, quick, row } from './lib/report.mjs';
+import { costs, median, quick } from './lib/report.mjs';
 import { root, startTarget, startTrace } from './lib/trace.mjs';
 
 const file = path.join(root, 'bench/targets/tracepoints.mjs');
@@ -60,16 +60,7 @@ async function measure({ loop, script }) {
   }
 }
 
-for (const one of CASES) {
-  const runs = [];
-  for (let i = 0; i < TIMES; i++) runs.push(await measure(one));
-  runs.sort((a, b) => a.cost - b.cost);
-  row({
-    name: one.name,
-    value: runs[0].cost,
-    unit: 'ns',
-    spread: [runs[0].cost, runs.at(-1).cost],
-    exact: runs.every(({ exact }) => exact),
-    note: `${ROUNDS * CALLS * runs.length} hits, each counted; ${runs[0].off.toFixed(2)} ns a call when the tracer has gone`,
-  });
-}
+await costs(CASES, TIMES, measure, (runs) => {
+  const hits = ROUNDS * CALLS * runs.length;
+  return `${hits} hits, each counted; ${runs[0].off.toFixed(2)} ns a call when the tracer has gone`;
+});

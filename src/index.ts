@@ -56,17 +56,17 @@ export {
 } from './output/index.ts';
 export { attach } from './target/attach.ts';
 export {
-  AttachedObject,
-  type AttachedProgram,
-  type AttachObjectOptions,
-  attachObject,
-  type ProcessMap,
-} from './target/bpf-object.ts';
-export {
   channelTracepoint,
   defineChannelEvent,
   tracingChannelTracepoints,
 } from './target/diagnostics-channels.ts';
+export {
+  AttachedObject,
+  type AttachedProgram,
+  type AttachObjectOptions,
+  attachObject,
+} from './target/object/attach-object.ts';
+export type { ProcessMap } from './target/object/maps.ts';
 export {
   openProcessTracing,
   type ProcessTracing,

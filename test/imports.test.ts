@@ -95,14 +95,14 @@ const LAYERS: readonly Layer[] = [
     name: 'agent-inject',
     folders: ['src/agent/inject'],
     imports: ['agent-holder', 'agent-protocol', 'kernel'],
-    types: ['agent-main', 'agent-arming', 'agent-events', 'agent-worker', 'bpf'],
+    types: ['agent-main', 'agent-arming', 'agent-events', 'agent-worker', 'bpf', 'typescript'],
     packages: [],
     reason: 'what evaluations run: it starts the others from their texts',
   },
   {
     name: 'agent-worker',
     folders: ['src/agent/worker'],
-    imports: ['agent-holder', 'bpf', 'kernel', 'agent-protocol', 'errors', 'stale-code'],
+    imports: ['agent-holder', 'bpf', 'kernel', 'agent-protocol', 'errors', 'stale-code', 'typescript'],
     types: ['agent-main', 'agent-arming', 'agent-inject', 'arch'],
     reason: 'the worker reads maps and drains rings itself, and is told the rest',
   },
@@ -114,6 +114,13 @@ const LAYERS: readonly Layer[] = [
     reason: 'what who edits texts has to know of V8, in the own process and in the agent',
   },
   {
+    name: 'typescript',
+    folders: ['src/arch/v8/typescript.ts'],
+    imports: [],
+    packages: ['node:module'],
+    reason: 'what Node makes of TypeScript is asked where it is loaded and, for its symbols, by the agent',
+  },
+  {
     name: 'arch',
     folders: ['src/arch'],
     imports: ['kernel', 'bpf', 'errors', 'stale-code'],
@@ -123,7 +130,7 @@ const LAYERS: readonly Layer[] = [
   {
     name: 'register',
     folders: ['src/register'],
-    imports: ['arch', 'agent-protocol', 'agent-inject', 'kernel', 'errors'],
+    imports: ['arch', 'agent-protocol', 'agent-inject', 'kernel', 'errors', 'typescript'],
     types: ['bpf', 'agent-main', 'agent-arming', 'agent-worker'],
     reason:
       'preparing a process rewrites modules as they load; it neither compiles scripts nor opens sessions',

@@ -56,3 +56,20 @@ export function check(what, got, expected) {
   process.exitCode = 1;
   return false;
 }
+
+/** A row a case, of so many measurements `{ cost, exact }` in ns: the least is the figure. `note` is made of them, the least first. */
+export async function costs(cases, times, measure, note) {
+  for (const one of cases) {
+    const runs = [];
+    for (let i = 0; i < times; i++) runs.push(await measure(one));
+    runs.sort((a, b) => a.cost - b.cost);
+    row({
+      name: one.name,
+      value: runs[0].cost,
+      unit: 'ns',
+      spread: [runs[0].cost, runs.at(-1).cost],
+      exact: runs.every(({ exact }) => exact),
+      note: note(runs),
+    });
+  }
+}

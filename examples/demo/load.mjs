@@ -23,6 +23,8 @@ const requests = [
 ];
 const run = autocannon({ url, connections: 24, duration: Number(seconds), requests }, (error, result) => {
   if (error) throw error;
+  // started by hand, it has nobody to tell
+  if (process.send === undefined) return;
   process.send({ done: result });
   process.disconnect();
 });

@@ -16,6 +16,8 @@ export interface LaunchHello {
   readonly cwd: string;
   /** The main module's path, as far as it is known. */
   readonly main: string | undefined;
+  /** Node runs TypeScript itself there, and nobody else does. */
+  readonly runsTypes: boolean;
 }
 
 /** The tracer's answer: files whose functions are to get sites before they are loaded. */

@@ -113,8 +113,21 @@ export interface LayoutOptions {
   readonly reserve?: number;
 }
 
-/** Types that need nothing but their own memory; all others need what a machine has (../machine). */
-const PLAIN_TYPES: ReadonlySet<string> = new Set(['array', 'percpu_array', 'hash', 'percpu_hash', 'ringbuf']);
+/**
+ * Types that need nothing but their own memory, and two that whoever runs the programs fills: programs and stacks. All others need what a
+ * machine has (../machine).
+ */
+export const PLAIN_TYPES: ReadonlySet<string> = new Set([
+  'array',
+  'percpu_array',
+  'hash',
+  'percpu_hash',
+  'lru_hash',
+  'lru_percpu_hash',
+  'ringbuf',
+  'prog_array',
+  'stack_trace',
+]);
 
 /**
  * Places maps in memory. Throws BpfError EINVAL for a bad map, ENOTSUPP for a type that needs a machine, and ENOMEM where they do not fit.

@@ -1,11 +1,43 @@
+/** The command of `-c`: started, and kept in front of its main module. */
 import { TraplineError } from '../errors.ts';
-import { type LaunchedCommand, launch } from '../target/launch.ts';
+import { endedBefore, type HeldProcess, type LaunchedCommand, launch } from '../target/launch.ts';
 
-/** Starts what `-c` says. */
-export async function startCommand(command: string): Promise<LaunchedCommand> {
-  const [file, ...args] = splitWords(command);
+/** So long a command may take until its first Node process asks whether it may begin. */
+const KNOCK_MS = 10_000;
+
+export interface HeldCommand {
+  readonly command: LaunchedCommand;
+  readonly held: HeldProcess;
+}
+
+/**
+ * Starts what `-c` says; `verb` is what is to be done with it. While nothing has begun, `interrupt` ends all of it. Errors: EUSAGE,
+ * those of launch(), ESRCH, ENOTNODE. Where it throws, nothing is left of the command.
+ */
+export async function holdCommand(
+  text: string,
+  verb: 'traced' | 'recorded',
+  interrupt: AbortSignal,
+): Promise<HeldCommand> {
+  const [file, ...args] = splitWords(text);
   if (file === undefined) throw new TraplineError('EUSAGE', '-c: the command is empty');
-  return await launch(file, args);
+  const command = await launch(file, args);
+  const end = (): void => void command.end();
+  if (interrupt.aborted) end();
+  else interrupt.addEventListener('abort', end, { once: true });
+  const held = await command.held(KNOCK_MS);
+  if (held !== undefined) return { command, held };
+  const ended = command.hasExited();
+  await command.end();
+  if (!ended) throw new TraplineError('ENOTNODE', '-c: the command started no Node.js process');
+  throw endedBefore(verb, {
+    hint: `it started no Node.js process, or one that ended at once: -c ${verb === 'traced' ? 'traces' : 'records'} the first one`,
+  });
+}
+
+/** Ctrl-C, before anything counted: what had begun is undone, as of a program that the signal ends. */
+export function interrupted(): TraplineError {
+  return new TraplineError('EINTR', 'interrupted while getting ready: nothing was traced');
 }
 
 /** Words as a shell splits them: blanks, quotes and backslashes; nothing is expanded. */

@@ -4,14 +4,21 @@
  * `export` are about traces in files, everything else traces. Only what is needed
  * is read.
  */
-import { written } from './complain.ts';
+import { cannotWrite, written } from './complain.ts';
 
 const [first, ...rest] = process.argv.slice(2);
 process.exitCode = 1;
+// looked for at the end
+process.stdout.on('error', () => {});
 const code = await command();
+await written(process.stdout);
+const failure: NodeJS.ErrnoException | null = process.stdout.errored;
+// a reader that has gone has what it wanted, and a command that has failed has said why
+const lost = failure !== null && failure.code !== 'EPIPE' && code === 0;
+if (lost) process.stderr.write(`ERROR: ${cannotWrite('standard output', failure)}\n`);
 // Everything is detached; a socket that closes slowly is not waited for.
-await Promise.all([written(process.stdout), written(process.stderr)]);
-process.exit(code);
+await written(process.stderr);
+process.exit(lost ? 1 : code);
 
 async function command(): Promise<number> {
   switch (first) {

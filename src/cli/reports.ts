@@ -6,10 +6,11 @@ const ms = (value: number) => `${value < 10 ? value.toFixed(2) : value.toFixed(0
 
 /** What `-v` says of a probe: its way, the estimate and the pause that was measured. */
 export function armLine(report: ArmReport): string {
-  const { name, way, estimateMs, pauseMs, waitedMs = 0, rateLimit, escaped, note } = report;
+  const { name, way, estimateMs, pauseMs, longest, waitedMs = 0, rateLimit, escaped, note } = report;
   if (way === undefined) return armWarning(report) ?? name;
   const waited = waitedMs < 1 ? '' : `, ${ms(waitedMs)} of it waiting for a processor`;
   const parts = [`estimated ${ms(estimateMs)}`, `paused ${ms(pauseMs)}${waited}`];
+  if (longest !== undefined && estimateMs > 1) parts.push(`longest by ${longest}`);
   if (rateLimit !== undefined) parts.push(`at most ${rateLimit} hits a second`);
   if (escaped !== undefined) parts.push(`${escaped} call${escaped === 1 ? '' : 's'} escaped`);
   if (note !== undefined) parts.push(note);
@@ -17,14 +18,16 @@ export function armLine(report: ArmReport): string {
 }
 
 /** What has to be said of a probe also without `-v`: that it is slow, or that it does not see every call. */
-export function armWarning({ name, way, escaped = 0, note }: ArmReport): string | undefined {
+export function armWarning({ name, way, escaped = 0, editMs, note }: ArmReport): string | undefined {
   if (way === undefined)
     return `WARNING: ${name}: its calls are not counted, no way to arm it is left: ${note}`;
   if (way === 'break') {
     return `WARNING: ${name}: armed by a breakpoint, each hit costs the process about 0.1 ms`;
   }
   if (escaped === 0) return undefined;
-  return `WARNING: ${name}: ${escaped} call${escaped === 1 ? '' : 's'} came by a reference that is not probed`;
+  const edit =
+    editMs === undefined ? '' : `: --max-pause ${Math.ceil(editMs)} allows an edit, which counts them`;
+  return `WARNING: ${name}: ${escaped} call${escaped === 1 ? '' : 's'} came by a reference that is not probed${edit}`;
 }
 
 /** Warnings of a wildcard's functions: so many are said, the others are counted. */

@@ -1,6 +1,7 @@
 import { closeSync, openSync, writeFileSync } from 'node:fs';
 import { TraplineError } from '../errors.ts';
 import type { Sinks } from '../output/index.ts';
+import { cannotWrite } from './complain.ts';
 
 /** Bytes of text that wait at most before they are written. */
 const CHUNK = 1 << 16;
@@ -25,14 +26,19 @@ export function standardSinks(file: string | undefined, onClosed: () => void): S
     closed = true;
     onClosed();
   };
+  // where that takes no more there is nobody to tell
   const report = streamWriter(process.stderr, () => {});
   let failed = false;
   const fail = (error: unknown) => {
-    if (!closed) report.write(`ERROR: cannot write ${file}: ${reason(error)}\n`);
+    if (!closed) report.write(`ERROR: ${cannotWrite(file ?? 'standard output', error)}\n`);
     failed = true;
     close();
   };
-  const write = file === undefined ? streamWriter(process.stdout, close) : fileWriter(file, fail);
+  const write =
+    file === undefined
+      ? // the reader has what it wanted
+        streamWriter(process.stdout, (error) => (error.code === 'EPIPE' ? close() : fail(error)))
+      : fileWriter(file, fail);
   let ended = false;
   let waiting = '';
   let scheduled = false;
@@ -68,21 +74,22 @@ export function standardSinks(file: string | undefined, onClosed: () => void): S
   };
 }
 
-/** Without its code in front and the call behind. */
-const reason = (error: unknown): string => (error as Error).message.replace(/^\w+: |, \w+( '.*')?$/g, '');
-
 interface Writer {
   write(text: string): void;
   close(): void;
 }
 
-function streamWriter(stream: NodeJS.WriteStream, onClosed: () => void): Writer {
-  stream.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code !== 'EPIPE') throw error;
-    onClosed();
-  });
+function streamWriter(stream: NodeJS.WriteStream, onFailed: (error: NodeJS.ErrnoException) => void): Writer {
+  stream.on('error', onFailed);
   return {
-    write: (text) => void stream.write(text),
+    write: (text) => {
+      try {
+        stream.write(text);
+      } catch (error) {
+        // a file or a device is written at once
+        onFailed(error as NodeJS.ErrnoException);
+      }
+    },
     close: () => {},
   };
 }
@@ -93,7 +100,7 @@ function fileWriter(file: string, onFailed: (error: unknown) => void): Writer {
     fd = openSync(file, 'w');
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
-    throw new TraplineError(code ?? 'EIO', `cannot write ${file}: ${reason(error)}`);
+    throw new TraplineError(code ?? 'EIO', cannotWrite(file, error));
   }
   return {
     write: (text) => {

@@ -13,6 +13,7 @@ import { TraplineError } from '../errors.ts';
 import type { AttachPoint, CompiledScript, ScriptProgram } from '../lang/script.ts';
 import { type DecodeContext, type RawMapEntry, RecordDecoder, type RecordEvent } from '../output/index.ts';
 import type { ArmOptions, AttachRequest, SessionEvents, TraceSession } from '../target/session.ts';
+import { SourceFrames } from '../target/source-frames.ts';
 import type { EventMatch } from './events.ts';
 import { compileFor, type ScriptText } from './pipeline.ts';
 
@@ -54,8 +55,9 @@ export class Tracee {
     this.programs = programs;
     this.#attachments = script.programs.map(attachmentsOf);
     // The compiler may add a BEGIN of its own, so what is no function is counted in the text.
-    this.probeCount =
-      otherProbes + this.#attachments.flat().filter(({ match }) => match !== undefined).length;
+    const armed = this.#attachments.flat().filter(({ match }) => match !== undefined).length;
+    this.probeCount = otherProbes + armed;
+    this.arms = armed > 0;
     this.context = this.#makeContext(index);
     this.#decoder = new RecordDecoder(script, this.context);
   }
@@ -95,12 +97,13 @@ export class Tracee {
 
   /** Probes as the user counts them: functions and lines matched, and the others one each. */
   readonly probeCount: number;
+  /** Functions, lines or events are among its probes. */
+  readonly arms: boolean;
 
   async load(): Promise<void> {
-    const { maps, ring, programs, paths } = this.script;
+    const { maps, programs, paths } = this.script;
     await this.session.load({
       maps: maps.map(({ spec }) => spec),
-      ring,
       programs: this.programs,
       paths,
       usesAsyncId: programs.some(({ usesAsyncId }) => usesAsyncId),
@@ -181,6 +184,17 @@ export class Tracee {
     }));
   }
 
+  /** Attach points none of whose functions was in a file that the process has loaded as it was prepared. */
+  async unloaded(): Promise<AttachPoint[]> {
+    const functions = this.#attachments
+      .flat()
+      .flatMap(({ point, match }) => (match !== undefined && 'symbol' in match ? [{ point, ...match }] : []));
+    const symbols = functions.map(({ symbol }) => symbol);
+    const unloaded = new Set(await this.session.unloaded?.(symbols));
+    const loaded = new Set(functions.filter(({ symbol }) => !unloaded.has(symbol)).map(({ point }) => point));
+    return [...new Set(functions.map(({ point }) => point))].filter((point) => !loaded.has(point));
+  }
+
   #makeContext(index: SymbolIndex | undefined): DecodeContext {
     const names = new Map<bigint, string>();
     if (index !== undefined) {
@@ -190,13 +204,14 @@ export class Tracee {
       }
     }
     const { session, script } = this;
+    const frames = new SourceFrames();
     return {
       funcName: (address) => names.get(address) ?? (address === 0n ? '' : `0x${address.toString(16)}`),
       probeName: (program, cookie) => {
         const attachment = this.#attachments[program]?.[cookie];
         return attachment === undefined ? '' : attachmentName(attachment);
       },
-      stack: (id) => session.stack(id)?.map((frame) => shortFrame(frame, session.info.cwd)),
+      stack: (id) => session.stack(id)?.map((frame) => shortFrame(frames.original(frame), session.info.cwd)),
       realtimeNs: (ns) => ns + session.info.monotonicToRealtimeNs,
       strftimeFormat: (number) => {
         const action = script.actions[number];
@@ -210,8 +225,8 @@ export class Tracee {
 export class EventRelay implements SessionEvents {
   handlers: Partial<SessionEvents> = {};
 
-  onRecord(record: DataView): void {
-    this.handlers.onRecord?.(record);
+  onRecord(record: DataView, ring: number): void {
+    this.handlers.onRecord?.(record, ring);
   }
   onArmed(report: ArmReport): void {
     this.handlers.onArmed?.(report);

@@ -3,8 +3,9 @@ import { existsSync, readFileSync } from 'node:fs';
 import { formatDiagnostic, TraplineError } from '../errors.ts';
 import { formatErrors } from '../lang/diagnostics.ts';
 import { JsonPrinter, TextPrinter } from '../output/index.ts';
+import { didYouMean } from '../similar.ts';
 import { HOW_TO_FIND } from '../target/process.ts';
-import { complain } from './complain.ts';
+import { complain, failureCode, systemReason } from './complain.ts';
 import { connect } from './connect.ts';
 import { showStage } from './debug.ts';
 import { ANY_EVENTS } from './events.ts';
@@ -19,14 +20,14 @@ import { standardSinks } from './sinks.ts';
 import { EventRelay } from './tracee.ts';
 import { version } from './version.ts';
 
-/** Runs a command line; resolves to the exit code, 1 after an error that was told on standard error. */
+/** Runs a command line; resolves to the exit code, 1 (130 after Ctrl-C) after an error that was told on standard error. */
 export async function tracingMain(argv: readonly string[]): Promise<number> {
   try {
     return await main(argv);
   } catch (error) {
     const usage = `trapline [options] ${flagName('pid')} PID PROGRAM`;
     complain(error, usage, (e) => (e.position === undefined ? formatDiagnostic(e) : formatErrors(e)));
-    return 1;
+    return failureCode(error);
   }
 }
 
@@ -62,14 +63,20 @@ function readProgram({ execute, positionals }: CommandLine): Omit<Program, 'unsa
     return { script, file: first === '-' ? 'stdin' : first, params };
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code ?? 'EIO';
-    const what = code === 'ENOENT' ? 'there is no such file' : (error as Error).message;
+    const what = code === 'ENOENT' ? 'there is no such file' : systemReason(error);
     throw new TraplineError(code, `cannot read the script ${first}: ${what}`, {
-      hint:
-        code === 'ENOENT'
-          ? "a program contains a block: 'kprobe:server.js:handle { @ = count(); }'"
-          : undefined,
+      hint: code === 'ENOENT' ? hintOf(first) : undefined,
     });
   }
+}
+
+/** For a name that is no program and no file. */
+function hintOf(name: string): string {
+  if (name === 'help') return 'trapline --help shows how to give one';
+  return (
+    didYouMean(name, ['bpf', 'record', 'report', 'export', 'tracefs']) ??
+    "a program contains a block: 'kprobe:server.js:handle { @ = count(); }'"
+  );
 }
 
 function targetOf({ pids, command }: CommandLine): Target {
@@ -160,11 +167,21 @@ const LEAVE_MS = 3000;
 /** The end needs the process's main thread. One that does not answer (stopped, in a long native call) for so long is told of. */
 const ANSWER_MS = 3000;
 
+/**
+ * The same signal again within so short a time is one with the first: `timeout` sends its own to the command and then to the whole group, and passes on the
+ * terminal's Ctrl-C, which the command has from the terminal too.
+ */
+const SAME_MS = 100;
+
 /** Ctrl-C ends tracing with maps, a second one without. SIGTERM and SIGHUP are as Ctrl-C. */
 function onInterrupt(tracing: Tracing, note: (text: string) => void): { remove(): void } {
   let count = 0;
+  let last: { readonly signal: NodeJS.Signals; readonly at: number } | undefined;
   let patience: NodeJS.Timeout | undefined;
-  const interrupt = () => {
+  const interrupt = (signal: NodeJS.Signals) => {
+    const at = performance.now();
+    if (last?.signal === signal && at - last.at < SAME_MS) return;
+    last = { signal, at };
     count++;
     if (count === 1) {
       tracing.stop();

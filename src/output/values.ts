@@ -45,7 +45,8 @@ export function readString(view: DataView, offset: number, size: number): string
 function decodeUtf8(bytes: Uint8Array, cut: boolean): string {
   const own = bytes.buffer instanceof ArrayBuffer ? bytes : new Uint8Array(bytes);
   const text = utf8.decode(own);
-  return cut ? text.replace(/\uFFFD+$/, '') : text;
+  // a character that had no room whole is left out, and zeros stand there
+  return cut ? text.replace(/[\uFFFD\0]+$/, '') : text;
 }
 
 export function readInt(view: DataView, offset: number, size: 1 | 2 | 4 | 8, signed: boolean): bigint {

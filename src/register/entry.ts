@@ -8,6 +8,7 @@ import Module from 'node:module';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { isMainThread } from 'node:worker_threads';
+import { typesMode } from '../arch/v8/typescript.ts';
 
 export interface Entry {
   /** What Node resolves the entry to. */
@@ -50,7 +51,8 @@ export function commonJsEntry(
 /** By extension and the nearest package.json. A text without either that turns out to be an ES module is Node's to load. */
 function isCommonJs(file: string): boolean {
   const extension = path.extname(file);
-  if (extension !== '.js' && extension !== '') return extension === '.cjs';
+  if (/^\.[cm]?ts$/.test(extension) && typesMode() === undefined) return false;
+  if (!/^(?:\.[jt]s)?$/.test(extension)) return extension === '.cjs' || extension === '.cts';
   for (let folder = path.dirname(file); ; folder = path.dirname(folder)) {
     const found = path.join(folder, 'package.json');
     if (existsSync(found))

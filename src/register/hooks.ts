@@ -2,9 +2,11 @@
 import Module, { createRequire } from 'node:module';
 import { extname } from 'node:path';
 import { pathToFileURL } from 'node:url';
+import { scriptPath } from '../arch/v8/symbols-path.ts';
+import { typesMode } from '../arch/v8/typescript.ts';
 import { type Entry, entryResolver } from './entry.ts';
 import type { OwnRegistry } from './registry.ts';
-import type { EagerFiles, Transform } from './transform.ts';
+import type { EagerFiles, Transform, Transformed } from './transform.ts';
 
 type Compile = (this: unknown, content: unknown, filename: unknown, ...rest: unknown[]) => unknown;
 
@@ -31,49 +33,78 @@ export interface SyncHooks {
       next: (specifier: string, context: ResolveContext) => Resolved,
     ): Resolved;
   }): { deregister(): void };
-  stripTypeScriptTypes?(code: string): string;
+}
+
+/** How Node calls what a text is; undefined where it finds out when it has compiled it. */
+type Format = 'module' | 'commonjs' | undefined;
+
+/** `module-typescript`, `commonjs-typescript`, and `typescript` where Node finds out. */
+const TYPED = /^(?:(module|commonjs)-)?typescript$/;
+
+interface Rewritten {
+  readonly made: Transformed;
+  /** What Node is to take the text for. */
+  readonly format: Format;
+}
+
+/** As transformed for what it is, and as Node would ask for it. `name` is a path or a file's URL. */
+function rewriter(
+  transform: Transform,
+): (name: string, text: string, format: unknown) => Rewritten | undefined {
+  const types = typesMode();
+  return (name, text, format) => {
+    const typed = TYPED.exec(String(format));
+    if (typed !== null && types === undefined) return undefined;
+    const known = (typed === null ? format : typed[1]) as Format;
+    const path = scriptPath(name);
+    const url = name === path ? pathToFileURL(path).href : name;
+    const mode = typed === null ? undefined : types;
+    let made = known === 'module' ? undefined : transform(path, text, false, mode);
+    if (known !== 'commonjs') made ??= transform(url, text, true, mode);
+    if (made === undefined) return undefined;
+    // as Node does it: the file that errors and debuggers are to name
+    const end = mode === 'strip' ? `\n\n//# sourceURL=${url}` : '';
+    return { made: { ...made, source: made.source + end }, format: known };
+  };
 }
 
 /** CommonJS: require() on every Node, and import of CommonJS. */
 export function hookCommonJs(registry: OwnRegistry, transform: Transform): void {
   const prototype = (Module as unknown as { prototype: { _compile: Compile } }).prototype;
   const next = prototype._compile;
+  const rewrite = rewriter(transform);
   prototype._compile = function _compile(content, filename, ...rest) {
-    let text = content;
-    // The last argument is the format: `module` where require() loads an ES module
-    if (typeof content === 'string' && typeof filename === 'string' && rest[0] !== 'module') {
-      const made = transform(filename, content, false);
-      if (made !== undefined) {
-        registry.add(made.script);
-        text = made.source;
+    const [format] = rest;
+    // an ES module that is required has been through the hooks of modules
+    if (typeof content === 'string' && typeof filename === 'string' && format !== 'module') {
+      const rewritten = rewrite(filename, content, format);
+      if (rewritten !== undefined) {
+        registry.add(rewritten.made.script);
+        const formats = rest.length === 0 ? [] : [rewritten.format, ...rest.slice(1)];
+        return Reflect.apply(next, this, [rewritten.made.source, filename, ...formats]);
       }
     }
-    return Reflect.apply(next, this, [text, filename, ...rest]);
+    return Reflect.apply(next, this, [content, filename, ...rest]);
   };
 }
 
 /** ES modules where hooks run in this thread: Node 22.15, 23.5 and later. False on older ones. */
 export function hookModules(registry: OwnRegistry, transform: Transform): boolean {
-  const { registerHooks, stripTypeScriptTypes } = Module as SyncHooks;
+  const { registerHooks } = Module as SyncHooks;
   if (registerHooks === undefined) return false;
+  const rewrite = rewriter(transform);
   registerHooks({
     load(url, context, next) {
       const result = next(url, context);
-      const typed = result.format === 'module-typescript';
-      if (result.format !== 'module' && !(typed && stripTypeScriptTypes !== undefined)) return result;
-      let text = moduleText(result);
-      if (text === undefined) return result;
-      if (typed) {
-        try {
-          text = stripTypeScriptTypes!(text);
-        } catch {
-          return result;
-        }
-      }
-      const made = transform(url, text, true);
-      if (made === undefined) return result;
-      registry.add(made.script);
-      return { ...result, format: 'module', source: made.source };
+      const { format } = result;
+      // CommonJS comes to _compile; typed on Node 22 only where it is required
+      if (format !== 'module' && format !== 'module-typescript' && format !== 'commonjs-typescript')
+        return result;
+      const text = moduleText(result);
+      const rewritten = text === undefined ? undefined : rewrite(url, text, format);
+      if (rewritten === undefined) return result;
+      registry.add(rewritten.made.script);
+      return { ...result, format: rewritten.format, source: rewritten.made.source } as LoadResult;
     },
   });
   return true;

@@ -16,6 +16,7 @@ import {
   type LaunchOrder,
   OPTIONS_VARIABLE,
 } from '../agent/launch-protocol.ts';
+import { typesMode } from '../arch/v8/typescript.ts';
 import type { OwnRegistry } from './registry.ts';
 import type { Transform } from './transform.ts';
 
@@ -42,7 +43,12 @@ export async function takeLaunch(): Promise<Launch | undefined> {
   if (socket === undefined) return undefined;
   const lines = createInterface({ input: socket })[Symbol.asyncIterator]();
   const send = (value: object): void => void socket.write(`${JSON.stringify(value)}\n`);
-  const hello: LaunchHello = { pid: process.pid, cwd: process.cwd(), main: process.argv[1] };
+  const hello: LaunchHello = {
+    pid: process.pid,
+    cwd: process.cwd(),
+    main: process.argv[1],
+    runsTypes: runsTypes(options),
+  };
   send(hello);
   const next = async (): Promise<unknown> => {
     try {
@@ -69,6 +75,13 @@ export async function takeLaunch(): Promise<Launch | undefined> {
   };
 }
 
+/** Whether TypeScript is what Node makes of it: other modules that are preloaded may have hooks that compile it. */
+function runsTypes(nodeOptions = ''): boolean {
+  const options = [...process.execArgv, ...nodeOptions.split(/\s+/)];
+  const preloads = /^(?:-r|--require|--import|--loader|--experimental-loader)(?:=|$)/;
+  return typesMode() !== undefined && !options.some((option) => preloads.test(option));
+}
+
 function open(file: string): Promise<Socket | undefined> {
   return new Promise((resolve) => {
     const socket = connect(file);
@@ -83,19 +96,21 @@ export function prepareFiles(registry: OwnRegistry, transform: Transform, files:
     try {
       const real = realpathSync(file);
       const text = readFileSync(real, 'utf8');
-      const isModule = isModuleFile(real, text);
-      const made = transform(isModule ? pathToFileURL(real).href : real, text, isModule);
-      if (made !== undefined) registry.add(made.script);
+      const types = /\.[cm]?ts$/.test(real) ? typesMode() : undefined;
+      const isModule = isModuleFile(real);
+      let made = isModule === true ? undefined : transform(real, text, false, types);
+      if (isModule !== false) made ??= transform(pathToFileURL(real).href, text, true, types);
+      if (made !== undefined) registry.prepare(made.script);
     } catch {
       // it cannot be read: then it will not be loaded either
     }
   }
 }
 
-/** As Node decides: by the extension, the nearest package.json, or what the text looks like. */
-function isModuleFile(file: string, text: string): boolean {
-  const extension = path.extname(file);
-  if (extension === '.mjs' || extension === '.cjs') return extension === '.mjs';
+/** As Node decides: by the extension or the nearest package.json; undefined where the text says it. */
+function isModuleFile(file: string): boolean | undefined {
+  const [, letter] = /\.([cm])[jt]s$/.exec(file) ?? [];
+  if (letter !== undefined) return letter === 'm';
   for (let folder = path.dirname(file); ; folder = path.dirname(folder)) {
     const found = path.join(folder, 'package.json');
     if (existsSync(found)) {
@@ -105,7 +120,7 @@ function isModuleFile(file: string, text: string): boolean {
     }
     if (path.dirname(folder) === folder) break;
   }
-  return /^\s*(?:import\b(?!\s*\()|export\b)/m.test(text);
+  return undefined;
 }
 
 /**

@@ -4,6 +4,7 @@
  */
 import type { NopForm, SelfPath } from '../arch/v8/instrument-nop.ts';
 import { scriptPath } from '../arch/v8/symbols-path.ts';
+import type { TypesMode } from '../arch/v8/typescript.ts';
 import { createGate, GATE_URL, type Gate } from './gate.ts';
 
 /** What a site calls; the agent's hooks (src/agent/README.md). `e` returns 0 where the call's end is not wanted. */
@@ -25,6 +26,8 @@ export interface SiteScript {
   readonly flags: Uint8Array;
   /** By function: hits that were not told, because the function was not found again under its name. */
   readonly missed: Uint32Array;
+  /** Its file is TypeScript, which Node runs in this way. */
+  readonly types: TypesMode | undefined;
 }
 
 export interface SiteRegistry {
@@ -40,6 +43,8 @@ export interface SiteRegistry {
   arm(url: string, index: number, hooks: SiteHooks, ends: boolean): boolean;
   disarm(url: string, index: number): void;
   disarmAll(): void;
+  /** Files that were prepared before they were loaded, and have not been since, or with another text. */
+  unloaded(): string[];
   /** A script's text without its sites. */
   strip(text: string): string;
 }
@@ -52,6 +57,7 @@ interface Entry extends SiteScript {
   readonly others: Entry[];
   armed: number;
   instance: Gate | undefined;
+  loaded: boolean;
 }
 
 export interface ArmedSite {
@@ -66,11 +72,14 @@ export interface NewScript {
   readonly selves: Readonly<Record<number, SelfPath>>;
   /** Of files that a tracer has named before they were loaded: tells the text, whatever url it has. */
   readonly content?: string | undefined;
+  readonly types?: TypesMode | undefined;
 }
 
 export interface OwnRegistry extends SiteRegistry {
   /** Makes a script known, before its text runs. A script that is loaded again keeps its sites. */
   add(script: NewScript): void;
+  /** The same long before: its file has not been loaded yet. */
+  prepare(script: NewScript): void;
 }
 
 const { defineProperty, deleteProperty } = Reflect;
@@ -123,9 +132,36 @@ export function createRegistry(strip: (text: string) => string): OwnRegistry {
     const first = named.get(path);
     if (first === undefined) named.set(path, script);
     else if (first.content === script.content) {
+      if (script.loaded) first.loaded = true;
       first.others.push(script);
       for (const [index, site] of first.hooks.entries()) if (site !== undefined) put(script, index, site);
     }
+  }
+
+  function enter({ url, gate, forms, selves, content, types }: NewScript, loaded: boolean): void {
+    const known = scripts.get(url);
+    if (known?.gate === gate) {
+      if (loaded) known.loaded = true;
+      return;
+    }
+    defineGate(gate);
+    const script: Entry = {
+      url,
+      gate,
+      forms,
+      selves,
+      content,
+      types,
+      others: [],
+      flags: new Uint8Array(new SharedArrayBuffer(forms.length)),
+      missed: new Uint32Array(forms.length),
+      hooks: [],
+      armed: 0,
+      instance: undefined,
+      loaded,
+    };
+    scripts.set(url, script);
+    join(script);
   }
 
   return {
@@ -133,25 +169,9 @@ export function createRegistry(strip: (text: string) => string): OwnRegistry {
     gateUrl: GATE_URL,
     scripts,
     strip,
-    add({ url, gate, forms, selves, content }) {
-      if (scripts.get(url)?.gate === gate) return;
-      defineGate(gate);
-      const script: Entry = {
-        url,
-        gate,
-        forms,
-        selves,
-        content,
-        others: [],
-        flags: new Uint8Array(new SharedArrayBuffer(forms.length)),
-        missed: new Uint32Array(forms.length),
-        hooks: [],
-        armed: 0,
-        instance: undefined,
-      };
-      scripts.set(url, script);
-      join(script);
-    },
+    unloaded: () => [...named].filter(([, { loaded }]) => !loaded).map(([path]) => path),
+    add: (script) => enter(script, true),
+    prepare: (script) => enter(script, false),
     arm(url, index, hooks, ends) {
       const script = scripts.get(url);
       const form = script?.forms[index] ?? 0;

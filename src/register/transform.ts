@@ -2,6 +2,7 @@
 import { blacklistReason } from '../arch/v8/blacklist.ts';
 import { compileNops, type NopEnds, type NopScript } from '../arch/v8/instrument-nop.ts';
 import { scriptPath } from '../arch/v8/symbols-path.ts';
+import { stripTypes, type TypesMode } from '../arch/v8/typescript.ts';
 import { hashOf, openCache } from './cache.ts';
 import { pathFilter } from './filter.ts';
 import type { NewScript } from './registry.ts';
@@ -11,7 +12,13 @@ export interface Transformed {
   readonly script: NewScript;
 }
 
-export type Transform = (url: string, source: string, isModule: boolean) => Transformed | undefined;
+/** `types`: the source is TypeScript, which Node runs in this way. */
+export type Transform = (
+  url: string,
+  source: string,
+  isModule: boolean,
+  types?: TypesMode,
+) => Transformed | undefined;
 
 /** Functions shorter than this keep no site: measured on the TypeScript compiler (bench/compiled-in.mjs). */
 const MIN_LENGTH = 100;
@@ -34,24 +41,26 @@ export function createTransform(env: NodeJS.ProcessEnv, eager?: EagerFiles): Tra
   const usualEnds: NopEnds = asked === 'all' || asked === 'body' ? asked : 'named';
   const cache = openCache(env['TRAPLINE_CACHE']);
   const eagerFiles = new Set(eager?.files);
-  return (url, source, isModule) => {
+  return (url, source, isModule, types) => {
     const path = scriptPath(url);
     const isEager = eagerFiles.has(path);
     if (blacklistReason(path) !== undefined || (!isEager && !wanted(path))) return undefined;
     const minLength = isEager ? 0 : usualLength;
     const ends: NopEnds = isEager && eager?.ends === true ? 'body' : usualEnds;
     try {
-      const key = hashOf(url, source, String(isModule), String(minLength), ends);
+      const version = types === undefined ? [] : [types, process.version];
+      const key = hashOf(url, source, String(isModule), String(minLength), ends, ...version);
       const gate = `$tl${key.slice(0, 12)}`;
       let made: NopScript | undefined = cache.get(key, source.length);
       if (made === undefined) {
-        made = compileNops(source, isModule, { gate, minLength, ends });
+        const text = types === undefined ? source : stripTypes(source, path, types);
+        if (text !== undefined) made = compileNops(text, isModule, { gate, minLength, ends });
         if (made === undefined) return undefined;
         cache.put(key, source.length, made);
       }
       const { forms, selves } = made;
       const content = isEager ? hashOf(source) : undefined;
-      return { source: made.source, script: { url, gate, forms, selves, content } };
+      return { source: made.source, script: { url, gate, forms, selves, content, types } };
     } catch {
       // What cannot be parsed here may be fine for V8, or will be reported by it in its own words
       return undefined;

@@ -56,6 +56,11 @@ export class ArmItems {
     this.#naming = naming;
   }
 
+  /** Of a compiled-in site; undefined where its script has none. */
+  form({ info }: LoadedScript, { index }: FunctionSymbol): number | undefined {
+    return this.compiledIn.get(scriptPath(info.url))?.forms[index];
+  }
+
   item(job: Job, way: Exclude<ArmWay, 'edit'>): ArmItem {
     const { site, script } = job;
     const { symbol } = site;

@@ -3,6 +3,7 @@
 import type { SiteEvent, SiteSpec } from '../agent/protocol.ts';
 import type { BindItem } from '../agent/worker/requests.ts';
 import type { Candidate, Plan } from '../arch/v8/arm.ts';
+import { ENABLING } from '../arch/v8/arm-cost.ts';
 import type { Reader } from '../arch/v8/readers.ts';
 import type { ArmReport, FunctionSymbol } from '../arch/v8/types.ts';
 import { TraplineError } from '../errors.ts';
@@ -33,6 +34,8 @@ export interface Job {
   settled: boolean;
   /** It is armed by a breakpoint. */
   broken: boolean;
+  /** The debugger was enabled to find its function. */
+  readonly enabling: Enabling | undefined;
   pauseMs: number;
   waitedMs: number;
   note: string | undefined;
@@ -52,6 +55,12 @@ export interface Job {
   unfit: boolean;
 }
 
+/** Enabling the debugger: estimated before, and as it was, but for waiting for a processor. */
+export interface Enabling {
+  readonly estimateMs: number;
+  readonly pauseMs: number;
+}
+
 /** Less is not worth saying. */
 const LEAST_WAIT_MS = 0.1;
 
@@ -69,20 +78,35 @@ export function reject(job: Job, error: unknown): void {
 }
 
 export function reportOf(job: Job, missed?: number): ArmReport {
-  const { site, armed, pauseMs, waitedMs, escaped, note } = job;
+  const { site, armed, pauseMs, waitedMs, escaped, note, enabling } = job;
   const { name } = site.spec;
   if (armed === undefined) return { name, way: undefined, estimateMs: 0, pauseMs, note: whyNot(job) };
+  const edit = job.plan.candidates.find(({ way }) => way === 'edit');
+  const tooLong = escaped !== undefined && escaped > 0 && (edit?.estimateMs ?? 0) > job.options.maxPauseMs;
   return {
     name,
     way: armed.way,
-    estimateMs: armed.estimateMs,
-    pauseMs,
-    ...(waitedMs < LEAST_WAIT_MS ? {} : { waitedMs }),
+    ...longestStop(armed, { pauseMs, waitedMs }, enabling),
     ...(escaped === undefined ? {} : { escaped }),
+    ...(edit === undefined || !tooLong || job.options.way !== 'auto' ? {} : { editMs: edit.estimateMs }),
     ...(job.rateLimit === undefined ? {} : { rateLimit: job.rateLimit }),
     ...(missed === undefined ? {} : { missed }),
     ...(note === undefined ? {} : { note }),
   };
+}
+
+/** Of arming, or of enabling the debugger before it: the estimate's and the one that was longest in fact. */
+function longestStop(
+  { estimateMs, longest }: Candidate,
+  { pauseMs, waitedMs }: Pick<Job, 'pauseMs' | 'waitedMs'>,
+  enabling: Enabling = { estimateMs: 0, pauseMs: 0 },
+): Pick<ArmReport, 'estimateMs' | 'longest' | 'pauseMs' | 'waitedMs'> {
+  const estimate =
+    enabling.estimateMs > estimateMs
+      ? { estimateMs: enabling.estimateMs, longest: ENABLING }
+      : { estimateMs, longest };
+  if (enabling.pauseMs > pauseMs) return { ...estimate, pauseMs: enabling.pauseMs };
+  return { ...estimate, pauseMs, ...(waitedMs < LEAST_WAIT_MS ? {} : { waitedMs }) };
 }
 
 /** Every way that was tried or left out, with the reason. */

@@ -157,9 +157,9 @@ export async function openSession(
   workers: number,
   events: SessionEvents,
 ): Promise<TraceSession> {
-  const connection = await AgentConnection.open(reach(pid, injected.socket), AGENT_START_MS, () =>
-    isAlive(pid),
-  );
+  // by its folder, which is there: the socket is made by a thread that has just been started
+  const socket = path.join(reach(pid, injected.folder), path.basename(injected.socket));
+  const connection = await AgentConnection.open(socket, AGENT_START_MS, () => isAlive(pid));
   try {
     const info = await connection.request('hello', { token: config.token });
     // only after leaving: closing waits for every client
@@ -366,7 +366,7 @@ function sweep(folder: string): void {
 }
 
 /** In another mount namespace the folder is reached through the process's root. */
-function reach(pid: number, socket: string): string {
-  const through = `/proc/${pid}/root${socket}`;
-  return process.platform === 'linux' && !existsSync(socket) && existsSync(through) ? through : socket;
+function reach(pid: number, folder: string): string {
+  const through = `/proc/${pid}/root${folder}`;
+  return process.platform === 'linux' && !existsSync(folder) && existsSync(through) ? through : folder;
 }

@@ -9,8 +9,8 @@ import { TraplineError } from '../errors.ts';
 
 export interface ConnectionEvents {
   onNotice(notice: Notice): void;
-  /** The view is valid for the call only. */
-  onRecord(record: DataView): void;
+  /** The view is valid for the call only; `ring` is the index of the map. */
+  onRecord(record: DataView, ring: number): void;
   /** `exited` tells a process that has ended from a connection that broke. */
   onClose(reason: string, exited: boolean): void;
 }
@@ -160,10 +160,11 @@ export class AgentConnection {
   }
 
   #records(payload: Buffer): void {
+    const ring = payload.readUInt32LE(0);
     let at = 4;
     while (at + 4 <= payload.length) {
       const length = payload.readUInt32LE(at);
-      this.events?.onRecord(new DataView(payload.buffer, payload.byteOffset + at + 4, length));
+      this.events?.onRecord(new DataView(payload.buffer, payload.byteOffset + at + 4, length), ring);
       at += Math.ceil((4 + length) / 8) * 8;
     }
   }

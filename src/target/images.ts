@@ -14,13 +14,18 @@ export function programImages(
   return programs.map((program, index): ProgramImage => {
     const { context } = program;
     // What is read of the registers is what the program in front of it reads.
-    const reader = context === undefined ? program : programs[context.by - first];
-    if (reader === undefined) throw new TraplineError('EINVAL', `${program.name}: nothing makes its context`);
+    const maker = context === undefined ? program : programs[context.by - first];
+    if (maker === undefined) throw new TraplineError('EINVAL', `${program.name}: nothing makes its context`);
+    // And what programs read that it may call in its place.
+    const calls = context === undefined && program.helpersUsed.includes('tail_call');
+    const readers = calls ? programs.filter(({ type }) => type === program.type) : [maker];
     return {
       index: first + index,
-      wasm: Buffer.from(jitProgram(program, layout).wasm).toString('base64'),
-      reads: readsOf(reader),
-      converts: registersOf(reader),
+      wasm: Buffer.from(jitProgram(program, layout, { entries: ['run'], programs: true }).wasm).toString(
+        'base64',
+      ),
+      reads: readers.reduce((mask, reader) => mask | readsOf(reader), 0),
+      converts: readers.reduce((mask, reader) => mask | registersOf(reader), 0),
       ...(context === undefined ? {} : { context: { by: context.by, at: firstValue(layout, context.map) } }),
     };
   });

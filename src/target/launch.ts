@@ -19,6 +19,7 @@ import {
   OPTIONS_VARIABLE,
 } from '../agent/launch-protocol.ts';
 import { TraplineError } from '../errors.ts';
+import { procFamily } from './procfs.ts';
 
 /** A program that is kept in front of its main module. */
 export interface HeldProcess extends LaunchHello {
@@ -36,7 +37,10 @@ export interface LaunchedCommand {
   readonly exiting: Promise<void>;
   letGo(): void;
   hasExited(): boolean;
-  /** Asks it to end, insists after a second, and removes everything of the launch. */
+  /**
+   * Asks it to end, insists after a second, and removes everything of the launch. Before it has begun, all that the command has
+   * started ends with it: nothing runs on without its tracer.
+   */
   end(): Promise<void>;
 }
 
@@ -61,29 +65,59 @@ export async function launch(file: string, args: readonly string[]): Promise<Lau
     throw error;
   }
   let gone = false;
+  let isExiting = false;
+  void door.exiting.then(() => {
+    isExiting = true;
+  });
   const exited = new Promise<void>((resolve) => {
     child.once('exit', () => {
       gone = true;
       resolve();
     });
   });
+  let began = false;
+  let ended: Promise<void> | undefined;
+  const moment = () => Promise.race([exited, sleep(1000, undefined, { ref: false })]);
+  const end = async (): Promise<void> => {
+    // who waits at the door goes on when it is gone
+    if (!began && !gone) endAll(procFamily(child.pid as number));
+    remove();
+    // what it has to say of its end, an error that nobody caught, comes behind its last listener of `exit`
+    if (!gone && isExiting) await moment();
+    if (!gone && child.kill('SIGTERM')) await moment();
+    if (!gone) child.kill('SIGKILL');
+    await exited;
+  };
   return {
     held: (waitMs) =>
       Promise.race([door.first, exited.then(() => undefined), sleep(waitMs, undefined, { ref: false })]),
-    go: () => door.go(),
+    go: () => {
+      began = true;
+      door.go();
+    },
     exited,
     exiting: door.exiting,
     letGo: () => rmSync(path.join(folder, EXITING_FILE), { force: true }),
     hasExited: () => gone,
-    end: async () => {
-      remove();
-      if (gone) return;
-      child.kill('SIGTERM');
-      await Promise.race([exited, sleep(1000, undefined, { ref: false })]);
-      if (!gone) child.kill('SIGKILL');
-      await exited;
+    end: () => {
+      ended ??= end();
+      return ended;
     },
   };
+}
+
+export function endedBefore(verb: 'traced' | 'recorded', more?: { readonly hint: string }): TraplineError {
+  return new TraplineError('ESRCH', `-c: the command ended before it could be ${verb}`, more);
+}
+
+function endAll(pids: readonly number[]): void {
+  for (const pid of pids) {
+    try {
+      process.kill(pid, 'SIGTERM');
+    } catch {
+      // it has ended
+    }
+  }
 }
 
 function environment(folder: string): NodeJS.ProcessEnv {
@@ -130,16 +164,19 @@ class Door {
     if (this.#socket !== undefined) return void socket.destroy();
     this.#socket = socket;
     const lines = createInterface({ input: socket })[Symbol.asyncIterator]();
-    const first = await lines.next();
-    if (first.done === true) return;
+    // lines do not end with a socket that this side destroys
+    const closed = new Promise<undefined>((resolve) => socket.once('close', () => resolve(undefined)));
+    const line = async (): Promise<string | undefined> => (await lines.next()).value;
+    // a process that was killed has reset it
+    const next = () => Promise.race([line(), closed]).catch(() => undefined);
+    const first = await next();
+    if (first === undefined) return;
     hello({
-      ...(JSON.parse(first.value) as LaunchHello),
+      ...(JSON.parse(first) as LaunchHello),
       prepare: async (files, ends) => {
         const order: LaunchOrder = { tracer: process.pid, files, ends };
         socket.write(`${JSON.stringify(order)}\n`);
-        const { done } = await lines.next();
-        if (done === true)
-          throw new TraplineError('ESRCH', '-c: the command ended before it could be traced');
+        if ((await next()) === undefined) throw endedBefore('traced');
       },
     });
   }

@@ -4,7 +4,11 @@ import { KernelError } from '../kernel/errno.ts';
 import { RingBuffer } from '../kernel/trace/ring-buffer/ring-buffer.ts';
 import type { TraceArch } from '../kernel/trace/trace-arch.ts';
 import { Tracing } from '../kernel/trace/tracing.ts';
+import { isTracepointName } from '../kernel/tracepoint/event-list.ts';
 import { addDefinedEvents } from '../kernel/tracepoint/trace-event.ts';
+import { modulesCame } from './module-watch.ts';
+import { OwnStacks } from './own-stacks.ts';
+import { OwnTracepoints } from './own-tracepoints.ts';
 
 export interface OwnTracing {
   readonly tracing: Tracing;
@@ -16,6 +20,8 @@ export interface OwnTracing {
 export function openOwnTracing(options: { readonly bufferSizeKb?: number } = {}): OwnTracing {
   const { bufferSizeKb } = options;
   const current = { pid: process.pid, tgid: process.pid, comm: 'node', cpu: 0 };
+  const tracepoints = new OwnTracepoints(() => process.hrtime.bigint());
+  const stacks = new OwnStacks();
   const arch: TraceArch = {
     ncpu: 1,
     now: (clock) =>
@@ -23,8 +29,11 @@ export function openOwnTracing(options: { readonly bufferSizeKb?: number } = {})
         ? process.hrtime.bigint()
         : undefined,
     current: () => current,
+    stackTrace: () => stacks.addresses(),
+    lookupTracepoint: (name) => tracepoints.find(name),
+    isTracepointName,
     lookupSymbol: () => [],
-    lookupAddress: () => undefined,
+    lookupAddress: (address) => tracepoints.symbolAt(address) ?? stacks.lookup(address),
     hasModule: () => false,
     functions: () => [],
     armProbe: () => {
@@ -36,5 +45,16 @@ export function openOwnTracing(options: { readonly bufferSizeKb?: number } = {})
     createBuffer: (ncpu, sizeKb, now) => new RingBuffer(ncpu, sizeKb, now),
     ...(bufferSizeKb === undefined ? {} : { bufferSizeKb }),
   });
-  return { tracing, close: addDefinedEvents(tracing) };
+  const close = addDefinedEvents(tracing, (event, added) => {
+    tracepoints.changed(event, added);
+    // Definitions that wait for a tracepoint do so by any name.
+    modulesCame(tracing, ['']);
+  });
+  return { tracing, close: () => closeAll(tracing, close) };
+}
+
+/** Probes on channels and tracepoints go with the folder, too. */
+function closeAll(tracing: Tracing, close: () => void): void {
+  close();
+  for (const call of [...tracing.events]) for (const file of call.files) file.stop();
 }

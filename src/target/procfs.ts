@@ -47,6 +47,27 @@ export function procStatus(pid: number): ProcStatus | undefined {
   };
 }
 
+/** All that a process has started and that has not left its family, itself first. */
+export function procFamily(pid: number): number[] {
+  const family = [pid];
+  // it grows on the way
+  for (const member of family) {
+    for (const thread of entries(`/proc/${member}/task`)) {
+      const children = read(`/proc/${member}/task/${thread}/children`) ?? '';
+      for (const child of children.split(' ')) if (child !== '') family.push(Number(child));
+    }
+  }
+  return family;
+}
+
+function entries(folder: string): string[] {
+  try {
+    return readdirSync(folder);
+  } catch {
+    return [];
+  }
+}
+
 /** When a process began, in clock ticks since the machine did. */
 export function procStart(pid: number): number | undefined {
   const stat = read(`/proc/${pid}/stat`);

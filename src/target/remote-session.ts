@@ -1,10 +1,8 @@
 /** A session with a process whose agent answers on a Unix socket. */
 
-import type { Notice, PrintkCall, SiteEvent, SiteSpec, SiteStats } from '../agent/protocol.ts';
+import type { Notice, PrintkCall, SiteStats } from '../agent/protocol.ts';
 import type { ArmedNotice, TargetInfo } from '../agent/worker/requests.ts';
-import { functionName, shownPath } from '../arch/v8/match.ts';
-import type { ScriptText } from '../arch/v8/symbols-cache.ts';
-import type { ArmReport, FunctionSymbol, ScriptInfo } from '../arch/v8/types.ts';
+import type { ArmReport, FunctionSymbol } from '../arch/v8/types.ts';
 import {
   extendLayout,
   layoutMemory,
@@ -19,15 +17,13 @@ import { eventsOf } from '../kernel/tracepoint/event-list.ts';
 import { Armer } from './armer.ts';
 import type { ArmSite } from './armer-job.ts';
 import type { AgentConnection } from './connection.ts';
+import { FunctionList } from './function-list.ts';
 import { programImages } from './images.ts';
-import { dropLeftovers, replacedScripts } from './leftovers.ts';
-import { procEnv } from './procfs.ts';
 import type {
   ArmOptions,
   AttachedSite,
   AttachRequest,
   DetachReport,
-  EventPlace,
   ListOptions,
   LoadSpec,
   ProcessEvents,
@@ -35,17 +31,8 @@ import type {
   SessionEvents,
   TraceSession,
 } from './session.ts';
-import {
-  fileText,
-  isListed,
-  isOwnText,
-  isWanted,
-  mapMentions,
-  named,
-  scriptPath,
-  TextSpace,
-  type Wanted,
-} from './text-space.ts';
+import { type EventSite, isEvent, SessionSites, type Site } from './session-sites.ts';
+import { TextSpace } from './text-space.ts';
 
 const NCPU = 2;
 
@@ -56,22 +43,19 @@ export class RemoteSession implements TraceSession {
   readonly info: ProcessInfo;
   readonly #connection: AgentConnection;
   readonly #events: SessionEvents;
-  readonly #text = new TextSpace();
   readonly #cleanUp: () => void;
   /** How long each piece of the injection held the process up, in ms. */
   readonly #injectStops: readonly number[];
   readonly #armer: Armer;
+  readonly #functions: FunctionList;
+  readonly #sites: SessionSites;
   readonly #stacks = new Map<number, readonly string[]>();
   readonly #reads: number[] = [];
   #layout: MemoryLayout | undefined;
-  #nextSite = 1;
-  /** What messages call each site. */
-  readonly #names = new Map<number, string>();
   #lastStack = 0;
   #detached: Promise<DetachReport> | undefined;
   /** The agent has answered to `detach`, or will not. */
   #over = false;
-  #functions: Promise<readonly FunctionSymbol[]> | undefined;
 
   constructor(
     connection: AgentConnection,
@@ -87,10 +71,15 @@ export class RemoteSession implements TraceSession {
     this.#cleanUp = cleanUp;
     this.info = { ...info, monotonicToRealtimeNs: BigInt(info.monotonicToRealtimeNs) };
     const naming = { prefix, v8: info.v8Version };
-    this.#armer = new Armer(connection, this.#text, naming, (report) => events.onArmed(report));
+    const text = new TextSpace();
+    this.#armer = new Armer(connection, text, naming, (report) => events.onArmed(report));
+    this.#functions = new FunctionList(connection, this.info, text, (maxPauseMs = MAX_PAUSE_MS) =>
+      this.#armer.allowDebugger(maxPauseMs),
+    );
+    this.#sites = new SessionSites(this.info.cwd, this.#reads);
     connection.events = {
       onNotice: (notice) => this.#notice(notice),
-      onRecord: (record) => events.onRecord(record),
+      onRecord: (record, ring) => events.onRecord(record, ring),
       onClose: (reason, exited) => this.#gone(reason, exited),
     };
     if (connection.closed) queueMicrotask(() => this.#gone('the process has exited', true));
@@ -136,85 +125,11 @@ export class RemoteSession implements TraceSession {
     wanted?: (path: string) => boolean,
     options: ListOptions = {},
   ): Promise<readonly FunctionSymbol[]> {
-    if (wanted !== undefined) {
-      // a pattern may be anchored at what users see
-      const { cwd } = this.info;
-      return this.#list((path) => wanted(path) || wanted(shownPath(path, cwd)), options);
-    }
-    this.#functions ??= this.#list(() => true, options).catch((error) => {
-      this.#functions = undefined;
-      throw error;
-    });
-    return this.#functions;
+    return this.#functions.functions(wanted, options);
   }
 
-  /** From the files that trapline/register prepared, when it prepared all; no debugger is needed then. */
-  async #listPrepared(wanted: Wanted): Promise<readonly FunctionSymbol[] | undefined> {
-    if (!this.info.prepared) return undefined;
-    const { pid } = this.info;
-    if (procEnv(pid, 'TRAPLINE_INCLUDE') !== undefined || procEnv(pid, 'TRAPLINE_EXCLUDE') !== undefined)
-      return undefined;
-    const scripts = await this.#connection.request('compiledIn');
-    if (scripts === undefined) return undefined;
-    const symbols: FunctionSymbol[] = [];
-    for (const { url, forms } of scripts) {
-      // what a source map says is in the text: scripts with one cannot be told from their path
-      const path = scriptPath(url);
-      if (!wanted(path) && !mapMentions(path, wanted)) continue;
-      const script = this.#text.addPrepared(url, forms.length);
-      if (script === undefined) return undefined;
-      for (const symbol of script.symbols) symbols.push(symbol);
-    }
-    return symbols;
-  }
-
-  /**
-   * From the files of the CommonJS modules that are loaded, where the caller says that their functions are all it needs. What
-   * V8 runs may be something else; whoever replaces a function by its property compares its text.
-   */
-  async #listModules(
-    wanted: Wanted,
-    { enough }: ListOptions,
-  ): Promise<readonly FunctionSymbol[] | undefined> {
-    if (enough === undefined) return undefined;
-    const symbols: FunctionSymbol[] = [];
-    for (const file of await this.#connection.request('modules')) {
-      if (!wanted(file)) continue;
-      const script = this.#text.addModule(file);
-      if (script === undefined || script.failure !== undefined) return undefined;
-      for (const symbol of script.symbols) symbols.push(symbol);
-    }
-    return symbols.length > 0 && enough(symbols) ? symbols : undefined;
-  }
-
-  async #list(wanted: Wanted, options: ListOptions): Promise<readonly FunctionSymbol[]> {
-    const prepared = (await this.#listPrepared(wanted)) ?? (await this.#listModules(wanted, options));
-    if (prepared !== undefined) return prepared;
-    await this.#armer.allowDebugger(options.maxPauseMs ?? MAX_PAUSE_MS);
-    const all = await this.#connection.request('scripts');
-    const listed = all.map(named).filter((script) => isListed(script) && isWanted(script, wanted));
-    const texts: ScriptText[] = [];
-    for (const [index, source] of (await Promise.all(listed.map((info) => this.#source(info)))).entries()) {
-      // V8 has collected it meanwhile
-      if (source !== undefined) texts.push({ info: listed[index] as ScriptInfo, source });
-    }
-    const live = dropLeftovers(
-      texts.map(({ info }) => info),
-      texts.map(({ source }) => source),
-      replacedScripts(all),
-    );
-    const wantedTexts = texts.filter(({ info, source }) => live.has(info) && !isOwnText(info, source));
-    const symbols: FunctionSymbol[] = [];
-    for (const script of await this.#text.addAll(wantedTexts)) {
-      for (const symbol of script.symbols) symbols.push(symbol);
-    }
-    return symbols;
-  }
-
-  async #source(info: ScriptInfo): Promise<string | undefined> {
-    const { scriptId } = info;
-    const known = this.#text.get(scriptId)?.source ?? fileText(info);
-    return known ?? (await this.#connection.request('source', { scriptId })).source;
+  unloaded(symbols: readonly FunctionSymbol[]): Promise<readonly FunctionSymbol[]> {
+    return this.#functions.unloaded(symbols);
   }
 
   async events({
@@ -237,8 +152,8 @@ export class RemoteSession implements TraceSession {
     const programs = programImages(spec.programs, layout);
     this.#reads.push(...programs.map(({ reads }) => reads));
     this.#layout = layout;
-    const { ring, paths, usesAsyncId } = spec;
-    await this.#connection.request('load', { layout, ring, programs, paths, usesAsyncId });
+    const { paths, usesAsyncId } = spec;
+    await this.#connection.request('load', { layout, programs, paths, usesAsyncId });
   }
 
   async addPrograms(added: readonly VerifiedProgram[], paths: readonly PropertyPath[]): Promise<number> {
@@ -269,7 +184,7 @@ export class RemoteSession implements TraceSession {
     requests: readonly AttachRequest[],
     options: ArmOptions,
   ): Promise<readonly AttachedSite[]> {
-    const sites = this.#sites(requests, options).map((site) => {
+    const sites = this.#sites.make(requests, options).map((site) => {
       if (isEvent(site)) return site;
       // its parameters, whatever the first programs read: others may follow
       const parameters = (1 << Math.min(site.symbol.params.length, ARG_REGS.length)) - 1;
@@ -313,7 +228,7 @@ export class RemoteSession implements TraceSession {
   }
 
   async attach(requests: readonly AttachRequest[], options: ArmOptions): Promise<readonly ArmReport[]> {
-    return await this.#armSites(this.#sites(requests, options), options);
+    return await this.#armSites(this.#sites.make(requests, options), options);
   }
 
   async #armSites(sites: readonly Site[], options: ArmOptions): Promise<readonly ArmReport[]> {
@@ -353,65 +268,6 @@ export class RemoteSession implements TraceSession {
       reports.set(site, report);
     }
     return reports;
-  }
-
-  /** Requests on the same place share a site. */
-  #sites(requests: readonly AttachRequest[], options: ArmOptions): Site[] {
-    const groups = new Map<string, AttachRequest[]>();
-    for (const request of requests) {
-      const { at } = request;
-      if (at.kind === 'event') {
-        const key = `event ${at.event.source}`;
-        groups.set(key, [...(groups.get(key) ?? []), request]);
-        continue;
-      }
-      const place = at.kind === 'line' ? `:${at.line}:${at.column}` : '';
-      const key = `${at.symbol.address}${place}`;
-      const group = groups.get(key);
-      if (group === undefined) groups.set(key, [request]);
-      else group.push(request);
-    }
-    return [...groups.values()].map((group): Site => {
-      const { at } = group[0]!;
-      if (at.kind === 'event') return this.#eventSite(at.event, group);
-      const { symbol } = at;
-      const file = shownPath(symbol.file, this.info.cwd);
-      const name = at.kind === 'line' ? `${file}:${at.line}` : `${file}:${functionName(symbol)}`;
-      const spec: SiteSpec = {
-        site: this.#nextSite++,
-        address: String(symbol.address),
-        name,
-        programs: group.map(({ program, event, cookie }) => ({ program, event, cookie })),
-        maxactive: options.maxactive,
-        isAsync: symbol.isAsync,
-        isGenerator: symbol.isGenerator,
-      };
-      this.#names.set(spec.site, name);
-      const events = [...new Set(group.map(({ event }) => event))];
-      if (at.kind === 'line' && events.some((event) => event !== 'entry')) {
-        throw new TraplineError(
-          'EINVAL',
-          `${name}: a line has no ${events.find((event) => event !== 'entry')} event`,
-        );
-      }
-      const reads = group.reduce((mask, { program }) => mask | (this.#reads[program] ?? 0), 0);
-      const line = at.kind === 'line' ? { line: at.line, column: at.column } : undefined;
-      return { spec, symbol, events, reads, line };
-    });
-  }
-
-  #eventSite(event: EventPlace, group: readonly AttachRequest[]): EventSite {
-    const spec: SiteSpec = {
-      site: this.#nextSite++,
-      address: '0',
-      name: event.name,
-      programs: group.map(({ program, event: when, cookie }) => ({ program, event: when, cookie })),
-      maxactive: 0,
-      isAsync: false,
-      isGenerator: false,
-    };
-    this.#names.set(spec.site, event.name);
-    return { spec, event, events: ['entry'] };
   }
 
   async runOnce(program: number): Promise<void> {
@@ -475,7 +331,7 @@ export class RemoteSession implements TraceSession {
     // a probe that runs nothing is not worth a better way
     this.#armer.end();
     await this.#connection.request('stopTimers');
-    const sites = Array.from({ length: this.#nextSite - 1 }, (_, index) => index + 1);
+    const sites = this.#sites.all;
     if (sites.length > 0) await this.#connection.request('disable', { sites });
   }
 
@@ -492,7 +348,7 @@ export class RemoteSession implements TraceSession {
       const pausesMs = [...this.#injectStops, ...report.pausesMs];
       const failures = report.failures.map(({ what, sites, reason }) => ({
         what,
-        functions: [...new Set(sites.map((site) => this.#names.get(site) ?? `site ${site}`))],
+        functions: [...new Set(sites.map((site) => this.#sites.name(site)))],
         reason,
       }));
       return {
@@ -509,17 +365,6 @@ export class RemoteSession implements TraceSession {
     }
   }
 }
-
-/** A site that an event of the process calls. */
-interface EventSite {
-  readonly spec: SiteSpec;
-  readonly event: EventPlace;
-  readonly events: readonly SiteEvent[];
-}
-
-type Site = ArmSite | EventSite;
-
-const isEvent = (site: Site): site is EventSite => 'event' in site;
 
 const base64 = (data: Uint8Array): string => Buffer.from(data).toString('base64');
 

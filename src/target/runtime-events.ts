@@ -8,6 +8,7 @@ import type { AgentMain, CallObserver, Emit, Interception } from '../agent/agent
 import { SOURCES } from '../agent/events/events.ts';
 import { type Stop, Tools } from '../agent/events/tools.ts';
 import { eventsOf } from '../kernel/tracepoint/event-list.ts';
+import { ownProperty } from '../kernel/tracepoint/property.ts';
 import { type EventDescription, type EventField, eventKey } from '../kernel/tracepoint/runtime-events.ts';
 import {
   defineTracepoint,
@@ -26,7 +27,7 @@ export function defineRuntimeEvents(): void {
   if (isDefined) return;
   isDefined = true;
   const require = createRequire(import.meta.url);
-  const tools = new Tools({ intercept, property } as unknown as AgentMain, require);
+  const tools = new Tools({ intercept, property: ownProperty } as unknown as AgentMain, require);
   for (const event of eventsOf(process.version, [])) define(event, tools);
 }
 
@@ -52,21 +53,10 @@ function valuesOf(fields: readonly EventField[], values: readonly unknown[]): Re
   const made: Record<string, unknown> = {};
   for (const { name, type, arg, path } of fields) {
     let value = values[arg];
-    for (const key of path) value = property(value, key);
+    for (const key of path) value = ownProperty(value, key);
     made[name] = type === 'string' && typeof value !== 'string' ? '' : value;
   }
   return made;
-}
-
-/** A property, by the accessors of its class, too, but by none of the object's own: that is the application's code. */
-function property(value: unknown, key: string): unknown {
-  if (value === null || (typeof value !== 'object' && typeof value !== 'function')) return undefined;
-  try {
-    const own = Reflect.getOwnPropertyDescriptor(value, key);
-    return own === undefined ? Reflect.get(value, key) : own.value;
-  } catch {
-    return undefined;
-  }
 }
 
 /** A function of Node's with somebody who hears of its calls. It looks as it did: properties, name and length are the original's. */

@@ -22,7 +22,6 @@ export interface ProcessInfo {
 
 export interface LoadSpec {
   readonly maps: readonly MapSpec[];
-  readonly ring: number;
   readonly programs: readonly LoadedProgram[];
   readonly paths: readonly PropertyPath[];
   readonly usesAsyncId: boolean;
@@ -97,8 +96,8 @@ export interface NotRestored {
 }
 
 export interface SessionEvents {
-  /** A whole ring record; the view is valid for the call only. */
-  onRecord(record: DataView): void;
+  /** A whole record of a ring buffer, which is the map with this index; the view is valid for the call only. */
+  onRecord(record: DataView, ring: number): void;
   onArmed(report: ArmReport): void;
   /** Ring records that found no room, since the last call. */
   onLost(count: number): void;
@@ -140,6 +139,8 @@ export interface TraceSession {
    * yes to. The others are not even fetched.
    */
   functions(wanted?: (path: string) => boolean, options?: ListOptions): Promise<readonly FunctionSymbol[]>;
+  /** Those of files that were prepared before they were loaded (`-c`), and have not been since, or with another text. */
+  unloaded?(symbols: readonly FunctionSymbol[]): Promise<readonly FunctionSymbol[]>;
   /**
    * The events that programs can sit on; with `channels`, V8 is asked for those that exist, which collects garbage: refused with EMAXPAUSE
    * where that would stop the process for longer than `maxPauseMs` (100 by default).

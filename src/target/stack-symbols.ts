@@ -2,6 +2,7 @@
 
 import { shownPath } from '../arch/v8/match.ts';
 import type { KallsymsSymbol } from '../kernel/trace/trace-arch.ts';
+import { SourceFrames } from './source-frames.ts';
 import { moduleName, type ProcessSymbol, type ProcessSymbols, symbolName } from './trace-arch-symbols.ts';
 
 /** Functions that the process does not list: Node's own, and those of texts that came later. */
@@ -40,6 +41,7 @@ export class StackSymbols {
   readonly #known = new Map<string, KallsymsSymbol>();
   readonly #foreign = new Map<string, KallsymsSymbol>();
   readonly #byAddress = new Map<bigint, KallsymsSymbol>();
+  readonly #frames = new SourceFrames();
   #files = new Map<string, ProcessSymbol[]>();
   #filesOf: ProcessSymbols | undefined;
 
@@ -54,13 +56,17 @@ export class StackSymbols {
 
   /** Addresses of all frames. */
   addresses(id: number): readonly bigint[] {
-    return (this.#options.stack(id) ?? []).map((frame) => this.#symbolOf(frame).address);
+    return this.ofFrames(this.#options.stack(id) ?? []);
+  }
+
+  ofFrames(frames: readonly string[]): readonly bigint[] {
+    return frames.map((frame) => this.#symbolOf(frame).address);
   }
 
   /** Addresses of a stack's frames behind the first, as far as `depth`. */
   callers(id: number, depth: number): readonly bigint[] {
     const frames = this.#options.stack(id) ?? [];
-    return frames.slice(1, 1 + depth).map((frame) => this.#symbolOf(frame).address);
+    return this.ofFrames(frames.slice(1, 1 + depth));
   }
 
   /** The symbol at an address that callers() has given; undefined for others. */
@@ -85,7 +91,7 @@ export class StackSymbols {
     }
     let symbol = this.#known.get(text);
     if (symbol === undefined) {
-      const frame = parseFrame(text);
+      const frame = parseFrame(this.#frames.original(text));
       symbol = this.#listed(frame) ?? this.#foreignSymbol(frame);
       this.#known.set(text, symbol);
     }

@@ -44,27 +44,30 @@ export class TextSpace {
     return text?.length === length ? text : undefined;
   }
 
-  /** A prepared script, from its file; undefined when that is not what was loaded. */
-  addPrepared(url: string, functions: number): LoadedScript | undefined {
-    const known = this.#scripts.get(`${UNDEBUGGED}${url}`);
-    if (known !== undefined) return known;
-    const script = this.#scanFile(url);
+  /** A script that addPrepared or addModule has taken. */
+  prepared(url: string): LoadedScript | undefined {
+    return this.#scripts.get(`${UNDEBUGGED}${url}`);
+  }
+
+  /** A prepared script, from its file or the JavaScript made of that; undefined when that is not what was loaded. */
+  addPrepared(url: string, functions: number, text?: string): LoadedScript | undefined {
+    const script = this.#scanFile(url, text);
     // as V8 numbers them: before a source map leaves some out
     return script?.functions === functions ? this.#keep(script) : undefined;
   }
 
   /** A CommonJS module, from its file; undefined where that cannot be what V8 runs. */
   addModule(path: string): LoadedScript | undefined {
-    const known = this.#scripts.get(`${UNDEBUGGED}${path}`);
+    const known = this.prepared(path);
     if (known !== undefined) return known;
     const script = /\.(json|node)$/.test(path) ? undefined : this.#scanFile(path);
     return script && this.#keep(script);
   }
 
-  #scanFile(url: string): (LoadedScript & { readonly functions: number }) | undefined {
+  #scanFile(url: string, text?: string): (LoadedScript & { readonly functions: number }) | undefined {
     const path = scriptPath(url);
-    // what V8 runs of these is not what the file says
-    const source = /\.[cm]?ts$/.test(path) ? undefined : readText(path);
+    // what V8 runs of TypeScript is not what the file says
+    const source = text ?? (/\.[cm]?ts$/.test(path) ? undefined : readText(path));
     if (source === undefined) return undefined;
     const isModule = url.startsWith('file://');
     const info = {
@@ -158,7 +161,7 @@ export function fileText({ url, length, hash }: ScriptInfo): string | undefined 
   return createHash('sha256').update(text).digest('hex') === hash ? text : undefined;
 }
 
-function readText(path: string): string | undefined {
+export function readText(path: string): string | undefined {
   try {
     return readFileSync(path, 'utf8');
   } catch {

@@ -1,5 +1,15 @@
 import { describe, expect, test } from 'vitest';
-import { calibrate, deoptimizeMs, editMs, enableMs, estimateMs } from '../../src/arch/v8/arm-cost.ts';
+import {
+  breakpointMs,
+  calibrate,
+  deoptimizeMs,
+  ENABLING,
+  editMs,
+  enableMs,
+  hitMs,
+  longestOf,
+  stopsOf,
+} from '../../src/arch/v8/arm-cost.ts';
 import { scopesMs } from '../../src/arch/v8/scope-cost.ts';
 import { symbolsOf } from './support.ts';
 
@@ -23,8 +33,25 @@ describe('the cost model', () => {
   test('without the debugger, enabling it is part of each way that needs it', () => {
     const target = calibrate({ ...HEAP, debuggerEnabled: false });
     expect(enableMs(target)).toBeGreaterThan(17);
-    expect(estimateMs('bind', target, SCRIPT)).toBeGreaterThanOrEqual(enableMs(target));
-    expect(estimateMs('property', target, SCRIPT)).toBe(1);
+    for (const way of ['bind', 'edit', 'break'] as const)
+      expect(stopsOf(way, target, SCRIPT)).toContainEqual({ what: ENABLING, ms: enableMs(target) });
+    expect(longestOf(stopsOf('property', target, SCRIPT))).toMatchObject({ ms: 1 });
+  });
+
+  test('the longest stop of a binding is the debugger in a small heap, a walk or the text in a large one', () => {
+    const plan = (heapMb: number, length = 10_000, debuggerEnabled = false) => {
+      const target = calibrate({ heapBytes: heapMb * 1e6, debuggerEnabled });
+      return { target, stop: longestOf(stopsOf('bind', target, { ...SCRIPT, length })) };
+    };
+    // 17 ms for telling of the scripts, and a walk of 0.22 ms for each MB
+    expect(plan(10).stop).toEqual({ what: ENABLING, ms: 17 + 2.2 });
+    expect(plan(10, 10_000, true).stop.ms).toBeCloseTo(1.5 + 1.3 * 2.2);
+    const large = plan(400);
+    expect(large.stop).toEqual({ what: 'setting a breakpoint', ms: breakpointMs(large.target) });
+    expect(plan(10, 2_500_000).stop).toEqual({
+      what: "a breakpoint's first hit",
+      ms: hitMs({ length: 2_500_000 }),
+    });
   });
 });
 

@@ -143,6 +143,9 @@ test('lists print one line a probe', () => {
   expect(listFunctions(index, 'server.js:home', 'kretprobe', true)).toEqual([
     'kretprobe:src/server.js:home  src/server.js:8  (req, arg1)',
   ]);
+  expect(listFunctions(index, 'server.js:11', 'kprobe', true)).toEqual([
+    'kprobe:src/server.js:11  in Cart.total  ()',
+  ]);
   expect(listFunctions(index, 'nothing.js:*')).toEqual([]);
 });
 

@@ -109,6 +109,11 @@ describe(`helpers${reason === undefined ? ', as in this kernel' : ` (the kernel 
       '%pI5',
       '%pI',
       '%px',
+      '%12px|%-12px|%px',
+      '%020px|%-px|',
+      '%px9ab %d',
+      '%pI4h|',
+      '%pi6c0|',
       '%pz',
       '%lld%%%d',
       '%-08x|',
@@ -169,11 +174,7 @@ describe(`helpers${reason === undefined ? ', as in this kernel' : ` (the kernel 
           if (reason === undefined) expect(() => inKernel(one), format).toThrow('Invalid format string');
           continue;
         }
-        const outcome = compare(one, ({ retval, value: bytes }) => {
-          // Addresses differ.
-          if (format === '%px') return [format, retval, bytes.slice(0, 8).some((byte) => byte !== 0)];
-          return [format, retval, bytes.slice(0, 384)];
-        });
+        const outcome = compare(one, ({ retval, value: bytes }) => [format, retval, bytes.slice(0, 384)]);
         outcomes.push(result(outcome, 0));
       }
     }

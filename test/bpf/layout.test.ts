@@ -92,8 +92,8 @@ describe('layoutMemory', () => {
   });
 
   it('refuses what needs a machine', () => {
-    const lru: MapSpec = { name: 'm', type: 'lru_hash', keySize: 4, valueSize: 4, maxEntries: 4 };
-    const place = () => layoutMemory([lru], { ncpu: 1 });
+    const trie: MapSpec = { name: 'm', type: 'lpm_trie', keySize: 8, valueSize: 4, maxEntries: 4, flags: 1 };
+    const place = () => layoutMemory([trie], { ncpu: 1 });
     expect(place).toThrow(expect.objectContaining({ code: 'ENOTSUPP', hint: 'createMachine().createMap()' }));
   });
 });

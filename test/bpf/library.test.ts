@@ -160,6 +160,11 @@ describe('createMap, loadProgram, verify', () => {
     expect(() => verify({ type: 'xdp', insns: 'frob' })).toThrow(expect.objectContaining({ code: 'EASM' }));
     expect(() => verify({ type: 'xdp', insns: new Uint8Array(9) })).toThrow('9 bytes are no whole number');
     expect(() => verify({ type: 'xdp', insns: [] })).toThrow(VerifierError);
+    for (const type of ['unspec', 'toString', 'frob', undefined]) {
+      const insns = 'r0 = 0\nexit';
+      expect(() => verify({ type: type as 'xdp', insns })).toThrow(`there is no program type ${type}`);
+      expect(() => loadProgram({ type: type as 'xdp', insns })).toThrow(VerifierError);
+    }
     expect(() => createMap({ ...spec, keySize: 3 })).toThrow(expect.objectContaining({ code: 'EINVAL' }));
   });
 

@@ -199,6 +199,24 @@ const load = (
   });
 };
 
+describe('both engines', () => {
+  it.each(['lru_hash', 'lru_percpu_hash'] as const)('evict the same from %s', (type) => {
+    const contents = ENGINES.map((engine) => {
+      const { map, run } = operate({ ...hash, type, maxEntries: 24 }, engine);
+      const answers: number[] = [];
+      let state = 7;
+      for (let step = 0; step < 3000; step++) {
+        state = (state * 1103515245 + 12345) % 2147483648;
+        answers.push(run([2, 0, 2, 1][(state >> 8) % 4]!, (state >> 12) % 60, step));
+      }
+      expect(map.size).toBeLessThanOrEqual(24);
+      return { answers, entries: [...map.entries()].map(({ key, values }) => [...key, ...values[0]!]) };
+    });
+    expect(contents[0]!.entries.length).toBeGreaterThan(8);
+    expect(contents[0]).toEqual(contents[1]);
+  });
+});
+
 describe.each(ENGINES)('%s: other types', (engine) => {
   it.each(['lru_hash', 'lru_percpu_hash'] as const)('%s keeps what is looked up', (type) => {
     const { map, run } = operate({ ...hash, type, maxEntries: 16 }, engine);

@@ -1,5 +1,6 @@
 /** The committed objects are what the sources give: rebuilt here with the compilers that are installed. */
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
@@ -65,5 +66,26 @@ describe(
       }
       if (compilers.length === script.VARIANTS.length) expect(built.sort()).toEqual(fixtureNames());
     });
+  },
+);
+
+test(
+  'variables of an arena are refused by name',
+  unless(script.installed('clang-19') ? undefined : 'clang-19 is not installed'),
+  () => {
+    const folder = mkdtempSync(path.join(tmpdir(), 'trapline-arena-'));
+    const source = path.join(folder, 'arena.c');
+    const object = path.join(folder, 'arena.o');
+    writeFileSync(
+      source,
+      `int __attribute__((address_space(1))) counter __attribute__((section(".addr_space.1")));
+    __attribute__((section("syscall"), used)) int add(void *ctx) { counter++; return 0; }`,
+    );
+    execFileSync('clang-19', ['-O2', '-target', 'bpf', '-mcpu=v4', '-c', source, '-o', object]);
+    const bytes = new Uint8Array(readFileSync(object));
+    rmSync(folder, { recursive: true });
+    expect(() => openObject(bytes, 'arena.o')).toThrow(
+      /^add, instruction 0: counter is in an arena, which is not here \(section syscall, symbol add/,
+    );
   },
 );

@@ -205,6 +205,25 @@ out:  exit`;
   const readAll = (fields: readonly number[]) =>
     `r0 = 0\n${fields.map((at) => `r2 = *(u32 *)(r1 +${at})\n r0 *= 31\n r0 += r2\n`).join('')} exit`;
 
+  // Every network namespace has the loopback device, with one queue.
+  it('devices', () => {
+    const text = `r0 = *(u32 *)(r1 +12)\n r2 = *(u32 *)(r1 +16)\n r0 <<= 8\n r0 += r2\n exit`;
+    same('xdp', text, { dataIn: frame });
+    for (const device of [0, 1, 0x7fff_fff0]) {
+      for (const queue of [0, 1, 0x7fff_fff0]) {
+        const ctxIn = new Uint8Array(24);
+        const view = new DataView(ctxIn.buffer);
+        view.setUint32(4, frame.length, true);
+        view.setUint32(12, device, true);
+        view.setUint32(16, queue, true);
+        same('xdp', text, { dataIn: frame, ctxIn });
+      }
+      const ctxIn = new Uint8Array(192);
+      new DataView(ctxIn.buffer).setUint32(40, device, true);
+      same('sched_cls', readAll([40]), { dataIn: frame, ctxIn });
+    }
+  });
+
   it.each<[ProgType, string]>([
     ['socket_filter', readAll([...FIELDS.filter((at) => at !== 28), 48, 52, 64])],
     [
@@ -233,7 +252,7 @@ out:  exit`;
         view.setUint32(8, given.mark, true);
         view.setUint32(32, given.priority, true);
         view.setUint32(160, given.wire, true);
-        // A device of the kernel's may exist.
+        // A device of the kernel's may exist; see above.
         if (given.at !== 40) view.setUint32(given.at, given.value, true);
         same(type, text, { dataIn, ctxIn });
       }),

@@ -130,6 +130,42 @@ describe('help and mistakes', () => {
   });
 });
 
+describe('files', () => {
+  test('what never ends, is empty or broken is refused by its name', async () => {
+    const cut = path.join(folder, 'cut.o');
+    writeFileSync(cut, readFileSync(firewall).subarray(0, 3000));
+    const empty = path.join(folder, 'empty');
+    writeFileSync(empty, '');
+    for (const [args, message] of [
+      [
+        ['run', firewall, '--prog', 'firewall', '--data-in', '/dev/zero'],
+        'cannot read the data-in /dev/zero: it has more than 1048576 bytes',
+      ],
+      [['run', empty], `${empty} is empty`],
+      [['run', '-'], 'standard input is empty'],
+      [['dump', cut], `${cut}: section headers lie beyond the end of the file (offset 0x61a0)`],
+      [['btf', 'dump', cut], `${cut}: section headers lie beyond the end of the file (offset 0x61a0)`],
+    ] as const) {
+      expect(await bpf(args)).toEqual({ code: 1, out: '', err: `ERROR: ${message}\n` });
+    }
+  });
+
+  test('verify goes on behind one that cannot be read', async () => {
+    const cut = path.join(folder, 'cut2.o');
+    writeFileSync(cut, readFileSync(firewall).subarray(0, 3000));
+    const text = await bpf(['verify', cut, firewall]);
+    expect([text.code, text.out.match(/accepted/g)?.length]).toEqual([1, 2]);
+    expect(text.err).toBe(`ERROR: ${cut}: section headers lie beyond the end of the file (offset 0x61a0)\n`);
+    const json = await bpf(['verify', '-f', 'json', path.join(folder, 'none.o'), firewall]);
+    expect([json.code, json.err]).toEqual([1, '']);
+    expect(lines(json.out)).toMatchObject([
+      { file: path.join(folder, 'none.o'), accepted: false, code: 'ENOENT' },
+      { program: 'firewall', accepted: true },
+      { program: 'answer_ping', accepted: true },
+    ]);
+  });
+});
+
 describe('run', () => {
   test('assembler text, digits and bytes on standard input', async () => {
     const text = 'r0 = 7\nexit\n';
@@ -394,6 +430,32 @@ describe('btf, gen, map', () => {
     expect(odd.err).toMatch(/^ERROR: gen object has no option --output\n/);
     for (const file of ['twice.o', 'alone.o', 'missing.o', 'x.o'])
       expect(existsSync(path.join(folder, file))).toBe(false);
+  });
+
+  test('map without a program to run: all maps as they are after the load', async () => {
+    const { code, out, err } = await bpf([
+      'map',
+      firewall,
+      '-f',
+      'json',
+      '--set',
+      'max_connections=7',
+      '--put',
+      'open_ports=[443,1]',
+    ]);
+    expect([code, err]).toEqual([0, '']);
+    const shown = lines(out) as { name: string; elements: unknown[] }[];
+    expect(shown.map(({ name }) => name)).toEqual([
+      'blocked',
+      'open_ports',
+      'buckets',
+      'counters',
+      'drops',
+      '.rodata',
+      '.bss',
+    ]);
+    expect(shown[1]!.elements).toEqual([{ key: 443, value: 1 }]);
+    expect(JSON.stringify(shown[5]!.elements)).toContain('{"max_connections":7}');
   });
 
   test('map shows what a run wrote, by its types', async () => {

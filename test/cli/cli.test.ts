@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -19,6 +19,7 @@ interface Target {
 }
 
 const targets: ChildProcess[] = [];
+const onFull = unless(existsSync('/dev/full') ? undefined : 'there is no /dev/full');
 
 async function startTarget(binary = process.execPath): Promise<Target> {
   const child = spawn(binary, ['--inspect-port=0', app], { stdio: ['ignore', 'pipe', 'ignore'] });
@@ -47,8 +48,10 @@ interface Running {
   saw(text: string | RegExp): Promise<void>;
 }
 
-function start(...args: string[]): Running {
-  const child = spawn(process.execPath, [cli, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+const start = (...args: string[]): Running => startTo('pipe', ...args);
+
+function startTo(stdout: 'pipe' | number, ...args: string[]): Running {
+  const child = spawn(process.execPath, [cli, ...args], { stdio: ['ignore', stdout, 'pipe'] });
   let out = '';
   let err = '';
   const waiting: { text: string | RegExp; resolve(): void }[] = [];
@@ -58,11 +61,11 @@ function start(...args: string[]): Running {
       if (typeof text === 'string' ? both.includes(text) : text.test(both)) resolve();
     }
   };
-  child.stdout!.on('data', (data) => {
+  child.stdout?.on('data', (data) => {
     out += data;
     look();
   });
-  child.stderr!.on('data', (data) => {
+  child.stderr?.on('data', (data) => {
     err += data;
     look();
   });
@@ -181,17 +184,44 @@ describe('output', () => {
     expect(readFileSync(file, 'utf8')).toBe('x\n\n\n');
   });
 
-  test(
-    '-o to a full disk: said, restored, exit 1',
-    unless(existsSync('/dev/full') ? undefined : 'there is no /dev/full'),
-    async () => {
+  test('-o to a full disk: said, restored, exit 1', onFull, async () => {
+    const script = 'kprobe:app.mjs:handle { printf("%d\\n", nsecs); }';
+    const { code, out, err } = await run('-v', '-o', '/dev/full', '-p', target.pid, script);
+    expect({ code, out }).toEqual({ code: 1, out: '' });
+    expect(err.match(/^ERROR: .*$/gm)).toEqual(['ERROR: cannot write /dev/full: no space left on device']);
+    expect(err).toContain('restored 1 function');
+  });
+
+  test('standard output on a full disk: said, restored, exit 1', onFull, async () => {
+    const full = openSync('/dev/full', 'w');
+    try {
       const script = 'kprobe:app.mjs:handle { printf("%d\\n", nsecs); }';
-      const { code, out, err } = await run('-v', '-o', '/dev/full', '-p', target.pid, script);
-      expect({ code, out }).toEqual({ code: 1, out: '' });
-      expect(err.match(/^ERROR: .*$/gm)).toEqual(['ERROR: cannot write /dev/full: no space left on device']);
+      const tracer = startTo(full, '-v', '-p', target.pid, script);
+      const { code, err } = await tracer.finished;
+      expect(code).toBe(1);
+      expect(err.match(/^.*(ERROR|Error).*$/gm)).toEqual([
+        'ERROR: cannot write standard output: no space left on device',
+      ]);
       expect(err).toContain('restored 1 function');
-    },
-  );
+    } finally {
+      closeSync(full);
+    }
+  });
+
+  test('help for a full disk: said, exit 1', onFull, async () => {
+    const full = openSync('/dev/full', 'w');
+    try {
+      for (const args of [['--help'], ['bpf', '--help'], ['-l', 'tracepoint:*']]) {
+        expect(await startTo(full, ...args).finished).toEqual({
+          code: 1,
+          out: '',
+          err: 'ERROR: cannot write standard output: no space left on device\n',
+        });
+      }
+    } finally {
+      closeSync(full);
+    }
+  });
 
   test('-o to a folder that is not there', async () => {
     const { code, err } = await run('-o', path.join(folder, 'none/x'), '-p', target.pid, 'BEGIN { exit(); }');
@@ -423,6 +453,16 @@ describe('signals', () => {
     expect(err).toContain('restored 1 function');
   });
 
+  test('a signal that comes twice, as that of timeout(1) does, is one', async () => {
+    const tracer = start('-p', target.pid, 'kprobe:app.mjs:handle { @ = count(); printf("hit\\n"); }');
+    await tracer.saw('hit');
+    // some of them find the one before still waiting, and are none
+    for (let i = 0; i < 50; i++) tracer.child.kill('SIGINT');
+    const { code, out } = await tracer.finished;
+    expect(code).toBe(0);
+    expect(out).toMatch(/^@: \d+$/m);
+  });
+
   test('a process that does not answer is told of, and waited for', async () => {
     const own = await startTarget();
     const tracer = start(
@@ -611,6 +651,16 @@ describe('errors', () => {
       'no such script',
       ['-p', '1', 'missing.bt'],
       /^ERROR: cannot read the script missing\.bt: there is no such file/,
+    ],
+    [
+      'a command that there is not',
+      ['bfp', 'run'],
+      'ERROR: cannot read the script bfp: there is no such file\nHINT: did you mean bpf?\n',
+    ],
+    [
+      'a folder for a script',
+      ['-p', '1', '/'],
+      'ERROR: cannot read the script /: illegal operation on a directory\n',
     ],
     [
       'an option',

@@ -1,14 +1,8 @@
-import { execFile } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { nodeBinaries } from '../support/nodes.ts';
-
-const root = path.dirname(path.dirname(path.dirname(fileURLToPath(import.meta.url))));
-const cli = path.join(root, 'dist/cli/main.js');
-const folder = mkdtempSync(path.join(tmpdir(), 'trapline-cli-launch-'));
+import { launchFolder } from './launch-support.ts';
 
 const FILES: Record<string, string> = {
   'once.mjs': `import { aux } from './aux.mjs';
@@ -40,44 +34,18 @@ tell(...JSON.parse(text));
 function outer(n) { return inner(n); }
 for (let i = 0; i < 3; i++) outer(i);
 `,
-  'other.js': 'exports.typed = function typed(n) { return n; };\n',
-  // goes on until the tracer ends it
-  'types.ts': `function typed(n: number): number { return n; }
-setInterval(() => typed(1), 5);
+  'lists.mjs': `function take(items, at) { return items.length; }
+for (let i = 0; i < 20; i++) take([{ id: i, ratio: i / 2 }, { id: 100 }, 'text'], i % 2);
 `,
   'throws.mjs': `function thrower(n) { if (n === 9) throw new Error('at the end'); }
 for (let i = 0; i < 10; i++) thrower(i);
 `,
 };
 
-beforeAll(() => {
-  for (const [name, text] of Object.entries(FILES)) writeFileSync(path.join(folder, name), text);
-});
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
+const { folder, run } = launchFolder(FILES);
+const trace = (command: string, script: string) => run(['-c', command, script]);
 
-function trace(command: string, script: string): Promise<{ code: number | null; out: string; err: string }> {
-  return new Promise((resolve) => {
-    const { NODE_OPTIONS: _options, ...env } = process.env;
-    const child = execFile(
-      process.execPath,
-      [cli, '-c', command, script],
-      { cwd: folder, env: { ...env, TMPDIR: folder }, timeout: 25_000 },
-      (_error, out, err) => resolve({ code: child.exitCode, out, err }),
-    );
-  });
-}
-
-describe.each(nodeBinaries())('-c on Node $version', ({ path: node, major }) => {
-  test.runIf(major >= 23)('TypeScript that Node runs, beside another file that has the name', async () => {
-    const { code, out, err } = await trace(
-      `'${node}' types.ts`,
-      'kprobe:typed { @[probe] = count(); @n++; if (@n > 3) { exit(); } }',
-    );
-    expect(code).toBe(0);
-    expect(err).toContain('calls until then are not counted');
-    expect(Number(/^@\[kprobe:types\.ts:typed\]: (\d+)$/m.exec(out)?.[1])).toBeGreaterThan(3);
-  });
-
+describe.each(nodeBinaries())('-c on Node $version', ({ path: node }) => {
   test('stacks begin at the function, whatever its compiled-in site calls', async () => {
     const { code, out } = await trace(
       `'${node}' stacks.mjs`,
@@ -100,6 +68,27 @@ describe.each(nodeBinaries())('-c on Node $version', ({ path: node, major }) => 
     expect({ code, out: out.trim().split('\n') }).toEqual({
       code: 0,
       out: ['@aux: 10', '@later: 3', '@ret: 75', '@tiny: 11', '@work: 45'],
+    });
+  });
+
+  test('properties whose names are computed', async () => {
+    const { code, out } = await trace(
+      `'${node}' lists.mjs`,
+      `kprobe:lists.mjs:take { @sum = sum(arg0[arg1].id); $i = 0; while ($i < len(arg0)) { @[$i] = count(); @text[str(arg0[$i])] = count(); $i++; } }
+       kprobe:lists.mjs:take /arg0[arg1].id == 6/ { print(arg0[arg1].ratio); print(arg0[arg1]); }`,
+    );
+    expect({ code, out: out.trim().split(/\n+/) }).toEqual({
+      code: 0,
+      out: [
+        '3',
+        '{ id: 6, ratio: 3 }',
+        '@[0]: 20',
+        '@[1]: 20',
+        '@[2]: 20',
+        '@sum: 1090',
+        '@text[text]: 20',
+        '@text[]: 40',
+      ],
     });
   });
 

@@ -37,3 +37,15 @@ test('a breakpoint is told once, what it missed at the end', () => {
     'WARNING: of 2 more probes hits were missed, about 193 by the rate of those that were counted',
   );
 });
+
+test('calls that escape: how to have them counted, where that is known', () => {
+  const warnings = new ArmWarnings();
+  const report = { way: 'bind', estimateMs: 1, pauseMs: 1 } as const;
+  expect(warnings.of({ ...report, name: 'a', escaped: 0 })).toBeUndefined();
+  expect(warnings.of({ ...report, name: 'a', escaped: 1 })).toBe(
+    'WARNING: a: 1 call came by a reference that is not probed',
+  );
+  expect(warnings.of({ ...report, name: 'a', escaped: 2, editMs: 123.4 })).toBe(
+    'WARNING: a: 2 calls came by a reference that is not probed: --max-pause 124 allows an edit, which counts them',
+  );
+});

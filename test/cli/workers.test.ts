@@ -71,8 +71,8 @@ describe.each(nodeBinaries().map(({ version, path: binary }) => [version, binary
 
   test('the first worker thread that is started meanwhile is told', async () => {
     const program = await target(node!, 0);
-    const tracer = trapline('-p', program.pid, 'kprobe:workers.mjs:tick { @ = count(); }');
-    await tracer.saw(/Attaching/);
+    const tracer = trapline('-v', '-p', program.pid, 'kprobe:workers.mjs:tick { @ = count(); }');
+    await tracer.saw(/All probes count/);
     program.child.stdin!.write('start');
     await tracer.saw(/WARNING/);
     tracer.child.kill('SIGINT');

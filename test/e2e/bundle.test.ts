@@ -78,3 +78,29 @@ test('a minified bundle: functions and parameters by their original names', asyn
   expect(wrong.code).toBe(1);
   expect(wrong.err).toContain('did you mean args.items?');
 });
+
+test('a minified bundle: stacks by original files, lines and names', async () => {
+  const service = await startService({ file: path.join(folder, 'out.cjs') });
+  for (const arm of ['bind', 'break']) {
+    const tracer = trapline(
+      '-v',
+      '--arm',
+      arm,
+      '-p',
+      String(service.pid),
+      'kprobe:cart.ts:totalOf { @[ustack(2)] = count(); }',
+    );
+    await tracer.attached();
+    await service.call('', K);
+    const { code, out } = await tracer.interrupt();
+    expect(code).toBe(0);
+    // line 7 of MAIN calls it, in a function without a name
+    const stacks = [...out.matchAll(/^ +totalOf \((\S*)\)\n +(\S+) \((\S*)\)\n\]: (\d+)$/gm)];
+    expect(stacks.map(([, , name]) => name)).toEqual(stacks.map(() => '<anonymous>'));
+    for (const [, top, , caller] of stacks) {
+      expect(top).toMatch(/(^|\/)cart\.ts(:1[01]:\d+)?$/);
+      expect(caller).toMatch(/(^|\/)main\.ts:7:\d+$/);
+    }
+    expect(stacks.reduce((sum, [, , , , count]) => sum + Number(count), 0)).toBe(K);
+  }
+});

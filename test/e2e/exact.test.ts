@@ -1,6 +1,16 @@
 import { afterEach, describe, expect, test } from 'vitest';
 import { nodeBinaries } from '../support/nodes.ts';
-import { fixture, mapsOf, missedOf, root, type Service, startService, stopAll, trapline } from './support.ts';
+import {
+  fixture,
+  mapsOf,
+  missedOf,
+  root,
+  run,
+  type Service,
+  startService,
+  stopAll,
+  trapline,
+} from './support.ts';
 
 afterEach(stopAll);
 
@@ -255,6 +265,17 @@ describe.each(nodeBinaries())('exact counts, Node $version', ({ path }) => {
     );
     expect(settled.err).toMatch(/later: nop \(/);
     expectAsync(settled, 'exact');
+  });
+
+  test('prepared by trapline/register: functions of modules that came before it', async () => {
+    const service = await startService({
+      node: path,
+      flags: ['-r', fixture('early.cjs'), '--import', `${root}/dist/register/index.js`],
+    });
+    const program = 'kprobe:early.cjs:early { @ = count(); } interval:ms:10 /@ > 10/ { exit(); }';
+    const { code, out } = await run('-p', String(service.pid), program);
+    expect(code).toBe(0);
+    expect(mapsOf(out)['@']).toBeGreaterThan(10);
   });
 
   test('prepared, every function: --arm nop', async () => {

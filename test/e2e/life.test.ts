@@ -56,6 +56,34 @@ describe.each(nodeBinaries())('ends, Node $version', ({ path }) => {
     await until('its folder is gone', () => folders(service.pid).length === 0);
   });
 
+  test('a main thread that never comes to its event loop is traced like any other', async () => {
+    const file = fixture('blocked.cjs');
+    const child = spawn(path, ['--inspect-port=0', file], { stdio: ['ignore', 'pipe', 'ignore'] });
+    own(child);
+    await new Promise((resolve) => child.stdout.once('data', resolve));
+    // by property and by a binding: what lists the functions of the two is different
+    for (const name of ['exported', 'bound']) {
+      const { code, out, err } = await run(
+        '--max-pause',
+        '60000',
+        '-p',
+        String(child.pid),
+        `kprobe:blocked.cjs:${name} { @ = count(); } interval:ms:10 { if (@ > 1000) { exit(); } }`,
+      );
+      // it may have counted so many before the tracer knows that all is armed, and says so
+      expect({ code, err }).toEqual({ code: 0, err: expect.not.stringContaining('ERROR') });
+      expect(mapsOf(out)['@']).toBeGreaterThan(1000);
+    }
+    const { code, out } = await run(
+      '-p',
+      String(child.pid),
+      'profile:hz:99 { @[ustack(1)] = count(); @n = count(); } interval:ms:10 { if (@n > 5) { exit(); } }',
+    );
+    expect(code).toBe(0);
+    expect(out).toContain('blocked.cjs:');
+    await until('its folder is gone', () => folders(child.pid!).length === 0);
+  });
+
   test('attaching queues no tick where Node could lose it, and all behind it', async () => {
     const service = await startService({ node: path, flags: ['--import', fixture('ticks.mjs')] });
     const tracer = trapline('-v', '-p', String(service.pid), 'kprobe:work.mjs:look { @ = count(); }');

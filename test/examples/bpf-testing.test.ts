@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -32,6 +32,16 @@ function node(...args: string[]): Promise<{ code: number | null; text: string }>
     child.once('close', (code) => resolve({ code, text }));
   });
 }
+
+test('installs the package of the repository', () => {
+  const example = path.join(root, 'examples/bpf-testing');
+  const { devDependencies } = JSON.parse(readFileSync(path.join(example, 'package.json'), 'utf8'));
+  const place = (devDependencies.trapline as string).replace(/^file:/, '');
+  const { name } = JSON.parse(readFileSync(path.join(example, place, 'package.json'), 'utf8'));
+  expect(name).toBe('trapline');
+  // a link would have the matchers extend the repository's vitest, not the example's
+  expect(readFileSync(path.join(example, '.npmrc'), 'utf8')).toContain('install-links=true');
+});
 
 test('the firewall, with vitest', async () => {
   const { code, text } = await node('node_modules/vitest/vitest.mjs', 'run', '--maxWorkers=1');

@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import protobuf from 'protobufjs';
 import { expect, test } from 'vitest';
 import {
   eventFields,
@@ -12,7 +13,6 @@ import {
   TraceEvents,
   TraceRecorder,
 } from '../../src/export/index.ts';
-import { unless } from '../support/skip.ts';
 import { type Decoded, decode, parseProto } from './proto.ts';
 import { RecordedSystem } from './system.ts';
 
@@ -331,43 +331,17 @@ test('perfetto: packets decode by the schema to the events that were recorded', 
   expect(texts.fields['more']).toBe('größe');
 });
 
-/** What the tests use of protobufjs; it is not among the dependencies everywhere. */
-interface Protobuf {
-  parse(
-    text: string,
-    options: { keepCase: boolean },
-  ): {
-    root: {
-      lookupType(name: string): {
-        decode(bytes: Uint8Array): object;
-        toObject(message: object, options: object): Record<string, unknown>;
-      };
-    };
-  };
-}
-const PROTOBUFJS = 'protobufjs';
-const protobuf = await import(PROTOBUFJS).then(
-  (module: { default: Protobuf }) => module.default,
-  () => undefined,
-);
-
-test(
-  'perfetto: a compiler of schemas reads the same',
-  unless(protobuf === undefined ? 'protobufjs is not installed' : undefined),
-  () => {
-    const text = readFileSync(new URL('perfetto.proto', import.meta.url), 'utf8');
-    const events = recorded((system) => {
-      calls(system, SCRIPT);
-      system.run(200);
-    });
-    const bytes = Buffer.concat([...exportPerfetto(events)]);
-    const type = (protobuf as Protobuf)
-      .parse(text, { keepCase: true })
-      .root.lookupType('perfetto.protos.Trace');
-    const theirs = type.toObject(type.decode(bytes), { longs: String, enums: Number });
-    expect(plain(theirs)).toEqual(plain(decode(parseProto(text), 'Trace', bytes)));
-  },
-);
+test('perfetto: a compiler of schemas reads the same', () => {
+  const text = readFileSync(new URL('perfetto.proto', import.meta.url), 'utf8');
+  const events = recorded((system) => {
+    calls(system, SCRIPT);
+    system.run(200);
+  });
+  const bytes = Buffer.concat([...exportPerfetto(events)]);
+  const type = protobuf.parse(text, { keepCase: true }).root.lookupType('perfetto.protos.Trace');
+  const theirs = type.toObject(type.decode(bytes), { longs: String, enums: Number });
+  expect(plain(theirs)).toEqual(plain(decode(parseProto(text), 'Trace', bytes)));
+});
 
 /** Numbers and truth values as text, in the ways of either decoder. */
 function plain(value: unknown): unknown {

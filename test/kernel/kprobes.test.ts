@@ -115,6 +115,8 @@ describe('refusals', () => {
   it.each<[string, KprobeInit, string, number]>([
     ['both a name and an address', { symbolName: 'target', addr: 1n }, 'EINVAL', -22],
     ['neither', {}, 'EINVAL', -22],
+    ['a name that is no string', { symbolName: 5 as unknown as string }, 'EINVAL', -22],
+    ['an address that is no bigint', { addr: 5 as unknown as bigint }, 'EINVAL', -22],
     ['an unknown name', { symbolName: 'targett' }, 'ENOENT', -2],
     ['an address outside of the text', { addr: 5n }, 'ENOENT', -2],
     ['an offset beyond every function', { symbolName: 'lines', offset: 1 << 20 }, 'ENOENT', -2],

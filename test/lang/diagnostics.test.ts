@@ -319,12 +319,18 @@ stdin:1:16: ERROR: Type mismatch for '==': comparing 'func' with 'string'
 kprobe:f /func == "f"/ { }
                ~~
 HINT: name the function in the probe: kprobe:FILE:FUNC`,
-  'kprobe:f { print(arg0[arg1]); }',
+  'kprobe:f { print(arg0[str(arg1)]); }',
   `
-stdin:1:23: ERROR: A property is named by a constant
-kprobe:f { print(arg0[arg1]); }
-                      ~~~~
-HINT: such as arg0["content-type"] or arg0[0]`,
+stdin:1:23: ERROR: A property can not be named by 'string'
+kprobe:f { print(arg0[str(arg1)]); }
+                      ~~~~~~~~~
+HINT: a constant, a number or a value of the application: arg0["content-type"], arg0[$i], arg0[arg1]`,
+  'kprobe:f { print(arg0[-1]); }',
+  `
+stdin:1:23: ERROR: A property can not be named by this number
+kprobe:f { print(arg0[-1]); }
+                      ~~
+HINT: a constant, a number or a value of the application: arg0["content-type"], arg0[$i], arg0[arg1]`,
   'kprobe:f { print(str(arg0).x); }',
   `
 stdin:1:18: ERROR: Can not access a property of type 'string'

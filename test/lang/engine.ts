@@ -238,6 +238,14 @@ export class Engine {
       js_arg: (index: number) => this.#slot(this.#register(this.#hit.args?.[index])),
       js_stackid: (depth: number) => depth,
       js_asyncid: () => this.asyncId,
+      js_at: (low: number, high: number, keyLow: number, keyHigh: number, path: number) => {
+        const object = this.#value(low, high, path) as Record<PropertyKey, unknown> | null | undefined;
+        const value = object?.[this.#value(keyLow, keyHigh, 0) as PropertyKey];
+        const exact = typeof value === 'number' && (value | 0) === value;
+        this.#slot(
+          exact ? this.#register(value) : HANDLE_TAG | GENERATION | BigInt(this.#handles.push(value)),
+        );
+      },
       js_truthy: (low: number, high: number, path: number) => (this.#value(low, high, path) ? 1 : 0),
     };
   }

@@ -104,6 +104,8 @@ describe('printf', () => {
     expect(print('%s', value(5, utf8('/users/1')))).toBe('/users/1');
     expect(print('%s', value(6, utf8("{ url: '/x', n: 2 }")))).toBe("{ url: '/x', n: 2 }");
     expect(print('%s', value(5, utf8('x'.repeat(32)), 100))).toBe(`${'x'.repeat(32)}..`);
+    // ten of three bytes have room in 32; the writer leaves zeros where the next one would begin
+    expect(print('%s', value(5, utf8('漢'.repeat(10)), 100))).toBe(`${'漢'.repeat(10)}..`);
     expect(
       print('%s %d', value(9, utf8('123456789012345678901')), value(9, utf8('18446744073709551617'))),
     ).toBe('123456789012345678901 1');

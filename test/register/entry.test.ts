@@ -6,7 +6,8 @@ import { pathToFileURL } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { commonJsEntry } from '../../src/register/entry.ts';
 import { root } from '../e2e/support.ts';
-import { nodeBinaries } from '../support/nodes.ts';
+import { nodeBinaries, typesFeature } from '../support/nodes.ts';
+import { unless } from '../support/skip.ts';
 
 const register = pathToFileURL(path.join(root, 'dist/register/index.js')).href;
 let folder = '';
@@ -40,7 +41,31 @@ const FILES: Record<string, string> = {
   'typed/package.json': '{"type":"module"}',
   'typed/main.js': 'console.log(typeof require, import.meta.url);',
   'plain/main.mjs': 'console.log(typeof require, import.meta.url);',
+  ...typed(),
 };
+
+/** What Node runs of TypeScript, and refuses. */
+function typed(): Record<string, string> {
+  const about = ABOUT.replace('function long(a)', 'interface Gone {}\n  function long(a: number): number');
+  const place = "const at = (e: Error): string => e.stack!.split('\\n')[1]!.replace(/^.*\\/|\\)$/g, '');";
+  const module = `export type A = number; ${place}\nconsole.log(import.meta.url, typeof require,
+    at(new Error('x')).replace(/:\\d+$/, ''));`;
+  return {
+    'types/main.cts': about,
+    'types/main.ts': about,
+    'types/module-text.ts': module,
+    'types/main.mts': module,
+    'types/imports.mts':
+      "import main from './main.cts'; import './module-text.ts'; console.log(Object.keys(main));",
+    'types/throws.cts': "const a: number = 1;\nthrow new TypeError('from main');",
+    'types/enum.ts': 'enum Color { Red }\nconsole.log(Color);',
+    'types/syntax.cts': 'function f(a: number {',
+    'types/refused.mts': "import './node_modules/pkg/index.ts';",
+    'types/node_modules/pkg/index.ts': 'export const a: number = 1; console.log(a);',
+    'types/package/package.json': '{"type":"commonjs"}',
+    'types/package/main.ts': about,
+  };
+}
 
 beforeAll(() => {
   folder = mkdtempSync(path.join(tmpdir(), 'trapline-entry-'));
@@ -61,6 +86,11 @@ describe.each(nodeBinaries())('entries, Node $version', ({ path: node }) => {
     return { status, stdout, error: /^\w*Error: .*/m.exec(stderr)?.[0] };
   };
 
+  const same = (file: string, about: boolean) => {
+    const with_ = run(file, ['--import', register], about ? ['x', 'prepared'] : ['x']);
+    expect(with_).toEqual(run(file, [], ['x']));
+  };
+
   test.each([
     ['plain/main.js', true],
     ['plain/main', true],
@@ -76,10 +106,25 @@ describe.each(nodeBinaries())('entries, Node $version', ({ path: node }) => {
     ['plain/awaits.js', false],
     ['typed/main.js', false],
     ['plain/main.mjs', false],
-  ])('%s is what it is without trapline/register', (file, about) => {
-    const with_ = run(file, ['--import', register], about ? ['x', 'prepared'] : ['x']);
-    expect(with_).toEqual(run(file, [], ['x']));
-  });
+  ])('%s is what it is without trapline/register', same);
+
+  const strips = typesFeature(node) === 'strip';
+  test.each([
+    ['types/main.cts', true],
+    ['types/main.ts', true],
+    ['types/package/main.ts', true],
+    ['types/module-text.ts', false],
+    ['types/main.mts', false],
+    ['types/imports.mts', false],
+    ['types/throws.cts', false],
+    ['types/enum.ts', false],
+    ['types/syntax.cts', false],
+    ['types/refused.mts', false],
+  ])(
+    '%s is what it is without trapline/register',
+    unless(strips ? undefined : 'this Node runs no TypeScript'),
+    same,
+  );
 });
 
 test('who may take the short way', () => {

@@ -1,4 +1,4 @@
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, realpathSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -38,4 +38,10 @@ export function nodeBinaries(): readonly NodeBinary[] {
   }
   found = [...byVersion.values()].sort((a, b) => a.major - b.major);
   return found;
+}
+
+/** `process.features.typescript` of a Node binary that is started with some options: `strip`, `transform`, `false` or `undefined`. */
+export function typesFeature(binary: string, ...options: readonly string[]): string {
+  const args = [...options, '-p', 'process.features.typescript'];
+  return spawnSync(binary, args, { encoding: 'utf8' }).stdout.trim();
 }

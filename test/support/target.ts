@@ -89,7 +89,6 @@ export async function openSession(pid: number): Promise<{ session: TraceSession;
 export async function loadPrograms(session: TraceSession): Promise<void> {
   await session.load({
     maps: COUNT_MAPS,
-    ring: RING,
     programs: [countProgram(), recordProgram()],
     paths: [{ keys: [], position: 0 }],
     usesAsyncId: false,

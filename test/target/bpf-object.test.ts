@@ -1,12 +1,16 @@
-import { spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { afterEach, describe, expect, test } from 'vitest';
 import { type BtfValue, openObject } from '../../src/bpf/index.ts';
-import { type AttachedObject, type AttachObjectOptions, attachObject } from '../../src/target/bpf-object.ts';
-import { fixture, own, root, type Service, startService, stopAll } from '../e2e/support.ts';
+import {
+  type AttachedObject,
+  type AttachObjectOptions,
+  attachObject,
+} from '../../src/target/object/attach-object.ts';
+import { fixture, root, type Service, startService, stopAll } from '../e2e/support.ts';
 import { nodeBinaries } from '../support/nodes.ts';
+import { attachCommand } from './attach-command.ts';
 
 const bytes = readFileSync(new URL('./fixtures/on-process.o', import.meta.url));
 const library = pathToFileURL(path.join(root, 'dist/index.js')).href;
@@ -94,40 +98,19 @@ describe.each(nodeBinaries())('objects of clang on a process, Node $version', ({
   test('on the command line', async () => {
     const service = await shop(node);
     const file = path.join(root, 'test/target/fixtures/on-process.o');
-    const args = [
-      'bpf',
-      'attach',
-      file,
-      '-p',
-      `${service.pid}`,
+    const { out, err, until, end } = await attachCommand(file, service.pid, [
       '--program',
       'on_checkout',
       '--map',
       'by_sku',
-    ];
-    const child = spawn(process.execPath, [path.join(root, 'dist/cli/main.js'), ...args]);
-    own(child);
-    let out = '';
-    let err = '';
-    child.stdout.on('data', (chunk) => {
-      out += chunk;
-    });
-    child.stderr.on('data', (chunk) => {
-      err += chunk;
-    });
-    const until = async (done: () => boolean): Promise<void> => {
-      while (!done() && child.exitCode === null) await new Promise((resolve) => setTimeout(resolve, 10));
-    };
-    await until(() => err.includes('Ctrl-C ends'));
+    ]);
     await service.ask('checkout', { times: 2 });
-    await until(() => out.includes('sku-1: -1'));
-    const ended = new Promise((resolve) => child.once('exit', resolve));
-    child.kill('SIGINT');
-    expect(await ended).toBe(0);
-    expect(err).toBe('on_checkout: tracepoint:shop:checkout\nAttached 1 program; Ctrl-C ends\n');
-    expect(out).toContain('order 1 of sku-0: 0\n');
-    expect(out).toContain('hash  name by_sku  key 16B  value 8B  max_entries 64\n');
-    expect(JSON.parse(out.slice(out.indexOf('[{')))).toHaveLength(2);
+    await until(() => out().includes('sku-1: -1'));
+    expect(await end()).toBe(0);
+    expect(err()).toBe('on_checkout: tracepoint:shop:checkout\nAttached 1 program; Ctrl-C ends\n');
+    expect(out()).toContain('order 1 of sku-0: 0\n');
+    expect(out()).toContain('hash  name by_sku  key 16B  value 8B  max_entries 64\n');
+    expect(JSON.parse(out().slice(out().indexOf('[{')))).toHaveLength(2);
     expect(await service.ask('checkout', { times: 1 })).toBe(false);
   });
 
@@ -153,9 +136,11 @@ describe.each(nodeBinaries())('objects of clang on a process, Node $version', ({
       code: 'ENOENT',
       message: 'program on_raw: there is no raw tracepoint nothing',
     });
-    expect(await refused({ programs: ['on_raw'], mapSpecs: { by_sku: { type: 'lru_hash' } } })).toMatchObject(
-      { code: 'ENOTSUP', message: 'map by_sku: a process has no maps of type lru_hash' },
-    );
+    const trie = { type: 'lpm_trie', flags: 1 } as const;
+    expect(await refused({ programs: ['on_raw'], mapSpecs: { by_sku: trie } })).toMatchObject({
+      code: 'ENOTSUP',
+      message: 'map by_sku: a process has no maps of type lpm_trie',
+    });
     expect(await service.ask('state')).toEqual(before);
   });
 });

@@ -1,7 +1,8 @@
-import { type ChildProcess, spawn } from 'node:child_process';
-import { readdirSync, readFileSync } from 'node:fs';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, test } from 'vitest';
 import { attach } from '../../src/target/attach.ts';
@@ -44,6 +45,9 @@ async function run(command: string, args: string[]): Promise<ChildProcess & { pi
 afterEach(async () => {
   for (const target of started.splice(0)) await target.stop();
 });
+
+/** Mount namespaces need root. */
+const canUnshare = spawnSync('unshare', ['-m', 'true']).status === 0;
 
 const threads = (pid: number): number =>
   Number(/^Threads:\s*(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]);
@@ -99,7 +103,7 @@ describe.each(nodeBinaries())('a session with Node $version', ({ path, major }) 
        const insns = [{ code: 0xb7, dst: 0, src: 0, off: 0, imm: 0 }, { code: 0x95, dst: 0, src: 0, off: 0, imm: 0 }];
        const program = { name: 'p', type: 'kprobe', insns, maps: [], ctxReads: new Set(), kfuncsUsed: [], helpersUsed: [],
          stackDepth: 0, subprogs: [0], reachable: [true, true], verifiedInsns: 2, memoryKinds: new Map(), log: '' };
-       await session.load({ maps: [{ name: 'ring', type: 'ringbuf', keySize: 0, valueSize: 0, maxEntries: 4096 }], ring: 0,
+       await session.load({ maps: [{ name: 'ring', type: 'ringbuf', keySize: 0, valueSize: 0, maxEntries: 4096 }],
          programs: [program], paths: [{ keys: [], position: 0 }], usesAsyncId: false });
        const at = (symbol) => ({ program: 0, event: 'entry', cookie: 0, at: { kind: 'function', symbol } });
        await session.attach([at(symbol)], { way: 'bind', maxPauseMs: 1e6, maxactive: 0 });
@@ -154,6 +158,24 @@ describe.each(nodeBinaries())('a session with Node $version', ({ path, major }) 
     expect(functions.length).toBeGreaterThan(10);
     await session.detach();
   });
+
+  test(
+    'reaches a process whose folder for temporary files is its own',
+    unless(canUnshare ? undefined : 'only root may unshare mounts'),
+    async () => {
+      const own = mkdtempSync(join(tmpdir(), 'trapline-own-'));
+      started.push({ stop: () => rmSync(own, { recursive: true }) });
+      const code = 'console.log(1); setInterval(() => {}, 100)';
+      const inside = `mount -t tmpfs none '${own}' && TMPDIR='${own}' exec '${path}' --inspect-port=0 -e '${code}'`;
+      const child = await run('unshare', ['-m', 'sh', '-c', inside]);
+      const session = await attach(child.pid, recorder());
+      expect(session.info.pid).toBe(child.pid);
+      await session.detach();
+      // what the process made is on its side of the mount
+      expect(readdirSync(own)).toEqual([]);
+      await until('its folder is gone', () => readdirSync(`/proc/${child.pid}/root${own}`).length === 0);
+    },
+  );
 
   test('ends when the process does', async () => {
     const target = await start('kinds.cjs', path);

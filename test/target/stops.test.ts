@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
+import { ENABLING } from '../../src/arch/v8/arm-cost.ts';
 import type { FunctionSymbol } from '../../src/arch/v8/types.ts';
 import { nodeBinaries } from '../support/nodes.ts';
 import { entryOf, openSession, readCounts } from '../support/target.ts';
@@ -119,7 +120,17 @@ describe.each(nodeBinaries())('stops of Node $version', ({ path: node }) => {
     });
     const symbols = await session.functions(wanted, { maxPauseMs: 60_000 });
     expect(named(symbols, 'plain').file).toBe(target.file);
-    await session.detach();
+    // its longest stop was that, which is told of the probe too
+    const [report] = await session.attach([entryOf(named(symbols, 'plain'))], {
+      way: 'bind',
+      maxPauseMs: 60_000,
+      maxactive: 0,
+    });
+    expect(report).toMatchObject({ way: 'bind', longest: ENABLING });
+    expect(report?.estimateMs).toBeGreaterThan(17);
+    await target.call(100);
+    const { pausesMs } = await session.detach();
+    expect(Math.max(...pausesMs)).toBeGreaterThanOrEqual(report?.pauseMs ?? Number.POSITIVE_INFINITY);
   });
 
   test('a file that is not what was loaded: the function is looked for in the debugger', async () => {

@@ -6,17 +6,8 @@ import { describe, expect, test } from 'vitest';
 import { KernelError } from '../../src/kernel/errno.ts';
 import type { Tracefs } from '../../src/tracefs/tracefs.ts';
 import { TestSystem } from '../kernel/trace/system.ts';
+import { generator, seeds } from '../support/fuzz.ts';
 
-/** mulberry32 */
-function generator(seed: number): (below: number) => number {
-  let state = seed;
-  return (below) => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) % below;
-  };
-}
 type Random = ReturnType<typeof generator>;
 
 /** What commands are made of. */
@@ -196,110 +187,116 @@ function attempt(run: () => number): number | string {
 }
 
 describe('every writable file', () => {
-  test('takes anything, or refuses it with an errno and stays as it was', { timeout: 120_000 }, () => {
-    const random = generator(4);
-    const system = shop();
-    const { fs } = system;
-    fs.mkdir('instances/one');
-    const refused = new Map<string, number>();
-    const tried = new Set<string>();
-    let known: Map<string, string> | undefined;
-    for (let round = 0; round < 6; round++) {
-      for (const path of [...walk(fs)].filter((one) => has(fs, one, 0o200))) {
-        // A definition may have gone with the one that was written before. Options are all alike.
-        if (!fs.exists(path) || (/(^|\/)options\//.test(path) && random(12) > 0)) continue;
-        const kind = path.replace(/^instances\/[^/]+\//, '').replace(/^events\/[^/]+\/[^/]+\//, 'EVENT/');
-        tried.add(kind);
-        const data = input(random);
-        const before: Map<string, string> = known ?? state(fs);
-        known = undefined;
-        const file = fs.open(path, { write: true, nonblock: true });
-        const answer = attempt(() => file.write(data));
-        file.close();
-        const what = `${path} ${JSON.stringify(new TextDecoder().decode(data.subarray(0, 300)))}: ${answer}`;
-        if (typeof answer === 'number') {
-          expect(answer, what).toBeGreaterThanOrEqual(0);
-          expect(answer, what).toBeLessThanOrEqual(data.length);
-          continue;
-        }
-        refused.set(kind, (refused.get(kind) ?? 0) + 1);
-        // Several lines are several commands.
-        if (data.subarray(0, -1).includes(10)) continue;
-        const after = state(fs);
-        for (const [one, content] of before)
-          if (after.get(one) !== content && !mayChange(path, one))
-            expect(after.get(one), `${what} changed ${one}`).toBe(content);
-        for (const one of after.keys()) if (!before.has(one)) expect.fail(`${what} made ${one}`);
-        known = after;
-      }
-      // What is left of it works, and can be read.
-      system.at({ id: round, price: -round, sku: 'tea' });
-      known = undefined;
-      for (const path of walk(fs)) if (has(fs, path, 0o400)) attempt(() => fs.readBytes(path).length);
-    }
-    expect(refused.size).toBeGreaterThan(20);
-    for (const kind of [
-      'EVENT/filter',
-      'EVENT/trigger',
-      'EVENT/enable',
-      'kprobe_events',
-      'buffer_size_kb',
-      'set_event_pid',
-    ])
-      expect(tried).toContain(kind);
-  });
-
-  test('in any order, with O_TRUNC, with folders that come and go: all can be undone', {
-    timeout: 120_000,
-  }, () => {
-    const random = generator(11);
-    const system = shop();
-    const { fs } = system;
-    let paths: string[] = [];
-    for (let step = 0; step < 1500; step++) {
-      if (step % 20 === 0) paths = [...walk(fs)].filter((one) => has(fs, one, 0o200));
-      const path = paths[random(paths.length)] as string;
-      switch (random(12)) {
-        case 0:
-          attempt(() => {
-            fs.mkdir(`instances/${['a', 'b', '..', '', 'a/b', 'x'.repeat(300), text(random)][random(7)]}`);
-            return 0;
-          });
-          break;
-        case 1: {
-          const names = fs.readdir('instances');
-          attempt(() => {
-            fs.rmdir(`instances/${names.length === 0 ? 'none' : names[random(names.length)]}`);
-            return 0;
-          });
-          break;
-        }
-        case 2:
-          system.at({ id: step, price: step & 1 ? -1 : 1, sku: 'tea' });
-          break;
-        case 3:
-          attempt(() => fs.readBytes(path).length);
-          break;
-        default: {
+  test.each(seeds(4))(
+    'takes anything, or refuses it with an errno and stays as it was: seed %i',
+    { timeout: 120_000 },
+    (seed) => {
+      const random = generator(seed);
+      const system = shop();
+      const { fs } = system;
+      fs.mkdir('instances/one');
+      const refused = new Map<string, number>();
+      const tried = new Set<string>();
+      let known: Map<string, string> | undefined;
+      for (let round = 0; round < 6; round++) {
+        for (const path of [...walk(fs)].filter((one) => has(fs, one, 0o200))) {
+          // A definition may have gone with the one that was written before. Options are all alike.
+          if (!fs.exists(path) || (/(^|\/)options\//.test(path) && random(12) > 0)) continue;
+          const kind = path.replace(/^instances\/[^/]+\//, '').replace(/^events\/[^/]+\/[^/]+\//, 'EVENT/');
+          tried.add(kind);
           const data = input(random);
-          const taken = attempt(() =>
-            random(2) === 0 ? fs.writeFile(path, data) : fs.appendFile(path, data),
-          );
-          if (typeof taken === 'number') expect(taken).toBeLessThanOrEqual(data.length);
+          const before: Map<string, string> = known ?? state(fs);
+          known = undefined;
+          const file = fs.open(path, { write: true, nonblock: true });
+          const answer = attempt(() => file.write(data));
+          file.close();
+          const what = `${path} ${JSON.stringify(new TextDecoder().decode(data.subarray(0, 300)))}: ${answer}`;
+          if (typeof answer === 'number') {
+            expect(answer, what).toBeGreaterThanOrEqual(0);
+            expect(answer, what).toBeLessThanOrEqual(data.length);
+            continue;
+          }
+          refused.set(kind, (refused.get(kind) ?? 0) + 1);
+          // Several lines are several commands.
+          if (data.subarray(0, -1).includes(10)) continue;
+          const after = state(fs);
+          for (const [one, content] of before)
+            if (after.get(one) !== content && !mayChange(path, one))
+              expect(after.get(one), `${what} changed ${one}`).toBe(content);
+          for (const one of after.keys()) if (!before.has(one)) expect.fail(`${what} made ${one}`);
+          known = after;
+        }
+        // What is left of it works, and can be read.
+        system.at({ id: round, price: -round, sku: 'tea' });
+        known = undefined;
+        for (const path of walk(fs)) if (has(fs, path, 0o400)) attempt(() => fs.readBytes(path).length);
+      }
+      expect(refused.size).toBeGreaterThan(20);
+      for (const kind of [
+        'EVENT/filter',
+        'EVENT/trigger',
+        'EVENT/enable',
+        'kprobe_events',
+        'buffer_size_kb',
+        'set_event_pid',
+      ])
+        expect(tried).toContain(kind);
+    },
+  );
+
+  test.each(seeds(11))(
+    'in any order, with O_TRUNC, with folders that come and go, all can be undone: seed %i',
+    { timeout: 120_000 },
+    (seed) => {
+      const random = generator(seed);
+      const system = shop();
+      const { fs } = system;
+      let paths: string[] = [];
+      for (let step = 0; step < 1500; step++) {
+        if (step % 20 === 0) paths = [...walk(fs)].filter((one) => has(fs, one, 0o200));
+        const path = paths[random(paths.length)] as string;
+        switch (random(12)) {
+          case 0:
+            attempt(() => {
+              fs.mkdir(`instances/${['a', 'b', '..', '', 'a/b', 'x'.repeat(300), text(random)][random(7)]}`);
+              return 0;
+            });
+            break;
+          case 1: {
+            const names = fs.readdir('instances');
+            attempt(() => {
+              fs.rmdir(`instances/${names.length === 0 ? 'none' : names[random(names.length)]}`);
+              return 0;
+            });
+            break;
+          }
+          case 2:
+            system.at({ id: step, price: step & 1 ? -1 : 1, sku: 'tea' });
+            break;
+          case 3:
+            attempt(() => fs.readBytes(path).length);
+            break;
+          default: {
+            const data = input(random);
+            const taken = attempt(() =>
+              random(2) === 0 ? fs.writeFile(path, data) : fs.appendFile(path, data),
+            );
+            if (typeof taken === 'number') expect(taken).toBeLessThanOrEqual(data.length);
+          }
         }
       }
-    }
-    // From wherever that has come to, back to nothing.
-    for (const name of fs.readdir('instances')) fs.rmdir(`instances/${name}`);
-    for (let pass = 0; pass < 3; pass++)
-      for (const path of [...walk(fs)].filter((one) => /^events\/.*\/trigger$/.test(one)))
-        for (const line of fs.readFile(path).split('\n').reverse())
-          if (line !== '' && !line.startsWith('#'))
-            attempt(() => fs.appendFile(path, `!${line.replace(/ \[\w+\]$/, '')}`));
-    fs.writeFile('events/enable', '0');
-    attempt(() => fs.writeFile('dynamic_events', ''));
-    fs.writeFile('trace', '');
-    fs.writeFile('tracing_on', '1');
-    expect(fs.readFile('per_cpu/cpu0/stats')).toMatch(/^entries: 0\n/);
-  });
+      // From wherever that has come to, back to nothing.
+      for (const name of fs.readdir('instances')) fs.rmdir(`instances/${name}`);
+      for (let pass = 0; pass < 3; pass++)
+        for (const path of [...walk(fs)].filter((one) => /^events\/.*\/trigger$/.test(one)))
+          for (const line of fs.readFile(path).split('\n').reverse())
+            if (line !== '' && !line.startsWith('#'))
+              attempt(() => fs.appendFile(path, `!${line.replace(/ \[\w+\]$/, '')}`));
+      fs.writeFile('events/enable', '0');
+      attempt(() => fs.writeFile('dynamic_events', ''));
+      fs.writeFile('trace', '');
+      fs.writeFile('tracing_on', '1');
+      expect(fs.readFile('per_cpu/cpu0/stats')).toMatch(/^entries: 0\n/);
+    },
+  );
 });

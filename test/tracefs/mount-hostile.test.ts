@@ -59,3 +59,58 @@ test('processes that use a mount in every way, killed readers, and an unmount un
     rmSync(dir, { recursive: true });
   }
 });
+
+const SERVER = `
+  import { emptySystem } from ${JSON.stringify(dist('cli/tracefs-system.js'))};
+  import { mountTracefs } from ${JSON.stringify(dist('tracefs/fuse/index.js'))};
+  const { fs, request } = emptySystem();
+  await mountTracefs(fs, process.argv[1], { request });
+  console.log('mounted');
+`;
+
+function dist(file: string): string {
+  return new URL(`../../dist/${file}`, import.meta.url).href;
+}
+
+test('a server that is killed while its mount is busy lets everybody go, and the next one takes its place', {
+  ...unless(obstacle),
+  timeout: 120_000,
+}, async () => {
+  const dir = mkdtempSync(path.join(tmpdir(), 'trapline-killed-'));
+  const server = spawn(process.execPath, ['--input-type=module', '-e', SERVER, dir], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  await new Promise((resolve) => server.stdout.once('data', resolve));
+  const sh = (script: string): Promise<number | null> =>
+    new Promise((resolve) =>
+      spawn('sh', ['-c', `cd ${dir} && ${script}`], { stdio: 'ignore' }).once('close', resolve),
+    );
+  const busy = [
+    sh('cat trace_pipe'),
+    sh('mkdir instances/one && cat instances/one/trace_pipe'),
+    sh('while cat trace README > /dev/null; do :; done'),
+    sh('while echo here > trace_marker; do :; done'),
+    sh('head -c 100000000 /dev/zero > trace_marker'),
+    sh('while mkdir instances/two && rmdir instances/two; do :; done'),
+    sh('exec 3< per_cpu/cpu0/trace_pipe_raw; cat <&3'),
+  ];
+  const { fs } = emptySystem();
+  let mount: Awaited<ReturnType<typeof mountTracefs>> | undefined;
+  try {
+    // All are at work.
+    await run('sh', [
+      '-c',
+      `until [ -d ${dir}/instances/one ] && grep -q here ${dir}/trace; do sleep 0.05; done`,
+    ]);
+    const gone = new Promise((resolve) => server.once('close', resolve));
+    server.kill('SIGKILL');
+    await gone;
+    await Promise.all(busy);
+    mount = await mountTracefs(fs, dir);
+    expect((await run('cat', [path.join(dir, 'current_tracer')])).stdout).toBe('nop\n');
+  } finally {
+    server.kill('SIGKILL');
+    await mount?.unmount();
+    rmSync(dir, { recursive: true });
+  }
+});

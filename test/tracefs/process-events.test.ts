@@ -117,6 +117,34 @@ const T_PROBES = [
   't:mine/raw rawtracepoint:events.test i=$arg1->i:u8',
 ].join('\n');
 
+describe.each(nodeBinaries())('e probes on events of a process, Node $version', ({ path: node }) => {
+  test.each([
+    ['trigger', true],
+    ['option', true],
+    ['trigger', false],
+  ])('have the stack of the event, by a %s (inTarget %s)', async (by, inTarget) => {
+    const service = await startService({ node, file: fixture('events.cjs') });
+    await service.ask('define', { library });
+    const fs = await open(service.pid, inTarget);
+    await fs.writeFile('dynamic_events', 'e:mine/order shop.checkout number=$id:u32');
+    await fs.writeFile('events/mine/order/enable', '1');
+    await service.ask('checkout', { times: 1 });
+    // Nobody wanted that one's.
+    expect(await fs.readFile('trace')).not.toContain('<stack trace>');
+    if (by === 'trigger') await fs.writeFile('events/mine/order/trigger', 'stacktrace');
+    else await fs.writeFile('options/stacktrace', '1');
+    await service.ask('checkout', { times: 2 });
+    const trace = await fs.readFile('trace');
+    expect(records(trace, 'order')).toEqual([1, 2, 3].map((id) => `(shop.checkout) number=${id}`));
+    expect(trace.match(/<stack trace>/g)).toHaveLength(2);
+    expect(trace).toMatch(/ => \S*checkout \[events\.cjs\]\n/);
+    // A trigger keeps the event running.
+    if (by === 'trigger') await fs.writeFile('events/mine/order/trigger', '!stacktrace');
+    await fs.writeFile('events/mine/order/enable', '0');
+    expect(await service.ask('checkout', { times: 1 })).toBe(false);
+  });
+});
+
 describe.each(nodeBinaries())('t probes on tracepoints of a process, Node $version', ({ path: node }) => {
   test.each([true, false])('events, channels, filters, hists (inTarget %s)', async (inTarget) => {
     const service = await startService({ node, file: fixture('events.cjs') });

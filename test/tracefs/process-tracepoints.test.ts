@@ -169,6 +169,59 @@ describe('defineTracepoint', () => {
     }
   });
 
+  test('t: probes, e: probes and stacks, with no session', () => {
+    const own = open();
+    // One that waits for its tracepoint, as on Linux for a module.
+    own.fs.writeFile('dynamic_events', 't:mine/later ledger:book\n');
+    own.fs.writeFile('events/mine/enable', '1');
+    const book = defineTracepoint('ledger', 'book', { id: 'u64', sku: 'string', total: 's32' });
+    defined.push(['ledger', 'book']);
+    function sell(id: number): void {
+      book({ id, sku: `sku-${id}`, total: -id });
+    }
+    sell(1);
+    own.fs.writeFile('events/mine/enable', '0');
+    own.fs.appendFile('dynamic_events', 't:mine/booked ledger:book id sku cost=$arg3:s32 $comm\n');
+    own.fs.appendFile('dynamic_events', 't:mine/said ledger.said text=$arg1->text:string name\n');
+    own.fs.appendFile('dynamic_events', 'e:mine/again ledger.book number=$id:u32\n');
+    own.fs.writeFile('events/mine/booked/filter', 'id > 2');
+    own.fs.writeFile('events/mine/booked/enable', '1');
+    own.fs.writeFile('events/mine/said/enable', '1');
+    own.fs.writeFile('events/mine/again/enable', '1');
+    own.fs.writeFile('events/mine/again/trigger', 'stacktrace:1');
+    for (let id = 2; id < 5; id++) sell(id);
+    channel('ledger.said').publish({ text: 'closed' });
+    const found = lines(own.fs.readFile('trace'))
+      .filter((line) => !line.startsWith(' =>'))
+      .map((line) => line.slice(line.indexOf(': ') + 2).replace(/\(0x[0-9a-f]+\)/, '(A)'));
+    expect(found).toEqual([
+      'later: (ledger:book+0x0/0x1)',
+      'again: (ledger.book) number=2',
+      expect.stringContaining('<stack trace>'),
+      'booked: (ledger:book+0x0/0x1) id=3 sku="sku-3" cost=-3 arg4="node"',
+      'again: (ledger.book) number=3',
+      'booked: (ledger:book+0x0/0x1) id=4 sku="sku-4" cost=-4 arg4="node"',
+      'again: (ledger.book) number=4',
+      'said: (ledger.said+0x0/0x1) text="closed" name="ledger.said"',
+    ]);
+    const stack = lines(own.fs.readFile('trace')).filter((line) => line.startsWith(' =>'));
+    expect(stack[0]).toMatch(/^ => sell \[.*process_tracepoints\.test\.ts\]$/);
+    expect(stack[1]).toMatch(/process_tracepoints\.test\.ts\]$/);
+    expect(stack.join()).not.toMatch(/tracepoint\.ts\]|commit|\[src!/);
+    own.fs.writeFile('events/ledger/book/trigger', 'hist:keys=common_stacktrace');
+    sell(9);
+    expect(own.fs.readFile('events/ledger/book/hist')).toMatch(/sell\S* \[.*\n/);
+    own.close();
+    expect(book.enabled).toBe(false);
+    expect(channel('ledger.said').hasSubscribers).toBe(false);
+    const { prepareStackTrace, stackTraceLimit } = Error;
+    own.fs.writeFile('events/ledger/book/enable', '1');
+    own.fs.writeFile('options/stacktrace', '1');
+    sell(10);
+    own.fs.writeFile('events/ledger/book/enable', '0');
+    expect([Error.prepareStackTrace, Error.stackTraceLimit]).toEqual([prepareStackTrace, stackTraceLimit]);
+  });
+
   test('two folders have the event each for itself, and one that is enabled cannot be taken back', () => {
     const ping = defineTracepoint('pair', 'ping', { n: 'u32' });
     const [a, b] = [open(), open()];

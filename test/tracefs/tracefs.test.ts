@@ -13,6 +13,10 @@ describe('the tree', () => {
     expect(fs.readdir('events/shop/sold')).toEqual(expect.arrayContaining(['enable', 'format', 'id']));
     expect(fs.readFile('events/shop/sold/id')).toBe(`${call.id}\n`);
     expect(fs.readdir('events/ftrace/print')).not.toContain('enable');
+    // event_callback(): events that are never enabled have no filter and no trigger, and a hist file all the same.
+    expect([...fs.readdir('events/ftrace/function')].sort()).toEqual(['format', 'hist', 'id']);
+    expect([...fs.readdir('events/ftrace/bprint')].sort()).toEqual(['format', 'hist']);
+    expect(fs.readFile('events/ftrace/bprint/hist')).toBe('');
     tracing.removeEvent(call);
     expect(fs.exists('events/shop')).toBe(false);
   });

@@ -3,9 +3,11 @@
  * application, keep its event loop alive, or stay behind.
  */
 
+import type { TypesMode } from '../../arch/v8/typescript.ts';
 import type { MemoryLayout } from '../../bpf/index.ts';
 import type { AgentMain, CreateAgent } from '../agent-main.ts';
-import type { Arming, ArmingOptions, HookNotice } from '../arming/arming.ts';
+import type { Arming, ArmingOptions } from '../arming/arming.ts';
+import type { HookNotice } from '../arming/notice.ts';
 import { ERRAND_ANSWERS, ERRAND_DONE, type Errand, type ErrandOf } from '../errand.ts';
 import type { Events, EventsOptions } from '../events/events.ts';
 import type { PrintkCall, ProgramImage } from '../protocol.ts';
@@ -28,8 +30,14 @@ const MODULES_PIECE = 250;
 const FORMS_PIECE = 2000;
 
 /** Scripts with their functions' forms; the first may go on one that the piece before began. */
+export interface CompiledInScript {
+  readonly url: string;
+  readonly forms: string;
+  readonly types?: TypesMode | undefined;
+}
+
 export interface CompiledInPiece {
-  readonly scripts: readonly { readonly url: string; readonly forms: string }[];
+  readonly scripts: readonly CompiledInScript[];
   /** Where to go on. */
   readonly next: readonly [script: number, index: number];
 }
@@ -103,23 +111,31 @@ export class MainHalf {
    */
   compiledIn(script: number, index: number): CompiledInPiece | undefined {
     const registry = (globalThis as Record<symbol, unknown>)[Symbol.for('trapline.sites')] as
-      | { scripts: ReadonlyMap<string, { url: string; forms: readonly number[] }> }
+      | { scripts: ReadonlyMap<string, { url: string; forms: readonly number[]; types?: TypesMode }> }
       | undefined;
     if (registry === undefined || script >= registry.scripts.size) return undefined;
-    const scripts: { url: string; forms: string }[] = [];
+    const scripts: CompiledInScript[] = [];
     let at = 0;
     let from = index;
     let left = FORMS_PIECE;
-    for (const { url, forms } of registry.scripts.values()) {
+    for (const { url, forms, types } of registry.scripts.values()) {
       if (at++ < script) continue;
       const to = Math.min(forms.length, from + left);
-      scripts.push({ url, forms: forms.slice(from, to).join('') });
+      scripts.push({ url, forms: forms.slice(from, to).join(''), types });
       if (to < forms.length) return { scripts, next: [at - 1, to] };
       left -= to - from;
       from = 0;
       if (left <= 0 || scripts.length >= MODULES_PIECE) break;
     }
     return { scripts, next: [at, 0] };
+  }
+
+  /** Files that trapline/register has prepared and that have not been loaded as they were. */
+  unloaded(): readonly string[] {
+    const registry = (globalThis as Record<symbol, unknown>)[Symbol.for('trapline.sites')] as
+      | { unloaded?(): string[] }
+      | undefined;
+    return registry?.unloaded?.() ?? [];
   }
 
   /** The files of CommonJS modules from the n-th on, some of them; undefined behind the last. */

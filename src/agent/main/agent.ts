@@ -65,11 +65,13 @@ export function createAgentMain(options: AgentOptions): AgentMain {
     clockBase: layout.clockBase,
     scratch: block.scratch + block.scratchSize / 2,
     print: (line) => options.print?.(line),
+    stacks,
+    maps: layout.maps,
   });
-  const programs = createPrograms(memory, MAIN_CPU, kfuncs.imports, helpers, (kfunc) => {
+  const programs = createPrograms(memory, MAIN_CPU, kfuncs.imports, helpers, (name) => {
     // What these need is made now, rather than in the first hit.
-    if (kfunc === 'js_stackid') stacks.prepare();
-    if (kfunc === 'js_value') natives.hasFewProperties({});
+    if (name === 'js_stackid' || name === 'get_stackid') stacks.prepare();
+    if (name === 'js_value') natives.hasFewProperties({});
   });
   const sites = createSites(values);
   const settle = createSettle(types, builtin);

@@ -3,8 +3,11 @@
  * of the declarations in src/bpf/helpers.
  */
 
+import type { MemoryLayout } from '../../bpf/index.ts';
+import { STACK_BUCKET, STACKID, stackNumber } from '../../kernel/trace/stack-map.ts';
 import type { PrintkCall } from '../protocol.ts';
 import {
+  type AnyFunction,
   apply,
   asUintN,
   bigintToString,
@@ -17,9 +20,12 @@ import {
   random,
   slice,
   toBigInt,
+  toNumber,
 } from './intrinsics.ts';
 import type { Kfuncs } from './kfuncs.ts';
+import type { Stacks } from './stacks.ts';
 import type { StringWriter } from './strings.ts';
+import { EFAULT, EINVAL, ENOMEM } from './values.ts';
 
 export type Helpers = Record<string, (...args: never[]) => unknown>;
 
@@ -32,12 +38,23 @@ export interface HelperParts {
   /** Memory of the helpers' own. */
   readonly scratch: number;
   readonly print: (call: PrintkCall) => void;
+  readonly stacks: Pick<Stacks, 'id' | 'length'>;
+  readonly maps: MemoryLayout['maps'];
 }
 
 /** What is below is no program's memory. */
 const MEMORY_START = 1024;
 /** Bytes of a text that trace_printk() shows. */
 const MAX_TEXT = 512;
+
+/** Other stacks are in its place. */
+const EEXIST = 17;
+/** Buckets of a stack map that a stack may be in. */
+const PROBES = 16;
+/** Words of a bucket. */
+const FRAMES = STACK_BUCKET.frames >>> 2;
+const HASH = STACK_BUCKET.hash >>> 2;
+const DATA = STACK_BUCKET.data >>> 2;
 
 /** Bytes of a thread's name, with its NUL. */
 const TASK_COMM_LEN = 16;
@@ -57,7 +74,8 @@ function taskName(): string {
   return start === first.length ? 'node' : slice(first, start);
 }
 
-export function createHelpers({ strings, kfuncs, view, clockBase, scratch, print }: HelperParts): Helpers {
+export function createHelpers(parts: HelperParts): Helpers {
+  const { strings, kfuncs, view, clockBase, scratch, print, stacks, maps } = parts;
   // CLOCK_MONOTONIC goes through memory of our own, as two words: V8 makes no BigInt of it then, and calls the clock directly.
   const stamp = new BigUint64Array(1);
   const words = new Uint32Array(stamp.buffer);
@@ -75,15 +93,16 @@ export function createHelpers({ strings, kfuncs, view, clockBase, scratch, print
   const comm = taskName();
 
   const bytes = new Uint8Array(dataViewBuffer(view) as ArrayBuffer);
+  const words32 = new Int32Array(dataViewBuffer(view) as ArrayBuffer);
   const end = bytes.length;
 
   // An address as two words, without a BigInt being made of either.
   const addressOf = new BigUint64Array(1);
-  const parts = new Int32Array(addressOf.buffer);
+  const halves = new Int32Array(addressOf.buffer);
 
   /** Whether the address in `addressOf` is one of this kernel's own memory: maps, stacks and contexts. */
   const isMemory = (size: number): boolean =>
-    parts[1] === 0 && parts[0]! >= MEMORY_START && parts[0]! + size <= end;
+    halves[1] === 0 && halves[0]! >= MEMORY_START && halves[0]! + size <= end;
 
   /** A C string of the memory, at most `max` bytes. */
   function textAt(at: number, max: number): string {
@@ -94,31 +113,76 @@ export function createHelpers({ strings, kfuncs, view, clockBase, scratch, print
 
   function pointedTo(address: bigint): string | undefined {
     addressOf[0] = address;
-    if (isMemory(1)) return textAt(parts[0]!, MAX_TEXT - 1);
-    const length = kfuncs.js_str(scratch, MAX_TEXT, parts[0]!, parts[1]!, 0) as number;
+    if (isMemory(1)) return textAt(halves[0]!, MAX_TEXT - 1);
+    const length = kfuncs.js_str(scratch, MAX_TEXT, halves[0]!, halves[1]!, 0) as number;
     return length > 0 ? textAt(scratch, MAX_TEXT - 1) : undefined;
   }
 
   function probeRead(dst: number, size: number, address: bigint): bigint {
     addressOf[0] = address;
-    if (!isMemory(size)) return toBigInt(kfuncs.js_buf(dst, size, parts[0]!, parts[1]!, 0)!);
-    const from = parts[0]!;
+    if (!isMemory(size)) return toBigInt(kfuncs.js_buf(dst, size, halves[0]!, halves[1]!, 0)!);
+    const from = halves[0]!;
     for (let i = 0; i < size; i++) bytes[dst + i] = bytes[from + i]!;
     return 0n;
   }
 
   function probeReadStr(dst: number, size: number, address: bigint): bigint {
     addressOf[0] = address;
-    if (!isMemory(1)) return toBigInt(kfuncs.js_str(dst, size, parts[0]!, parts[1]!, 0)!);
+    if (!isMemory(1)) return toBigInt(kfuncs.js_str(dst, size, halves[0]!, halves[1]!, 0)!);
     if (size <= 0) return 0n;
-    const from = parts[0]!;
+    const from = halves[0]!;
     let i = 0;
     for (; i < size - 1 && from + i < end && bytes[from + i] !== 0; i++) bytes[dst + i] = bytes[from + i]!;
     bytes[dst + i] = 0;
     return toBigInt(i + 1);
   }
 
+  /** The first word of a bucket of a stack map. */
+  function bucketAt(map: number, id: number): number {
+    const { address, geometry } = maps[map]!;
+    return (address + geometry.data + id * geometry.stride) >>> 2;
+  }
+
+  /** __bpf_get_stackid: the kernel's and the user's stack are the same here. */
+  function getStackid(_ctx: number, map: number, flags: bigint): bigint {
+    const low = toNumber(asUintN(32, flags));
+    const known = STACKID.skipMask | STACKID.userStack | STACKID.fastCompare | STACKID.reuse;
+    if (asUintN(64, flags) !== toBigInt(low) || (low & ~known) !== 0) return toBigInt(-EINVAL);
+    const { geometry, spec } = maps[map]!;
+    const skip = low & STACKID.skipMask;
+    let stack: number;
+    try {
+      stack = stacks.id(spec.valueSize / 8 + skip, getStackid as AnyFunction);
+    } catch {
+      return toBigInt(-EFAULT);
+    }
+    // The process has had so many different ones that no more are kept.
+    if (stack === 0) return toBigInt(-ENOMEM);
+    if (stacks.length(stack) <= skip) return toBigInt(-EFAULT);
+    const number = stackNumber(stack, skip) | 0;
+    // Numbers come one after the other, so that a place near their own is found where it is taken.
+    let place = -1;
+    for (let i = 0; i < PROBES && i <= geometry.mask; i++) {
+      const bucket = bucketAt(map, (stack + i) & geometry.mask);
+      if (words32[bucket + FRAMES] === 0) place = place < 0 ? (stack + i) & geometry.mask : place;
+      else if (words32[bucket + HASH] === number) return toBigInt((stack + i) & geometry.mask);
+    }
+    if (place < 0) {
+      if ((low & STACKID.reuse) === 0) return toBigInt(-EEXIST);
+      place = stack & geometry.mask;
+    }
+    const bucket = bucketAt(map, place);
+    words32[bucket + DATA] = number;
+    words32[bucket + HASH] = number;
+    // One frame, as far as the map knows.
+    words32[bucket + FRAMES] = 2;
+    return toBigInt(place);
+  }
+
   return {
+    get_stackid: getStackid,
+    // Every program that an array may hold is in the table of programs, so that there is none to go on with.
+    tail_call: () => 0,
     // The program adds the clock base in the memory's header. What is left is exact for a hundred days of a thread's life.
     ktime_get_ns: () => {
       stamp[0] = hrtimeNow();

@@ -114,7 +114,11 @@ export const {
   Instance: WasmInstance,
   Memory: WasmMemory,
   Global: WasmGlobal,
+  Table: WasmTable,
 } = WebAssembly;
+export const tableGrow = uncurry(WasmTable.prototype.grow) as (table: unknown, by: number) => number;
+export const tableSet = uncurry(WasmTable.prototype.set) as (table: unknown, at: number, f: unknown) => void;
+export const tableLength = getter(WasmTable.prototype, 'length') as (table: unknown) => number;
 /** CLOCK_MONOTONIC in nanoseconds. */
 export const hrtimeNow = (() => {
   const { hrtime } = process;

@@ -56,6 +56,8 @@ const ERRNOS = [EFAULT, ESTALE, E2BIG, ENOMEM, EINVAL];
 const { tags, headerSize } = JS_VALUE;
 /** Objects get numbers far from small integers, so that an id is not taken for a value. */
 const FIRST_ID = 0x1_0000_0000;
+/** Characters of a property's name that a program computes. */
+const MAX_KEY = 1024;
 
 export function createKfuncs({
   values,
@@ -66,7 +68,7 @@ export function createKfuncs({
   stackId,
   asyncId,
 }: KfuncParts): Kfuncs {
-  const { i32, u8, f64, block, resolve, put, failure } = values;
+  const { i32, u8, f64, block, resolve, put, putExact, failure } = values;
   const slot = block.resultSlot >> 2;
   let counts = new Float64Array(64 * ERRNOS.length);
   const ids = new WeakMapConstructor<object, number>();
@@ -112,6 +114,32 @@ export function createKfuncs({
     }
     failure.errno = 0;
     put(slot, value);
+    if (failure.errno !== 0) count(path, failure.errno);
+  }
+
+  /** A property that the program computes the name of. Long texts would be made keys of V8's table of names. */
+  function at(value: unknown, key: unknown): unknown {
+    if (value === FAULT || key === FAULT) return FAULT;
+    if (typeof key === 'number') return paths.getProperty(value, key);
+    if (typeof key === 'bigint') return undefined;
+    failure.errno = typeof key === 'string' ? E2BIG : EINVAL;
+    return typeof key === 'string' && key.length <= MAX_KEY ? paths.getProperty(value, key) : FAULT;
+  }
+
+  function js_at(lo: number, hi: number, keyLo: number, keyHi: number, path: number): undefined {
+    let value: unknown;
+    try {
+      value = at(read(lo, hi, path), resolve(keyLo, keyHi));
+    } catch {
+      failure.errno = EFAULT;
+      value = FAULT;
+    }
+    if (value === FAULT) {
+      count(path, failure.errno);
+      value = undefined;
+    }
+    failure.errno = 0;
+    putExact(slot, value);
     if (failure.errno !== 0) count(path, failure.errno);
   }
 
@@ -395,6 +423,7 @@ export function createKfuncs({
       js_stackid,
       js_asyncid: () => asyncId(),
       js_truthy,
+      js_at,
     } as Kfuncs['imports'],
     faults() {
       const found: [number, number, number][] = [];

@@ -1,4 +1,5 @@
 /** Compiled programs by index. */
+import { programId } from '../../kernel/trace/prog-array.ts';
 import { READS } from '../../kernel/trace/pt-regs.ts';
 import type { CompiledImage } from '../protocol.ts';
 import {
@@ -6,9 +7,13 @@ import {
   mapGet,
   mapSet,
   parseBase64,
+  tableGrow,
+  tableLength,
+  tableSet,
   WasmGlobal,
   WasmInstance,
   WasmModule,
+  WasmTable,
 } from './intrinsics.ts';
 import type { Program } from './site-code.ts';
 
@@ -38,11 +43,13 @@ export function createPrograms(
   cpu: number,
   kfunc: Record<string, unknown>,
   helper: Record<string, unknown>,
-  onKfunc: (name: string) => void,
+  onImport: (name: string) => void,
 ): Programs {
   const table = new MapConstructor<number, Program>();
+  /** For tail calls: `run` of each program by its id. */
+  const callable = new WasmTable({ element: 'anyfunc', initial: 1 });
   const imports = {
-    env: { memory, cpu: new WasmGlobal({ value: 'i32', mutable: false }, cpu) },
+    env: { memory, cpu: new WasmGlobal({ value: 'i32', mutable: false }, cpu), programs: callable },
     kfunc,
     helper,
   } as unknown as WebAssembly.Imports;
@@ -50,16 +57,23 @@ export function createPrograms(
   return {
     load(images) {
       const made: Program[] = [];
+      const runs: (readonly [id: number, run: unknown])[] = [];
+      let last = 0;
       for (let i = 0; i < images.length; i++) {
         const image = images[i]!;
         const { wasm } = image;
         const module = typeof wasm === 'string' ? new WasmModule(parseBase64(wasm)) : wasm;
         const needed = moduleImports(module);
         for (let j = 0; j < needed.length; j++) {
-          if (needed[j]!.module === 'kfunc') onKfunc(needed[j]!.name);
+          onImport(needed[j]!.name);
         }
-        const { run } = new WasmInstance(module, imports).exports as { run: (ctx: number) => number };
-        if (typeof run !== 'function') throw new Error(`program ${image.index} exports no run()`);
+        const exports = new WasmInstance(module, imports).exports as Record<string, (ctx: number) => number>;
+        if (typeof exports['run'] !== 'function') throw new Error(`program ${image.index} exports no run()`);
+        const id = programId(image.index);
+        runs[i] = [id, exports['run']];
+        if (id > last) last = id;
+        // One that makes tail calls begins with none made.
+        const run = exports['start'] ?? exports['run'];
         const program: Program = { index: image.index, reads: readsIn(image), run, broken: false };
         made[i] = program;
         if (image.context !== undefined) {
@@ -77,6 +91,9 @@ export function createPrograms(
           };
         }
       }
+      const room = tableLength(callable);
+      if (room <= last) tableGrow(callable, last + 1 - room);
+      for (let i = 0; i < runs.length; i++) tableSet(callable, runs[i]![0], runs[i]![1]);
       for (let i = 0; i < made.length; i++) mapSet(table, made[i]!.index, made[i]!);
     },
     get(index) {

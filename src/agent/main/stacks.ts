@@ -20,6 +20,8 @@ export interface Stacks {
   prepare(): void;
   /** The number of the current stack without frames of `top` and above, and without the agent's own; 0 when the table is full. */
   id(depth: number, top: AnyFunction): number;
+  /** How many frames a stack has. */
+  length(id: number): number;
   /** Stacks with numbers above `after`: innermost frame first. */
   since(after: number): { id: number; frames: string[] }[];
   dispose(): void;
@@ -221,6 +223,7 @@ export function createStacks(
   return {
     prepare,
     id,
+    length: (number) => stacks[number - 1]?.length ?? 0,
     since(after) {
       const found: { id: number; frames: string[] }[] = [];
       for (let i = after < 0 ? 0 : after; i < stacks.length; i++)

@@ -56,6 +56,8 @@ export interface Values {
   };
   /** Writes a value to two words. */
   put(word: number, value: unknown): void;
+  /** The same, but so that resolve() gives the very value again. */
+  putExact(word: number, value: unknown): void;
   putHandle(word: number, value: unknown): void;
   /** Words of the registers that sites write themselves. */
   readonly words: { readonly registers: Int32Array; readonly ip: number };
@@ -184,6 +186,12 @@ export function createValues(memory: WebAssembly.Memory, _layout: MemoryLayout, 
     }
   }
 
+  /** A value that is to be read again: only what a register holds as it is needs no handle. */
+  function putExact(at: number, value: unknown): void {
+    if (typeof value === 'number' && (value | 0) === value) put(at, value);
+    else putHandle(at, value);
+  }
+
   function setCookie(cookie: number): void {
     i32[BX] = cookie;
     i32[BX + 1] = 0;
@@ -280,6 +288,7 @@ export function createValues(memory: WebAssembly.Memory, _layout: MemoryLayout, 
     handles,
     hit,
     put,
+    putExact,
     putHandle,
     words,
     loadRest,

@@ -4,7 +4,8 @@
  * arm keeps its part of the log.
  */
 
-import type { HookNotice, UndoReport } from '../arming/arming.ts';
+import type { UndoReport } from '../arming/arming.ts';
+import type { HookNotice } from '../arming/notice.ts';
 import { ArmContext, type ArmingEvents, reasonOf } from './arm-context.ts';
 import { Bindings } from './bindings.ts';
 import { Breakpoints } from './breakpoints.ts';

@@ -3,7 +3,7 @@
  * taken for all bindings whose turn it is together: most of what a step costs the main thread it costs once.
  */
 
-import type { BindStatus } from '../arming/arming.ts';
+import type { BindStatus } from '../arming/bound.ts';
 import { type ArmContext, reasonOf } from './arm-context.ts';
 import type { BindLog } from './bindings.ts';
 import { Constants } from './constants.ts';

@@ -1,6 +1,6 @@
 /** Replacing bindings at the first natural call, and knowing what comes past them. */
 
-import type { HookNotice } from '../arming/arming.ts';
+import type { HookNotice } from '../arming/notice.ts';
 import { type ArmContext, reasonOf, SELF } from './arm-context.ts';
 import { BindWindows, type Stale } from './bind-windows.ts';
 import type { Breakpoints, WantedBreakpoint } from './breakpoints.ts';

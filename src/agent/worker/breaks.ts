@@ -1,6 +1,6 @@
 /** Breakpoint probes, which share a budget of the main thread's time. */
 
-import type { BreakSlice } from '../arming/arming.ts';
+import type { BreakSlice } from '../arming/break-slices.ts';
 import { type ArmContext, reasonOf, SELF } from './arm-context.ts';
 import type { Breakpoints, WantedBreakpoint } from './breakpoints.ts';
 import type { ArmResult, BreakItem, StopLimits } from './requests.ts';

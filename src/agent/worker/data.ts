@@ -1,60 +1,54 @@
-/** Maps, rings and the programs that run on the worker's own thread (BEGIN, END, interval), all off the main thread. */
+/** Maps and the programs that run on the worker's own thread (BEGIN, END, interval), all off the main thread. */
 
 import {
   type BpfMap,
   createMemory,
+  ERRNO,
   initMap,
   initMemory,
   type MemoryLayout,
-  openMap,
   type PlacedMap,
   percpuBlock,
-  RingBufferConsumer,
 } from '../../bpf/index.ts';
-import { RING_RECORD } from '../../bpf/maps/map-layout.ts';
+import { openPlacedMap } from '../../bpf/maps/map.ts';
+import type { MapObjects } from '../../bpf/maps/map-types.ts';
+import { programId } from '../../kernel/trace/prog-array.ts';
 import { PT_REGS, PT_REGS_SIZE } from '../../kernel/trace/pt-regs.ts';
 import type { ProgramImage } from '../protocol.ts';
 import { instantiate } from './programs.ts';
 import type { LoadParams } from './requests.ts';
+import { Rings } from './rings.ts';
 import type { AgentServer } from './server.ts';
 
 /** "CPU" of this thread. */
 const WORKER_CPU = 1;
-/** A ring is looked at every so many ms: as often as the first while it is busy, up to the second while it is not. */
-const DRAIN_MIN_MS = 1;
-const DRAIN_MAX_MS = 25;
-/** Records go out in frames of about this size. */
-const BATCH_BYTES = 256 << 10;
 
 export class DataPlane {
   readonly memory: WebAssembly.Memory;
   readonly layout: MemoryLayout & { readonly maps: PlacedMap[] };
+  readonly rings: Rings;
   /** The programs, in the order that they came in. */
   readonly modules: WebAssembly.Module[] = [];
-  readonly #server: AgentServer;
   readonly #maps = new Map<number, BpfMap>();
-  readonly #ring: RingBufferConsumer;
-  readonly #ringIndex: number;
-  readonly #batch = Buffer.alloc(BATCH_BYTES);
   readonly #programs = new Map<number, (ctx: number) => unknown>();
+  readonly #ids = new Set<number>();
+  /** What program arrays hold: in the place of a descriptor stands a program's id. */
+  readonly #objects: MapObjects = {
+    programByFd: (id) => (this.#ids.has(id) ? { id } : -ERRNO.EBADF),
+    programById: (id) => ({ id }),
+    mapByFd: () => -ERRNO.EBADF,
+    mapAt: () => undefined,
+    hold: () => undefined,
+    drop: () => undefined,
+  };
   readonly #timers = new Set<NodeJS.Timeout>();
-  #drainTimer: NodeJS.Timeout | undefined;
-  #drainEvery = DRAIN_MIN_MS;
-  #lost = 0;
-  /** Bytes of the ring that were moved. */
-  #consumed = 0;
 
   constructor(params: LoadParams, server: AgentServer) {
-    this.#server = server;
     this.layout = { ...params.layout, maps: [...params.layout.maps] };
     this.memory = createMemory(params.layout);
     initMemory(this.memory, params.layout);
-    this.#ringIndex = params.ring;
-    const ring = params.layout.maps[params.ring];
-    if (ring === undefined) throw new Error(`no ring map ${params.ring}`);
-    this.#ring = new RingBufferConsumer(this.memory, ring);
     this.add(params.programs);
-    this.#schedule();
+    this.rings = new Rings(this.memory, params.layout.maps, server);
   }
 
   /** The programs' modules, instantiated for this thread. Throws before any of them counts. */
@@ -67,6 +61,7 @@ export class DataPlane {
     for (const { index, module, run } of made) {
       this.modules.push(module);
       this.#programs.set(index, run);
+      this.#ids.add(programId(index));
     }
     return made.map(({ module }) => module);
   }
@@ -83,7 +78,9 @@ export class DataPlane {
   map(index: number): BpfMap {
     let map = this.#maps.get(index);
     if (map === undefined) {
-      map = openMap(this.memory, this.layout, index);
+      const placed = this.layout.maps[index];
+      if (placed === undefined) throw new Error(`no map ${index}`);
+      map = openPlacedMap(this.memory, placed, this.layout.ncpu, { objects: this.#objects });
       this.#maps.set(index, map);
     }
     return map;
@@ -127,79 +124,14 @@ export class DataPlane {
     this.#timers.clear();
   }
 
-  #schedule(): void {
-    this.#drainTimer = setTimeout(() => {
-      const moved = this.#server.congested ? 0 : this.drain();
-      this.#drainEvery = moved > 0 ? DRAIN_MIN_MS : Math.min(DRAIN_MAX_MS, this.#drainEvery * 2);
-      this.reportLost();
-      this.#schedule();
-    }, this.#drainEvery);
-  }
-
-  /** Moves what is in the ring to the socket; stops when the socket is full. */
-  drain(): number {
-    let moved = 0;
-    for (;;) {
-      let used = 0;
-      // one frame's worth at a time: a record longer than the rest of the batch leaves for the next one
-      const count = this.#ring.drain((view, offset, length) => {
-        used = this.#append(view, offset, length, used);
-        this.#consumed += Math.ceil((length + RING_RECORD.size) / 8) * 8;
-      }, 512);
-      if (used > 0) this.#server.ring(this.#ringIndex, Buffer.from(this.#batch.subarray(0, used)));
-      moved += count;
-      if (count === 0 || this.#server.congested) return moved;
-    }
-  }
-
-  /** Moves everything that was in the ring when it was called, at the pace of the tracer. */
-  async drainAll(): Promise<void> {
-    const end = this.#consumed + this.#ring.available;
-    for (;;) {
-      this.drain();
-      // Otherwise a process that fills the ring as fast would keep this going.
-      if (!this.#server.congested || this.#consumed >= end) return;
-      await this.#server.relieved();
-    }
-  }
-
-  #append(view: DataView, offset: number, length: number, used: number): number {
-    const size = Math.ceil((4 + length) / 8) * 8;
-    const record = new Uint8Array(view.buffer, view.byteOffset + offset, length);
-    if (size > BATCH_BYTES) {
-      const single = Buffer.alloc(size);
-      single.writeUInt32LE(length);
-      single.set(record, 4);
-      if (used > 0) this.#server.ring(this.#ringIndex, Buffer.from(this.#batch.subarray(0, used)));
-      this.#server.ring(this.#ringIndex, single);
-      return 0;
-    }
-    if (used + size > BATCH_BYTES) {
-      this.#server.ring(this.#ringIndex, Buffer.from(this.#batch.subarray(0, used)));
-      used = 0;
-    }
-    this.#batch.writeUInt32LE(length, used);
-    this.#batch.set(record, used + 4);
-    this.#batch.fill(0, used + 4 + length, used + size);
-    return used + size;
-  }
-
-  reportLost(): void {
-    const lost = this.#ring.lost;
-    if (lost === this.#lost) return;
-    this.#server.json({ event: 'lost', params: { count: lost - this.#lost } });
-    this.#lost = lost;
-  }
-
   stop(): void {
-    clearTimeout(this.#drainTimer);
+    this.rings.stop();
     this.stopTimers();
   }
 
   /** Stops, and sends what there is still. */
   end(): void {
     this.stop();
-    this.drain();
-    this.reportLost();
+    this.rings.end();
   }
 }

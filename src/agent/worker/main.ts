@@ -3,16 +3,18 @@
 import { readFileSync, rmSync } from 'node:fs';
 import { availableParallelism, loadavg } from 'node:os';
 import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
-import type { HookNotice } from '../arming/arming.ts';
+import { stripTypes } from '../../arch/v8/typescript.ts';
+import type { HookNotice } from '../arming/notice.ts';
 import { holderAlive } from '../holder.ts';
 import type { AgentFile } from '../inject/config.ts';
-import type { CompiledInPiece } from '../inject/half.ts';
 import { reasonOf } from './arm-context.ts';
 import { WorkerArming } from './arming.ts';
 import { WorkerContexts } from './contexts.ts';
 import { DataPlane } from './data.ts';
 import { EventSources } from './events.ts';
-import { compileParts, sendPart } from './parts.ts';
+import { compiledIn, inPieces } from './lists.ts';
+import { Loader } from './loader.ts';
+import { OpenInspector } from './open-inspector.ts';
 import type {
   ArmedNotice,
   LoadParams,
@@ -39,11 +41,6 @@ const WATCH_MS = 100;
 /** How long a busy main thread may take to let go of this one's inspector session. */
 const FAREWELL_MS = 60_000;
 
-/** Between two looks whether the port is closed. */
-const TURN_MS = 20;
-/** So long the inspector's port may stay open because the event loop does not turn. */
-const HELD_UP_MS = 500;
-
 /** Sites whose programs are set in one stop. */
 const SITES_AT_ONCE = 64;
 
@@ -57,6 +54,7 @@ class AgentWorker {
   readonly #shared: SharedArrayBuffer;
   readonly #server: AgentServer;
   readonly #session: MainSession;
+  readonly #inspector: OpenInspector;
   readonly #scripts: Scripts;
   readonly #events: EventSources;
   /** The main thread's half, made by the injected text. */
@@ -76,6 +74,7 @@ class AgentWorker {
     this.#port = port;
     this.#shared = shared;
     this.#session = new MainSession(shared);
+    this.#inspector = new OpenInspector(this.#session);
     this.#scripts = new Scripts(this.#session);
     this.#events = new EventSources({
       session: this.#session,
@@ -163,18 +162,27 @@ class AgentWorker {
       await this.#session.errand('watch workers', 'half', 'watchWorkers');
       return info;
     },
-    closeInspector: () => this.#closeInspector(),
+    closeInspector: () => this.#inspector.close(this.#state),
     scripts: () => this.#scripts.list(),
-    modules: () => this.#inPieces<string>('modules'),
+    modules: () => inPieces<string>(this.#session, 'modules'),
     source: async ({ scriptId }) => ({ source: await this.#scripts.source(scriptId) }),
     definedEvents: () => this.#events.defined(),
     channels: () => this.#events.channels(),
     evaluate: ({ expression }) => this.#session.evaluate(expression),
     compiledIn: async () => {
       if (!this.#prepared) return undefined;
-      const forms = await this.#compiledIn();
-      return [...forms].map(([url, digits]) => ({ url, forms: Array.from(digits, Number) }));
+      const scripts = await compiledIn(this.#session);
+      return scripts.map((script) => ({ ...script, forms: Array.from(script.forms, Number) }));
     },
+    withoutTypes: async ({ path, types }) => {
+      try {
+        return stripTypes(readFileSync(path, 'utf8'), path, types);
+      } catch {
+        return undefined;
+      }
+    },
+    unloaded: async () =>
+      (await this.#session.errand<readonly string[]>('unloaded', 'half', 'unloaded')).value,
     load: (params) => this.#load(params),
     addPrograms: (params) => this.#addPrograms(params),
     addMaps: async ({ maps }) => {
@@ -243,9 +251,9 @@ class AgentWorker {
     stacks: async ({ after }) =>
       (await this.#session.call(this.#agent, 'stacks', after)) as Methods['stacks'][1],
     flush: async () => {
-      const plane = this.#plane();
-      await plane.drainAll();
-      plane.reportLost();
+      const { rings } = this.#plane();
+      await rings.drainAll();
+      rings.reportLost();
       return undefined;
     },
     cost: async ({ walk }) => {
@@ -285,7 +293,8 @@ class AgentWorker {
     }
     const data = new DataPlane(params, this.#server);
     try {
-      const main = await this.#loadMain(data, params);
+      const { agent, arming: main } = await this.#loader().load(data, params);
+      this.#agent = agent;
       this.#contexts = new WorkerContexts(this.#session, main);
       const events = {
         onArmed: (notice: ArmedNotice) => this.#server.json({ event: 'armed', params: notice }),
@@ -300,102 +309,17 @@ class AgentWorker {
     return undefined;
   }
 
-  /** The main thread's parts, piece by piece: none of them takes longer than about a millisecond there. */
-  async #loadMain(data: DataPlane, params: LoadParams): Promise<string> {
-    const piece = (what: string, method: string, ...args: unknown[]): Promise<unknown> =>
-      this.#session.errand(what, 'half', method, ...args);
-    const [agent, arming] = compileParts(this.#texts, data.memory, params);
-    // the smaller one first: with it comes what Node compiles for its vm module
-    sendPart(this.#port, arming);
-    await piece('load arming', 'readPart');
-    await piece('run arming', 'runPart', 'arming');
-    sendPart(this.#port, agent);
-    await piece('load agent', 'readPart');
-    await piece('run agent', 'runPart', 'agent');
-    this.#port.postMessage({ memory: data.memory, layout: params.layout });
-    await piece('map memory', 'readMemory');
-    await piece('make agent', 'makeAgent');
-    await piece('make arming', 'makeArming');
-    this.#agent = (await this.#session.callRaw(this.#state, 'getAgent', [], false)).objectId ?? '';
-    for (const sloppy of [false, true]) {
-      await this.#session.errand('compile sites', 'agent', 'prepareSites', sloppy);
-    }
-    const main = (await this.#session.callRaw(this.#state, 'getArming', [], false)).objectId ?? '';
-    await this.#loadPrograms(data.modules, params);
-    if (params.usesAsyncId) {
-      await this.#session.errand('track contexts', 'agent', 'trackAsync', true);
-    }
-    return main;
-  }
-
-  async #loadPrograms(
-    modules: readonly WebAssembly.Module[],
-    { programs, paths }: Pick<LoadParams, 'programs' | 'paths'>,
-  ): Promise<void> {
-    await this.#session.errand('set paths', 'agent', 'setPaths', paths);
-    // WebAssembly is compiled on this thread: the main one only makes instances
-    this.#port.postMessage([...modules]);
-    const images = programs.map(({ wasm: _, ...image }) => image);
-    await this.#session.errand('load programs', 'half', 'loadPrograms', images);
+  #loader(): Loader {
+    return new Loader(this.#session, this.#port, this.#texts, this.#state);
   }
 
   async #addPrograms(params: Pick<LoadParams, 'programs' | 'paths'>): Promise<undefined> {
     const modules = this.#plane().add(params.programs);
-    await this.#loadPrograms(modules, params);
+    await this.#loader().loadPrograms(modules, params);
     return undefined;
   }
 
-  /** The forms of each script's functions, as digits. */
-  async #compiledIn(): Promise<ReadonlyMap<string, string>> {
-    const all = new Map<string, string>();
-    let next: CompiledInPiece['next'] = [0, 0];
-    for (;;) {
-      const { value: piece } = await this.#session.errand<CompiledInPiece | undefined>(
-        'compiled in',
-        'half',
-        'compiledIn',
-        ...next,
-      );
-      if (piece === undefined) return all;
-      for (const { url, forms } of piece.scripts) all.set(url, (all.get(url) ?? '') + forms);
-      ({ next } = piece);
-    }
-  }
-
-  /** A list of the main thread's, so much at a time: a method that takes where to go on, and answers undefined at the end. */
-  async #inPieces<T>(method: string): Promise<T[]> {
-    const all: T[] = [];
-    for (;;) {
-      const { value } = await this.#session.errand<T[] | undefined>(method, 'half', method, all.length);
-      if (value === undefined) return all;
-      for (const one of value) all.push(one);
-    }
-  }
-
   #restored: Promise<RestoreReport> | undefined;
-
-  #inspectorClosed = false;
-
-  async #closeInspector(): Promise<boolean> {
-    if (this.#inspectorClosed) return false;
-    this.#inspectorClosed = true;
-    const closing = (await this.#session.call(this.#state, 'closeInspector')) as boolean;
-    this.#portClosed = this.#closeHeldUp();
-    this.#portClosed.catch(() => undefined);
-    return closing;
-  }
-
-  #portClosed = Promise.resolve();
-
-  /** An event loop that turns closes the port by itself, from an empty stack. One that does not is given HELD_UP_MS for it. */
-  async #closeHeldUp(): Promise<void> {
-    const since = performance.now();
-    while (performance.now() - since < HELD_UP_MS) {
-      await new Promise((resolve) => setTimeout(resolve, TURN_MS));
-      if ((await this.#session.call(this.#state, 'isClosed')) === true) return;
-    }
-    await this.#session.call(this.#state, 'closeHeldUp');
-  }
 
   /** Everything back as it was; the first call counts. */
   #restore(): Promise<RestoreReport> {
@@ -416,9 +340,10 @@ class AgentWorker {
       });
       await attempt('shared memory', () => this.#data?.end());
       await attempt('the debugger', () => this.#scripts.disable());
-      if (this.#config.closeInspector) await attempt("the inspector's port", () => this.#closeInspector());
+      if (this.#config.closeInspector)
+        await attempt("the inspector's port", () => this.#inspector.close(this.#state));
       await attempt("the inspector's port", async () => {
-        await this.#portClosed;
+        await this.#inspector.closed;
         const closing = Number(await this.#session.call(this.#state, 'closingMs'));
         if (closing > 0) this.#session.note('close inspector', closing);
       });

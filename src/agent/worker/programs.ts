@@ -12,7 +12,11 @@ export function instantiate(
   cpu: number,
 ): (ctx: number) => unknown {
   const imports: Record<string, Record<string, WebAssembly.ImportValue>> = {
-    env: { memory, cpu: new WebAssembly.Global({ value: 'i32', mutable: false }, cpu) },
+    env: {
+      memory,
+      cpu: new WebAssembly.Global({ value: 'i32', mutable: false }, cpu),
+      programs: new WebAssembly.Table({ element: 'anyfunc', initial: 0 }),
+    },
     kfunc: kfuncs(memory, layout, cpu),
     helper: helpers(memory, layout, cpu),
   };
@@ -81,6 +85,8 @@ function helpers(
       return BigInt(-EFAULT);
     },
     trace_printk: () => 0n,
+    get_stackid: () => BigInt(-EFAULT),
+    tail_call: () => 0,
   };
   const { probe_read_kernel: read, probe_read_kernel_str: readStr } = made;
   return {

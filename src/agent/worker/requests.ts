@@ -1,6 +1,7 @@
 /** Requests of the tracer to the agent's worker: method → [params, result]. Frames as in ../protocol.ts. */
 
 import type { ScriptInfo } from '../../arch/v8/types.ts';
+import type { TypesMode } from '../../arch/v8/typescript.ts';
 import type { MemoryLayout, PlacedMap } from '../../bpf/index.ts';
 import type { PropertyPath } from '../../kernel/trace/js-kfuncs.ts';
 import type { PrintkCall, ProgramImage, SiteSpec, SiteStats } from '../protocol.ts';
@@ -43,8 +44,6 @@ export interface TargetInfo {
 
 export interface LoadParams {
   readonly layout: MemoryLayout;
-  /** Index of the ring buffer map. */
-  readonly ring: number;
   readonly programs: readonly ProgramImage[];
   /** Programs that run on the worker as well as, or instead of, the main thread. */
   readonly paths: readonly PropertyPath[];
@@ -231,6 +230,14 @@ export interface StopLimits {
   readonly discardMs: number;
 }
 
+/** A script with compiled-in sites. By function: 0 none, 1 entry only, 2 and 3 ends too. */
+export interface CompiledIn {
+  readonly url: string;
+  readonly forms: readonly number[];
+  /** Its file is TypeScript, which the process's Node runs in this way. */
+  readonly types?: TypesMode | undefined;
+}
+
 export interface Methods {
   hello: [{ token: string }, TargetInfo];
   closeInspector: [undefined, boolean];
@@ -246,8 +253,12 @@ export interface Methods {
   channels: [undefined, readonly string[]];
   /** A value that an expression has in the global scope, by value: for the registry of trapline/register. */
   evaluate: [{ expression: string }, unknown];
-  /** Scripts with compiled-in sites: by function, 0 none, 1 entry only, 2 and 3 ends too. Undefined: not prepared. */
-  compiledIn: [undefined, readonly { url: string; forms: readonly number[] }[] | undefined];
+  /** Scripts with compiled-in sites. Undefined: not prepared. */
+  compiledIn: [undefined, readonly CompiledIn[] | undefined];
+  /** The JavaScript that the process's Node makes of a TypeScript file; undefined where it cannot. No turn of the main thread. */
+  withoutTypes: [{ path: string; types: TypesMode }, string | undefined];
+  /** Files that were prepared (`-c`) and have not been loaded, or with another text. */
+  unloaded: [undefined, readonly string[]];
   load: [LoadParams, undefined];
   /** More programs behind those of `load`, on its maps; `paths` is the whole table. */
   addPrograms: [{ programs: readonly ProgramImage[]; paths: readonly PropertyPath[] }, undefined];

@@ -113,17 +113,26 @@ const EDIT_MS_PER_CHARACTER = 0.1e-3;
 export const editMs = ({ heapBytes, walkMs, busy }: TargetCost, { length, scopesMs }: ScriptCost): number =>
   35 + EDIT_WALKS * crowded(heapBytes, busy) * walkMs + EDIT_MS_PER_CHARACTER * length + scopesMs();
 
-/** The longest stop of one way, the debugger's own included. `bind`: without throwing code away, which not every binding needs. */
-export function estimateMs(way: ArmWay, target: TargetCost, script: ScriptCost): number {
-  switch (way) {
-    case 'nop':
-    case 'property':
-      return 1;
-    case 'bind':
-      return Math.max(enableMs(target), breakpointMs(target), hitMs(script));
-    case 'edit':
-      return Math.max(enableMs(target), editMs(target, script));
-    case 'break':
-      return Math.max(enableMs(target), breakpointMs(target), hitMs(script));
-  }
+/** One stop of the main thread. */
+export interface Stop {
+  /** As users know it. */
+  readonly what: string;
+  readonly ms: number;
+}
+
+export const ENABLING = 'enabling the debugger';
+
+export const longestOf = (stops: readonly [Stop, ...Stop[]]): Stop =>
+  stops.reduce((longest, stop) => (stop.ms > longest.ms ? stop : longest));
+
+/** Each stop of one way, the debugger's own included. `bind`: without throwing code away, which not every binding needs. */
+export function stopsOf(way: ArmWay, target: TargetCost, script: ScriptCost): [Stop, ...Stop[]] {
+  if (way === 'nop' || way === 'property') return [{ what: 'a piece of the agent', ms: 1 }];
+  const enabling = { what: ENABLING, ms: enableMs(target) };
+  if (way === 'edit') return [enabling, { what: 'the edit', ms: editMs(target, script) }];
+  return [
+    enabling,
+    { what: 'setting a breakpoint', ms: breakpointMs(target) },
+    { what: "a breakpoint's first hit", ms: hitMs(script) },
+  ];
 }

@@ -4,7 +4,7 @@
  */
 
 import type { SiteEvent } from '../../agent/protocol.ts';
-import { estimateMs, type ScriptCost, type TargetCost } from './arm-cost.ts';
+import { longestOf, type ScriptCost, type Stop, stopsOf, type TargetCost } from './arm-cost.ts';
 import type { ArmWay, FunctionSymbol } from './types.ts';
 
 export interface PlannedSite {
@@ -31,7 +31,10 @@ export interface PlanContext {
 
 export interface Candidate {
   readonly way: ArmWay;
+  /** Of its longest stop. */
   readonly estimateMs: number;
+  /** What that stop is. */
+  readonly longest: string;
 }
 
 export interface Plan {
@@ -52,18 +55,23 @@ export function planSite(site: PlannedSite, context: PlanContext): Plan {
         ? objection(way, site, context)
         : 'the debugger is not in use';
     if (reason !== undefined) excluded.set(way, reason);
-    else candidates.push({ way, estimateMs: longestMs(way, site, context) });
+    else {
+      const { ms, what } = longestStop(way, site, context);
+      candidates.push({ way, estimateMs: ms, longest: what });
+    }
   }
   return { candidates, excluded };
 }
 
-function longestMs(
+function longestStop(
   way: ArmWay,
   { symbol }: PlannedSite,
   { target, script, deoptimizeMs }: PlanContext,
-): number {
-  const ms = estimateMs(way, target, script);
-  return way === 'bind' && symbol.binding.via === 'variable' ? Math.max(ms, deoptimizeMs) : ms;
+): Stop {
+  const stops = stopsOf(way, target, script);
+  if (way === 'bind' && symbol.binding.via === 'variable')
+    stops.push({ what: 'throwing compiled code away', ms: deoptimizeMs });
+  return longestOf(stops);
 }
 
 function objection(way: ArmWay, site: PlannedSite, context: PlanContext): string | undefined {

@@ -60,8 +60,8 @@ export function liveEditChanges(oldText: string, newText: string): SourceChange[
 }
 
 /**
- * Indexes of the functions that V8 would lose: `before[i]` is to become `after[i]`. Spans run from a function's first token
- * to behind its last one, in order of their start.
+ * Indexes of the functions that V8 would lose: `before[i]` is to become `after[i]`. Spans run from where V8 has a function
+ * begin (literalStart()) to behind its last token, in order of their start.
  */
 export function lostFunctions(
   changes: readonly SourceChange[],
@@ -75,6 +75,22 @@ export function lostFunctions(
     if (now === undefined || moved(span.start) !== now.start || moved(span.end) !== now.end) lost.add(i);
   });
   return lost;
+}
+
+/**
+ * Whether a change begins outside of all functions, if only where blanks between two of them are matched anew: V8 takes it
+ * for a change of the script's own code.
+ */
+export function changesTopLevel(changes: readonly SourceChange[], functions: readonly TextSpan[]): boolean {
+  const outer: TextSpan[] = [];
+  for (const span of [...functions].sort((a, b) => a.start - b.start)) {
+    if (span.start >= (outer.at(-1)?.end ?? 0)) outer.push(span);
+  }
+  let i = 0;
+  return changes.some(({ start }) => {
+    while (i < outer.length && outer[i]!.end <= start) i++;
+    return i === outer.length || outer[i]!.start >= start;
+  });
 }
 
 /** Where an offset goes; undefined inside of a change. One that only begins there has not happened yet. */

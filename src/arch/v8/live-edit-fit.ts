@@ -5,14 +5,45 @@
  * braces for the function's. Put behind the last statement instead, in front of the line's end, it has no such choice:
  * the blank or newline that comes before the last brace can only be the old one.
  */
-import { liveEditChanges, lostFunctions, type TextSpan } from './live-edit-diff.ts';
+
+import { changesTopLevel, liveEditChanges, lostFunctions, type TextSpan } from './live-edit-diff.ts';
 import { functionSymbols } from './symbols.ts';
 import type { ScriptInfo } from './types.ts';
 
 export interface FunctionSpan extends TextSpan {
+  readonly bodyStart: number;
   readonly bodyEnd: number;
   readonly expressionBody: boolean;
+  readonly isArrow: boolean;
 }
+
+/** What may stand in front of a function's parameters besides names: comments, strings that name a method. */
+const SKIPPED =
+  /\/\*[\s\S]*?\*\/|\/\/[^\n\r\u2028\u2029]*|'(?:[^'\\]|\\[\s\S])*'|"(?:[^"\\]|\\[\s\S])*"|`(?:[^`\\]|\\[\s\S])*`/y;
+
+/**
+ * Where a function begins for V8 (FunctionLiteral::start_position): an arrow function at its first token, others at the
+ * parenthesis of their parameters. A name in front of that is not part of it, and V8 may match its letters with others.
+ */
+export function literalStart(text: string, { start, bodyStart, isArrow }: FunctionSpan): number {
+  if (isArrow) return start;
+  let nested = 0;
+  for (let i = start; i < bodyStart; i++) {
+    SKIPPED.lastIndex = i;
+    if (SKIPPED.test(text)) {
+      i = SKIPPED.lastIndex - 1;
+      continue;
+    }
+    const char = text[i];
+    if (char === '[') nested++;
+    else if (char === ']') nested--;
+    else if (char === '(' && nested === 0) return i;
+  }
+  return start;
+}
+
+const literals = (text: string, functions: readonly FunctionSpan[]): TextSpan[] =>
+  functions.map((span) => ({ start: literalStart(text, span), end: span.end }));
 
 /**
  * Moves the closing text of the functions at `indexes` in front of the blanks before their last brace. The length
@@ -52,22 +83,35 @@ export function tightenTails(
   return text;
 }
 
-/** Indexes that V8 would lose on the way there or on the way back. */
+/** In the place of an index: the code of an ES module outside of its functions, which V8 does not let change. */
+const TOP_LEVEL = -1;
+
+/** Indexes that V8 would lose on the way there or on the way back, or TOP_LEVEL. */
 export function lostInEdit(
   original: string,
-  before: readonly TextSpan[],
+  before: readonly FunctionSpan[],
   edited: string,
-  after: readonly TextSpan[],
+  after: readonly FunctionSpan[],
+  isModule: boolean,
 ): Set<number> {
-  return new Set([
-    ...lostFunctions(liveEditChanges(original, edited), before, after),
-    ...lostFunctions(liveEditChanges(edited, original), after, before),
-  ]);
+  const from = literals(original, before);
+  const to = literals(edited, after);
+  const there = liveEditChanges(original, edited);
+  const back = liveEditChanges(edited, original);
+  const lost = new Set([...lostFunctions(there, from, to), ...lostFunctions(back, to, from)]);
+  if (isModule && (changesTopLevel(there, from) || changesTopLevel(back, to))) lost.add(TOP_LEVEL);
+  return lost;
 }
 
 /** The same for two texts of one script with the same functions. */
 export function lostTexts(script: ScriptInfo, from: string, to: string): Set<number> {
-  return lostInEdit(from, functionSymbols(script, from, 0n), to, functionSymbols(script, to, 0n));
+  return lostInEdit(
+    from,
+    functionSymbols(script, from, 0n),
+    to,
+    functionSymbols(script, to, 0n),
+    script.isModule,
+  );
 }
 
 export interface FittedEdit {
@@ -91,5 +135,8 @@ export function fitLiveEdit(
   const before = functionSymbols(script, original, 0n);
   const source = tightenTails(original, before, edited, functionSymbols(script, edited, 0n), indexes);
   const now = from === original ? before : functionSymbols(script, from, 0n);
-  return { source, lost: lostInEdit(from, now, source, functionSymbols(script, source, 0n)) };
+  return {
+    source,
+    lost: lostInEdit(from, now, source, functionSymbols(script, source, 0n), script.isModule),
+  };
 }

@@ -129,7 +129,9 @@ export class SymbolIndex {
     const parsed = parseTarget(target);
     const files = this.#matchFiles(parsed.file);
     if (files.length === 0 && parsed.file !== undefined) {
-      const like = nearest(basename(parsed.file), this.#files, (f) => basename(f.path));
+      const wanted = basename(parsed.file);
+      const near = (among: readonly SourceFile[]) => nearest(wanted, among, ({ path }) => basename(path));
+      const like = near(this.#files.filter(({ path }) => isOwnFile(path))) ?? near(this.#files);
       throw new TraplineError('ENOENT', `no loaded script matches ${parsed.file}`, {
         hint: like === undefined ? undefined : `did you mean ${like.shown}?`,
       });
@@ -235,7 +237,7 @@ export class SymbolIndex {
 
 /**
  * Lines for `-l`: `kprobe:server.js:handle`, sorted by file and position, each once. With `verbose`, one line a function
- * with its place and parameters: `kprobe:server.js:handle  server.js:12  (req, res)`.
+ * with its place and parameters: `kprobe:server.js:handle  server.js:12  (req, res)`; of a line, `kprobe:server.js:13  in handle  (req, res)`.
  */
 export function listFunctions(
   index: SymbolIndex,
@@ -244,13 +246,14 @@ export function listFunctions(
   verbose = false,
 ): string[] {
   const lines = new Set<string>();
-  for (const { symbol, name } of index.find(target)) {
+  for (const { symbol, name, at } of index.find(target)) {
     if (verbose) {
-      const file = name.slice(0, name.length - functionName(symbol).length - 1);
+      const func = functionName(symbol);
       const params = parameters(symbol)
         .map((p, i) => p ?? `arg${i}`)
         .join(', ');
-      lines.add(`${type}:${name}  ${file}:${symbol.line}  (${params})`);
+      const place = at === undefined ? `${name.slice(0, -func.length - 1)}:${symbol.line}` : `in ${func}`;
+      lines.add(`${type}:${name}  ${place}  (${params})`);
     } else lines.add(`${type}:${name}`);
   }
   return [...lines];
@@ -345,7 +348,7 @@ function functionMatcher(pattern: string): (symbol: FunctionSymbol) => boolean {
 }
 
 /** `total` of `Cart.total`, `size` of `get size`, `Cart` of `new Cart`. */
-function lastName(name: string): string {
+export function lastName(name: string): string {
   if (name.endsWith(']') || name.startsWith('<')) return name;
   return name.slice(Math.max(name.lastIndexOf('.'), name.lastIndexOf(' ')) + 1);
 }

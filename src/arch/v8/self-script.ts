@@ -109,7 +109,8 @@ export class SelfScript {
     const now = this.#build(from, refused);
     const next = this.#build(to, refused);
     if (now.source === next.source) return [];
-    if (lostInEdit(now.source, now.symbols, next.source, next.symbols).size === 0) return [next];
+    if (lostInEdit(now.source, now.symbols, next.source, next.symbols, this.text.info.isModule).size === 0)
+      return [next];
     const changed = [...new Set([...from.keys(), ...to.keys()])]
       .filter((site) => from.get(site) !== to.get(site))
       .sort((a, b) => a.symbol.start - b.symbol.start);

@@ -99,14 +99,21 @@ export interface ArmReport {
   readonly name: string;
   /** Undefined: the probe is not armed, or not any more; `note` says why. */
   readonly way: ArmWay | 'event' | undefined;
+  /**
+   * The longest stop for it, estimated and as it was: enabling the debugger, too, where its function was found by that. `longest`: what
+   * the estimate is of.
+   */
   readonly estimateMs: number;
   readonly pauseMs: number;
+  readonly longest?: string;
   /** For so much of the longest pause the main thread waited for a processor that other programs used: no estimate has that. */
   readonly waitedMs?: number;
   /** Calls per second above which a breakpoint probe stops counting each hit; undefined for the others. */
   readonly rateLimit?: number;
   /** Calls that reached the function by a reference that was not replaced, where that was measured. */
   readonly escaped?: number;
+  /** Where calls escape: a live edit, which would tell them, is estimated to stop the process for so long, which was not allowed. */
+  readonly editMs?: number;
   /** Hits that a breakpoint probe has missed since the report before, by the rate of those that it counted. */
   readonly missed?: number;
   readonly note?: string;

@@ -48,14 +48,8 @@ export interface ElfOutputSymbol {
   readonly size: number;
 }
 
-interface Header {
-  readonly name: string;
-  readonly type: number;
-  readonly flags: number;
-  readonly align: number;
-  readonly entsize: number;
-  readonly size: number;
-  readonly data: Uint8Array;
+/** A section with what its header says of others. */
+interface Header extends Omit<ElfOutputSection, 'relocations'> {
   readonly link: number;
   readonly info: number;
 }

@@ -279,30 +279,34 @@ const REUSEPORT_TABLE = `
 const CGROUP_SOCK_TABLE = `
 107 map_value_or_null const_map_ptr,ctx,map_value_or_null,anything`;
 
-const variants = new Map<string, HelperProto>();
+/** What differs, and for which program types. */
+const VARIANTS: readonly (readonly [table: string, types: readonly string[]])[] = [
+  [TRACING_TABLE, ['tracing', 'lsm', 'struct_ops']],
+  [SOCKET_OPTIONS_TABLE, ['tracing', 'lsm', 'struct_ops', 'cgroup_sockopt']],
+  [REUSEPORT_TABLE, ['sk_reuseport']],
+  [CGROUP_SOCK_TABLE, ['cgroup_sock']],
+];
+
+/** By program type and number. */
+let variants: Map<string, Map<number, HelperProto>> | undefined;
+
+function readVariants(): Map<string, Map<number, HelperProto>> {
+  const read = new Map<string, Map<number, HelperProto>>();
+  for (const [table, types] of VARIANTS) {
+    const protos = table.trim().split('\n').map(parse);
+    for (const type of types) {
+      const ofType = read.get(type) ?? new Map<number, HelperProto>();
+      for (const proto of protos) ofType.set(proto.id, proto);
+      read.set(type, ofType);
+    }
+  }
+  return read;
+}
 
 /** The prototype for one program type, where it differs. */
 export function protoFor(id: number, progType: string): HelperProto | undefined {
-  if (variants.size === 0) {
-    for (const line of TRACING_TABLE.trim().split('\n')) {
-      const proto = parse(line);
-      for (const type of ['tracing', 'lsm', 'struct_ops']) variants.set(`${type} ${proto.id}`, proto);
-    }
-    for (const line of SOCKET_OPTIONS_TABLE.trim().split('\n')) {
-      const proto = parse(line);
-      for (const type of ['tracing', 'lsm', 'struct_ops', 'cgroup_sockopt'])
-        variants.set(`${type} ${proto.id}`, proto);
-    }
-    for (const line of REUSEPORT_TABLE.trim().split('\n')) {
-      const proto = parse(line);
-      variants.set(`sk_reuseport ${proto.id}`, proto);
-    }
-    for (const line of CGROUP_SOCK_TABLE.trim().split('\n')) {
-      const proto = parse(line);
-      variants.set(`cgroup_sock ${proto.id}`, proto);
-    }
-  }
-  return variants.get(`${progType} ${id}`) ?? kernelProto(id);
+  variants ??= readVariants();
+  return variants.get(progType)?.get(id) ?? kernelProto(id);
 }
 
 /** The kernel's prototype of a helper; undefined where there is no such number. */

@@ -17,7 +17,7 @@ import type { FunctionEmitter } from './lower.ts';
 import { emitAddCpu } from './map-context.ts';
 import { isInlined, MapFunctions } from './maps.ts';
 import { ModuleFunctions } from './module-functions.ts';
-import { ringCommit, ringOutput, ringQuery, ringReserve } from './ring.ts';
+import { perfOutput, ringCommit, ringOutput, ringQuery, ringReserve } from './ring.ts';
 import type { RegState } from './values.ts';
 import { ATOMIC, type Code, F64, type Func, I32, I64, OP, type ValType, type WasmModule } from './wasm.ts';
 
@@ -26,8 +26,6 @@ export const MAX_TAIL_CALL_CNT = 33;
 
 /** Imports whose types differ from the helper's declaration, because that is faster. */
 const IMPORT_TYPES: Record<string, ValType> = {
-  // Nanoseconds since the clock base in the memory's header: a double, so that no BigInt is made.
-  ktime_get_ns: F64,
   get_prandom_u32: I32,
   // 1: the other program ran, and its r0 is in the CPU's result slot.
   tail_call: I32,
@@ -63,6 +61,8 @@ const DYNAMIC: ReadonlySet<string> = new Set([
   'ringbuf_query',
 ]);
 
+const valType = (type: 'i32' | 'i64'): ValType => (type === 'i32' ? I32 : I64);
+
 export interface CallTargets {
   /** The Wasm function of a BPF function, declared on first use. */
   subprog(entry: number): Func;
@@ -84,11 +84,9 @@ export class VerifiedCalls {
   readonly #programs: number | undefined;
   readonly #functions: ModuleFunctions;
 
-  /** Declares the imports: has to come before any function of the module. */
   constructor(
     module: WasmModule,
     layout: MemoryLayout,
-    helpersUsed: readonly string[],
     kfuncs: readonly KfuncDecl[],
     targets: CallTargets,
     pushCpu: (code: Code) => void,
@@ -101,45 +99,43 @@ export class VerifiedCalls {
     this.#targets = targets;
     this.#pushCpu = pushCpu;
     this.#programs = programs;
-    const hasChunks = layout.maps.some(({ geometry }) => geometry.chunkShift !== undefined);
-    const grow = hasChunks ? module.importFunc('helper', 'map_grow_dyn', [I32, I32], [I32]) : undefined;
-    for (const kfunc of kfuncs) {
-      if (kfunc.inline === undefined && kfunc.name !== 'bpf_throw') this.#importKfunc(kfunc);
-    }
-    for (const name of helpersUsed) this.#importHelper(name);
-    const update = this.#imports.get('helper.map_update_elem_dyn');
-    this.#maps = new MapFunctions(this.#functions, layout, pushCpu, { grow, update });
+    this.#maps = new MapFunctions(this.#functions, layout, pushCpu, {
+      grow: () => this.#imported('helper', 'map_grow_dyn', [I32, I32], [I32]),
+    });
   }
 
-  #importKfunc(kfunc: KfuncDecl): void {
+  /** An import, made when it is first called: V8 takes its time over each. */
+  #imported(
+    module: 'helper' | 'kfunc',
+    name: string,
+    params: readonly ValType[],
+    results: readonly ValType[],
+  ): Func {
+    const key = `${module}.${name}`;
+    let func = this.#imports.get(key);
+    if (func === undefined) {
+      func = this.#module.importFunc(module, name, params, results);
+      this.#imports.set(key, func);
+    }
+    return func;
+  }
+
+  #kfuncImport(kfunc: KfuncDecl): Func {
     const params = kfunc.args.flatMap((arg): ValType[] => (arg === 'u64' ? [I32, I32] : [I32]));
     const results: ValType[] = kfunc.result === 's32' ? [I32] : kfunc.result === 'f64' ? [F64] : [];
-    this.#imports.set(`kfunc.${kfunc.name}`, this.#module.importFunc('kfunc', kfunc.name, params, results));
+    return this.#imported('kfunc', kfunc.name, params, results);
   }
 
-  #importHelper(helper: string): void {
-    if (BUILT_IN.has(helper)) {
-      if (this.#layout.dynamicMaps === true && DYNAMIC.has(helper)) this.#importDynamic(helper);
-      return;
-    }
-    const name = SAME_IMPORT[helper] ?? helper;
-    if (this.#imports.has(`helper.${name}`)) return;
-    const proto = helperByName(name);
-    const type = (text: 'i32' | 'i64'): ValType => (text === 'i32' ? I32 : I64);
-    const params = proto.wasm.params.map(type);
-    const result =
-      IMPORT_TYPES[name] ?? (proto.wasm.result === undefined ? undefined : type(proto.wasm.result));
-    const results: ValType[] = result === undefined ? [] : [result];
-    this.#imports.set(`helper.${name}`, this.#module.importFunc('helper', name, params, results));
+  #helperImport({ name, wasm }: HelperProto): Func {
+    const result = IMPORT_TYPES[name] ?? (wasm.result === undefined ? undefined : valType(wasm.result));
+    return this.#imported('helper', name, wasm.params.map(valType), result === undefined ? [] : [result]);
   }
 
-  /** The map is given by its address. */
-  #importDynamic(helper: string): void {
-    const name = `${helper}_dyn`;
-    const proto = helperByName(helper);
-    const params = proto.wasm.params.map((type): ValType => (type === 'i32' ? I32 : I64));
-    const results: ValType[] = [proto.wasm.result === 'i32' ? I32 : I64];
-    this.#imports.set(`helper.${name}`, this.#module.importFunc('helper', name, params, results));
+  /** For a map that is given by its address. */
+  #dynamic({ name, wasm }: HelperProto): Func {
+    return this.#imported('helper', `${name}_dyn`, wasm.params.map(valType), [
+      wasm.result === 'i32' ? I32 : I64,
+    ]);
   }
 
   /** Whether a call looks up an element of one known array. */
@@ -179,7 +175,7 @@ export class VerifiedCalls {
   #local(fn: FunctionEmitter, entry: number): void {
     for (let reg = 1; reg <= 5; reg++) fn.get(reg);
     fn.code.get(fn.frame).i32(isa.MAX_BPF_STACK).op(OP.i32Add);
-    fn.code.call(this.#targets.subprog(entry).index);
+    fn.code.call(this.#targets.subprog(entry));
     fn.set(0);
   }
 
@@ -205,7 +201,7 @@ export class VerifiedCalls {
           .op(OP.i64ShrU, OP.i32WrapI64);
       }
     }
-    code.call(this.#imports.get(`kfunc.${kfunc.name}`)!.index);
+    code.call(this.#kfuncImport(kfunc));
     switch (kfunc.result) {
       case 's32':
         code.op(OP.i64ExtendI32S);
@@ -238,7 +234,7 @@ export class VerifiedCalls {
             fn.load32(2).set(index);
             this.#arrayLookup(fn, map, index, fn.largest32() < map.spec.maxEntries);
           } else {
-            fn.get32(2).call(maps.lookup(map).index).op(OP.i64ExtendI32U);
+            fn.get32(2).call(maps.lookup(map)).op(OP.i64ExtendI32U);
           }
         });
         break;
@@ -246,44 +242,56 @@ export class VerifiedCalls {
         this.#forMap(fn, proto, (map) => {
           fn.get32(2);
           fn.get32(3);
-          fn.get(4).call(maps.update(map).index);
+          fn.get(4).call(maps.update(map));
         });
         break;
       case 'map_delete_elem':
         this.#forMap(fn, proto, (map) => {
-          fn.get32(2).call(maps.delete(map).index);
+          fn.get32(2).call(maps.delete(map));
         });
         break;
       case 'map_lookup_percpu_elem':
         this.#forMap(fn, proto, (map) => {
           fn.get32(2);
-          fn.get(3).call(maps.lookupPercpu(map).index).op(OP.i64ExtendI32U);
+          fn.get(3).call(maps.lookupPercpu(map)).op(OP.i64ExtendI32U);
         });
         break;
       case 'ringbuf_reserve':
         this.#forMap(fn, proto, (map) => {
           fn.get(2);
-          fn.get(3).call(ringReserve(maps.context, map).index).op(OP.i64ExtendI32U);
+          fn.get(3).call(ringReserve(maps.context, map)).op(OP.i64ExtendI32U);
         });
         break;
       case 'ringbuf_submit':
       case 'ringbuf_discard':
         fn.get32(1);
-        fn.get(2).call(ringCommit(maps.context, proto.name === 'ringbuf_discard').index);
+        fn.get(2).call(ringCommit(maps.context, proto.name === 'ringbuf_discard'));
         return;
       case 'ringbuf_output': {
-        const known = fn.value(3);
-        const size = known?.kind === 'const' && known.value <= 128n ? Number(known.value) : undefined;
+        const size = smallSize(fn, 3);
         this.#forMap(fn, proto, (map) => {
           fn.get32(2);
           fn.get(3);
-          fn.get(4).call(ringOutput(maps.context, map, size).index);
+          fn.get(4).call(ringOutput(maps.context, map, size));
+        });
+        break;
+      }
+      case 'perf_event_output': {
+        if (this.#layout.dynamicMaps === true) {
+          this.#import(fn, proto);
+          break;
+        }
+        const size = smallSize(fn, 5);
+        this.#forMap(fn, proto, (map) => {
+          fn.get(3);
+          fn.get32(4);
+          fn.get(5).call(perfOutput(maps.context, map, size));
         });
         break;
       }
       case 'ringbuf_query':
         this.#forMap(fn, proto, (map) => {
-          fn.get(2).call(ringQuery(maps.context, map).index);
+          fn.get(2).call(ringQuery(maps.context, map));
         });
         break;
       case 'get_smp_processor_id':
@@ -296,7 +304,7 @@ export class VerifiedCalls {
         fn.get(3);
         fn.get(4);
         code.get(fn.frame).i32(isa.MAX_BPF_STACK).op(OP.i32Add);
-        code.call(loopFunction(this.#functions).index);
+        code.call(loopFunction(this.#functions));
         break;
       case 'for_each_map_elem':
         this.#forMap(fn, proto, (map) => {
@@ -304,24 +312,25 @@ export class VerifiedCalls {
           fn.get(3);
           fn.get(4);
           code.get(fn.frame).i32(isa.MAX_BPF_STACK).op(OP.i32Add);
-          code.call(maps.forEach(map).index);
+          code.call(maps.forEach(map));
         });
         break;
       case 'strncmp':
         fn.get32(1);
         fn.get32(2);
-        fn.get32(3).call(strncmpFunction(this.#functions).index).op(OP.i64ExtendI32S);
+        fn.get32(3).call(strncmpFunction(this.#functions)).op(OP.i64ExtendI32S);
         break;
       case 'ktime_get_ns':
       case 'ktime_get_boot_ns':
-        code.call(this.#imports.get('helper.ktime_get_ns')!.index).truncSat(false);
+        // Nanoseconds since the clock base in the memory's header: a double, so that no BigInt is made.
+        code.call(this.#imported('helper', 'ktime_get_ns', [], [F64])).truncSat(false);
         code.i32(this.#layout.clockBase).mem(OP.i64Load, 0).op(OP.i64Add);
         break;
       case 'tail_call':
         this.#tailCall(fn, proto);
         return;
       case 'get_prandom_u32':
-        code.call(this.#imports.get('helper.get_prandom_u32')!.index).op(OP.i64ExtendI32U);
+        code.call(this.#helperImport(proto)).op(OP.i64ExtendI32U);
         break;
       default:
         this.#import(fn, proto);
@@ -394,16 +403,17 @@ export class VerifiedCalls {
       } else if (type === 'i32') fn.get32(n + 1);
       else fn.get(n + 1);
     }
-    fn.code.call(this.#imports.get(`helper.${proto.name}`)!.index);
+    fn.code.call(this.#helperImport(proto));
     if (proto.wasm.result === 'i32') fn.code.op(OP.i64ExtendI32U);
   }
 
   /**
-   * Emits an operation on the map in r1, which leaves an i64: once where the map is known at compile time, else once for every
-   * map that it may be, chosen by address.
+   * Emits an operation on the map among the arguments, which leaves an i64: once where the map is known at compile time, else once for
+   * every map that it may be, chosen by address.
    */
   #forMap(fn: FunctionEmitter, proto: HelperProto, emit: (map: PlacedMap) => void): void {
-    const known = fn.value(1);
+    const register = proto.args.indexOf('const_map_ptr') + 1;
+    const known = fn.value(register);
     const dynamic = this.#layout.dynamicMaps === true && DYNAMIC.has(proto.name);
     if (known?.kind === 'map') {
       const map = this.#layout.maps[known.index]!;
@@ -413,10 +423,10 @@ export class VerifiedCalls {
     }
     const { code } = fn;
     const candidates = this.#layout.maps.filter(
-      (map) => (proto.maps?.includes(map.spec.type) ?? true) && (!dynamic || isInlined(map, proto.name)),
+      (map) => mayBe(proto, map) && (!dynamic || isInlined(map, proto.name)),
     );
     for (const map of candidates) {
-      fn.get32(1).i32(map.address).op(OP.i32Eq);
+      fn.get32(register).i32(map.address).op(OP.i32Eq);
       code.if(I64);
       emit(map);
       code.else();
@@ -432,7 +442,7 @@ export class VerifiedCalls {
       if (type === 'i32') fn.get32(n + 1);
       else fn.get(n + 1);
     }
-    fn.code.call(this.#imports.get(`helper.${proto.name}_dyn`)!.index);
+    fn.code.call(this.#dynamic(proto));
     if (proto.wasm.result === 'i32') fn.code.op(OP.i64ExtendI32U);
   }
 
@@ -458,10 +468,13 @@ export class VerifiedCalls {
   }
 }
 
-function helperByName(name: string): HelperProto {
-  for (let id = 1; id < 256; id++) {
-    const proto = helperById(id) ?? kernelProto(id);
-    if (proto?.name === name) return proto;
-  }
-  throw new BpfError('EINVAL', `unknown helper ${name}`);
+/** The size in a register, where it is known and so small that a copy of that many bytes is unrolled. */
+function smallSize(fn: FunctionEmitter, register: number): number | undefined {
+  const known = fn.value(register);
+  return known?.kind === 'const' && known.value <= 128n ? Number(known.value) : undefined;
+}
+
+/** Whether a helper takes such a map; where maps stand in a layout, perf event arrays are rings. */
+function mayBe({ name, maps }: HelperProto, { spec: { type } }: PlacedMap): boolean {
+  return name === 'perf_event_output' ? type === 'ringbuf' : (maps?.includes(type) ?? true);
 }

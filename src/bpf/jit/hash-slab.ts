@@ -68,7 +68,7 @@ export function takeElement(context: MapContext, map: PlacedMap): Func {
       code.if(I32);
       code.get(chunk);
       code.else();
-      code.i32(address).get(slot).call(context.imports.grow!.index).tee(chunk);
+      code.i32(address).get(slot).call(context.imports.grow()).tee(chunk);
       code.end();
       code.op(OP.i32Eqz);
       code.if();

@@ -4,21 +4,24 @@ import type { PlacedMap } from '../layout.ts';
 import { BPF_EXIST, BPF_NOEXIST, HASH_BUCKET, HASH_ELEM, HASH_HEADER } from '../maps/map-layout.ts';
 import { HashKey } from './hash-key.ts';
 import { emitChunk, emitChunkSlot, emitSlot, releaseElement, takeElement } from './hash-slab.ts';
+import { emitUnlock, takeLruElement } from './lru.ts';
 import { emitAddCpu, emitLock, emitVisit, type MapContext } from './map-context.ts';
 import { emitCopy, emitZero } from './memory.ts';
 import { ATOMIC, type Code, I32, I64, OP } from './wasm.ts';
 
-/** No errno and no success: an LRU map has to make room first. */
-const NEEDS_ELEMENT = 1;
-
-/** Function body of an update: parameters key, value, flags, which were checked. */
+/**
+ * Function body of an update: parameters key, value, flags, which were checked. A key that is new to an LRU map may evict another one, for
+ * which this bucket must not be locked: the element is had first, and the key looked for once more.
+ */
 export function emitHashUpdate(context: MapContext, code: Code, map: PlacedMap): void {
   const { geometry, spec, address } = map;
+  const isLru = geometry.ref !== undefined;
   const result = code.local(I64);
   const value = code.local(I32);
   const fresh = code.local(I32);
   const key = new HashKey(code, map, 0);
   key.emitHash();
+  const again = isLru ? code.loop() : undefined;
   emitLock(context, code, key.bucketAddress, HASH_BUCKET.lock);
   const unlock = code.block();
   key.emitFind((elem) => {
@@ -37,22 +40,19 @@ export function emitHashUpdate(context: MapContext, code: Code, map: PlacedMap):
   code.if();
   code.i64(-ERRNO.ENOENT).set(result).br(unlock);
   code.end();
-  if (geometry.ref !== undefined) {
-    // A key that is new to an LRU map may evict another one, for which this bucket must not be locked.
-    code.i64(NEEDS_ELEMENT).set(result);
-    code.end();
-    code.get(key.bucketAddress).i32(0).atomic(ATOMIC.i32Store, 4, HASH_BUCKET.lock);
-    code.get(result).i64(NEEDS_ELEMENT).op(OP.i64Eq);
+  if (again === undefined) {
+    code.call(takeElement(context, map)).tee(fresh).op(OP.i32Eqz);
     code.if();
-    code.i32(address).get(0).get(1).get(2).call(context.imports.update!.index).set(result);
+    code.i64(-ERRNO.E2BIG).set(result).br(unlock);
     code.end();
-    code.get(result);
-    return;
+  } else {
+    code.get(fresh).op(OP.i32Eqz);
+    code.if();
+    emitUnlock(code, key.bucketAddress);
+    code.call(takeLruElement(context, map)).tee(fresh).brIf(again);
+    code.i64(-ERRNO.ENOMEM).op(OP.return);
+    code.end();
   }
-  code.call(takeElement(context, map).index).tee(fresh).op(OP.i32Eqz);
-  code.if();
-  code.i64(-ERRNO.E2BIG).set(result).br(unlock);
-  code.end();
   key.emitStoreKey(fresh);
   if (geometry.percpu && context.layout.ncpu > 1) {
     emitZero(code, fresh, geometry.value, geometry.cpuStride * context.layout.ncpu);
@@ -61,6 +61,7 @@ export function emitHashUpdate(context: MapContext, code: Code, map: PlacedMap):
   emitAddCpu(context, code, map);
   code.set(value);
   emitCopy(code, value, 0, 1, 0, spec.valueSize);
+  if (geometry.ref !== undefined) code.get(fresh).i32(0).mem(OP.i32Store, geometry.ref);
   code.get(fresh).get(key.hash).mem(OP.i32Store, HASH_ELEM.hash);
   const head = code.local(I32);
   code.get(fresh);
@@ -73,8 +74,17 @@ export function emitHashUpdate(context: MapContext, code: Code, map: PlacedMap):
     .i32(1)
     .atomic(ATOMIC.i32Add, 4, 0)
     .op(OP.drop);
+  if (isLru) code.i32(0).set(fresh);
   code.end();
-  code.get(key.bucketAddress).i32(0).atomic(ATOMIC.i32Store, 4, HASH_BUCKET.lock);
+  emitUnlock(code, key.bucketAddress);
+  if (isLru) {
+    code.end();
+    // Another thread was faster with this key.
+    code.get(fresh);
+    code.if();
+    code.get(fresh).call(releaseElement(context, map));
+    code.end();
+  }
   code.get(result);
 }
 
@@ -96,7 +106,7 @@ export function emitHashDelete(context: MapContext, code: Code, map: PlacedMap):
   key.emitMatch(elem);
   code.if();
   code.get(link).get(elem).atomic(ATOMIC.i32Load, 4, HASH_ELEM.next).atomic(ATOMIC.i32Store, 4, 0);
-  code.get(elem).call(releaseElement(context, map).index);
+  code.get(elem).call(releaseElement(context, map));
   code
     .i32(map.address + HASH_HEADER.count)
     .i32(-1)
@@ -107,7 +117,7 @@ export function emitHashDelete(context: MapContext, code: Code, map: PlacedMap):
   code.get(elem).set(link).br(chain);
   code.end();
   code.end();
-  code.get(key.bucketAddress).i32(0).atomic(ATOMIC.i32Store, 4, HASH_BUCKET.lock);
+  emitUnlock(code, key.bucketAddress);
   code.get(result);
 }
 

@@ -46,15 +46,7 @@ export function jitProgram(
   const callsOn = programs && verified.helpersUsed.includes('tail_call');
   const table = callsOn ? module.importTable('env', 'programs') : undefined;
   const functions = new ProgramFunctions(module);
-  const calls = new VerifiedCalls(
-    module,
-    layout,
-    verified.helpersUsed,
-    verified.kfuncsUsed,
-    functions,
-    pushCpu,
-    table,
-  );
+  const calls = new VerifiedCalls(module, layout, verified.kfuncsUsed, functions, pushCpu, table);
   const packets = new PacketLoads(module);
   const context: LowerContext = {
     insns: verified.insns,

@@ -10,10 +10,8 @@ export type PushCpu = (code: Code) => void;
 
 /** What operations here need from outside. */
 export interface MapImports {
-  /** Allocates a chunk of elements, where there are maps without preallocation. */
-  readonly grow?: Func | undefined;
-  /** `helper.map_update_elem_dyn`, where there are LRU maps. */
-  readonly update?: Func | undefined;
+  /** Allocates a chunk of elements, for maps without preallocation: `helper.map_grow_dyn`. */
+  grow(): Func;
 }
 
 export interface MapContext {

@@ -20,10 +20,9 @@ export function isInlined({ spec }: PlacedMap, helper: string): boolean {
       return helper !== 'map_update_elem' || spec.record === undefined;
     case 'hash':
     case 'percpu_hash':
-      return spec.record === undefined || !/update|delete/.test(helper);
     case 'lru_hash':
     case 'lru_percpu_hash':
-      return true;
+      return spec.record === undefined || !/update|delete/.test(helper);
     case 'array_of_maps':
     case 'hash_of_maps':
       return helper === 'map_lookup_elem';
@@ -37,7 +36,7 @@ export function isInlined({ spec }: PlacedMap, helper: string): boolean {
 export class MapFunctions {
   readonly context: MapContext;
 
-  constructor(functions: ModuleFunctions, layout: MemoryLayout, pushCpu: PushCpu, imports: MapImports = {}) {
+  constructor(functions: ModuleFunctions, layout: MemoryLayout, pushCpu: PushCpu, imports: MapImports) {
     this.context = { functions, layout, pushCpu, imports };
   }
 
@@ -69,7 +68,7 @@ export class MapFunctions {
     if (!map.geometry.percpu && !isOuter) return find;
     return this.context.functions.once(`lookup.${map.index}`, [I32], [I32], (code) => {
       const value = code.local(I32);
-      code.get(0).call(find.index).tee(value);
+      code.get(0).call(find).tee(value);
       code.if(I32);
       code.get(value);
       if (isOuter) code.atomic(ATOMIC.i32Load, 4, 0);
@@ -87,17 +86,13 @@ export class MapFunctions {
       code.if();
       code.i32(0).op(OP.return);
       code.end();
-      code.get(0).call(find.index).tee(value);
+      code.get(0).call(find).tee(value);
       code.if(I32);
       code.get(value).get(1).op(OP.i32WrapI64).i32(map.geometry.cpuStride).op(OP.i32Mul, OP.i32Add);
       code.else().i32(0).end();
     });
   }
 
-  /**
-   * bpf_for_each_map_elem: (callback: i32, ctx: i64, flags: i64, frame: i32) → i64, the number of calls made. Of a hash in slab
-   * order: entries that the callback deletes or makes disturb nothing, and there are never more than maxEntries calls.
-   */
   /**
    * bpf_for_each_map_elem: (callback: i32, ctx: i64, flags: i64, frame: i32) → i64, the number of calls made. Of a hash in slab
    * order: entries that the callback deletes or makes disturb nothing, and there are never more than maxEntries calls.

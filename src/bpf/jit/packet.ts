@@ -24,7 +24,7 @@ export class PacketLoads {
     fn.get32(isa.BPF_REG_6);
     if (isa.BPF_MODE(insn.code) === isa.BPF_IND) fn.get32(insn.src).i32(insn.imm).op(OP.i32Add);
     else code.i32(insn.imm);
-    code.call(this.#load(size).index);
+    code.call(this.#load(size));
     fn.set(0);
     code.get(fn.regs[0]!).i64(NO_DATA).op(OP.i64Eq);
     code.if();

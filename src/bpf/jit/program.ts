@@ -56,10 +56,10 @@ export class ProgramFunctions {
     const frame = code.local(I32);
     prologue(code, frame);
     code.try(I64);
-    code.get(0).get(1).i64(0).i64(0).i64(0).get(frame).call(this.subprog(0).index);
+    code.get(0).get(1).i64(0).i64(0).i64(0).get(frame).call(this.subprog(0));
     code.catch(this.thrown);
     if (callback !== undefined) {
-      code.i64(0).i64(0).i64(0).i64(0).get(frame).call(this.subprog(callback).index);
+      code.i64(0).i64(0).i64(0).i64(0).get(frame).call(this.subprog(callback));
     }
     code.end();
     this.#module.define(run64, code);
@@ -99,7 +99,7 @@ export class ProgramFunctions {
   #wrap(run64: Func): void {
     const func = this.#module.declare(ENTRY_TYPES.run.params, ENTRY_TYPES.run.results);
     const code = new Code(1);
-    code.get(0).op(OP.i64ExtendI32U).i64(0).call(run64.index).op(OP.i32WrapI64);
+    code.get(0).op(OP.i64ExtendI32U).i64(0).call(run64).op(OP.i32WrapI64);
     this.#module.define(func, code);
     this.#module.export('run', func);
     this.#run = func;
@@ -112,7 +112,7 @@ export class ProgramFunctions {
     const code = new Code(1);
     pushCount(code);
     code.i32(0).mem(OP.i32Store, 0);
-    code.get(0).call(this.#run!.index);
+    code.get(0).call(this.#run!);
     this.#module.define(func, code);
     this.#module.export('start', func);
   }

@@ -59,7 +59,7 @@ class RawModule {
     const code = new Code(2);
     code.i32(0).setGlobal(this.#unwinding).i32(0).setGlobal(this.#tailCallCount);
     code.get(0).get(1).i64(0).i64(0).i64(0).i32(options.stack);
-    code.call(this.#function(insns, 0).index);
+    code.call(this.#function(insns, 0));
     module.define(run, code);
     module.export('run64', run);
     for (let next = this.#queue.pop(); next !== undefined; next = this.#queue.pop()) {
@@ -134,7 +134,7 @@ class RawModule {
     code.end();
     this.#arguments(fn);
     code.get(fn.frame).i32(isa.MAX_BPF_STACK).op(OP.i32Add);
-    code.call(this.#function(insns, entry).index);
+    code.call(this.#function(insns, entry));
     fn.set(0);
     if (this.#options.unwindHelper !== undefined) {
       code.global(this.#unwinding);
@@ -149,7 +149,7 @@ class RawModule {
     const func = this.#helpers.get(id);
     if (func === undefined) throw new BpfError('EINVAL', `unknown helper ${id} at ${pc}`);
     this.#arguments(fn);
-    fn.code.call(func.index);
+    fn.code.call(func);
     fn.set(0);
     this.#unwindCheck(fn, id);
   }
@@ -177,7 +177,7 @@ class RawModule {
       code.get(id).i64(helper).op(OP.i64Eq);
       code.if();
       this.#arguments(fn);
-      code.call(func.index);
+      code.call(func);
       fn.set(0);
       this.#unwindCheck(fn, helper);
       code.br(done);
@@ -200,7 +200,7 @@ class RawModule {
       code.global(count).i32(1).op(OP.i32Add).setGlobal(count);
       this.#arguments(fn);
       code.get(fn.frame);
-      code.returnCall(this.#function(program, 0).index);
+      code.returnCall(this.#function(program, 0));
       code.end();
     }
     code.end();

@@ -11,7 +11,7 @@ export function repeatModule(): Uint8Array {
   const code = new Code(2);
   const result = code.local(I32);
   const again = code.loop();
-  code.get(0).call(run.index).set(result);
+  code.get(0).call(run).set(result);
   code.get(1).i32(1).op(OP.i32Sub).tee(1).brIf(again);
   code.end();
   code.get(result);

@@ -115,13 +115,43 @@ export function ringOutput(context: MapContext, map: PlacedMap, size: number | u
     code.if();
     code.i64(-ERRNO.EINVAL).op(OP.return);
     code.end();
-    code.get(1).i64(0).call(reserve.index).tee(payload).op(OP.i32Eqz);
+    code.get(1).i64(0).call(reserve).tee(payload).op(OP.i32Eqz);
     code.if();
     code.i64(-ERRNO.EAGAIN).op(OP.return);
     code.end();
     if (size !== undefined) emitCopy(code, payload, 0, 0, 0, size);
     else code.get(payload).get(0).get(1).op(OP.i32WrapI64).memoryCopy();
-    code.get(payload).get(2).call(submit.index);
+    code.get(payload).get(2).call(submit);
+    code.i64(0);
+  });
+}
+
+/**
+ * (flags: i64, data: i32, size: i64) → i64: bpf_perf_event_output into the one ring that all CPUs share; -errno as the kernel's. `size` as
+ * ringOutput() takes it.
+ */
+export function perfOutput(context: MapContext, map: PlacedMap, size: number | undefined): Func {
+  const output = ringOutput(context, map, size);
+  return context.functions.once(`perf_output.${map.index}.${size}`, [I64, I32, I64], [I64], (code) => {
+    const BPF_F_INDEX_MASK = 0xffff_ffffn;
+    const refuseIf = (errno: number): void => {
+      code.if();
+      code.i64(-errno).op(OP.return);
+      code.end();
+    };
+    code.get(0).i64(~BPF_F_INDEX_MASK).op(OP.i64And, OP.i64Eqz, OP.i32Eqz);
+    refuseIf(ERRNO.EINVAL);
+    code.get(0).i64(BPF_F_INDEX_MASK).op(OP.i64Ne);
+    code.if();
+    code.get(0).i64(context.layout.ncpu).op(OP.i64GeU);
+    refuseIf(ERRNO.E2BIG);
+    code.get(0).op(OP.i32WrapI64);
+    context.pushCpu(code);
+    code.op(OP.i32Ne);
+    refuseIf(ERRNO.EOPNOTSUPP);
+    code.end();
+    code.get(1).get(2).i64(0).call(output).op(OP.i64Eqz, OP.i32Eqz);
+    refuseIf(ERRNO.ENOSPC);
     code.i64(0);
   });
 }

@@ -18,6 +18,8 @@ export class Code {
   readonly #out = new Bytes();
   readonly #locals: ValType[] = [];
   readonly #params: number;
+  /** Functions that are called, by where their index belongs: what is imported is known once all bodies are. */
+  readonly #calls: { readonly at: number; readonly func: Func }[] = [];
   #depth = 0;
 
   constructor(params: number) {
@@ -73,15 +75,15 @@ export class Code {
     this.#out.u32(index);
     return this;
   }
-  call(func: number): this {
+  call(func: Func): this {
     this.#out.byte(OP.call);
-    this.#out.u32(func);
+    this.#calls.push({ at: this.#out.length, func });
     return this;
   }
   /** A call in tail position, which takes no stack. */
-  returnCall(func: number): this {
+  returnCall(func: Func): this {
     this.#out.byte(OP.returnCall);
-    this.#out.u32(func);
+    this.#calls.push({ at: this.#out.length, func });
     return this;
   }
   callIndirect(type: number, { tail = false, table = 0 } = {}): this {
@@ -189,7 +191,14 @@ export class Code {
       out.u32(i - start);
       out.byte(type);
     }
-    out.bytes(this.#out.data);
+    const { data } = this.#out;
+    let from = 0;
+    for (const { at, func } of this.#calls) {
+      out.bytes(data.subarray(from, at));
+      out.u32(func.index);
+      from = at;
+    }
+    out.bytes(data.subarray(from));
     out.byte(OP.end);
     this.#out.release();
   }
@@ -202,7 +211,7 @@ export class Code {
   }
 }
 
-/** A function by reference: its index is known once all imports are. */
+/** A function by reference: its index is known when the module is encoded, imports before all others. */
 export interface Func {
   index: number;
   readonly type: number;
@@ -219,20 +228,17 @@ export interface WasmImport {
   readonly name: string;
 }
 
-/**
- * One module. All imports have to be declared before the first function. Memory is always the import env.memory; an
- * optional table holds functions for indirect calls.
- */
+/** One module. Memory is always the import env.memory; an optional table holds functions for indirect calls. */
 export class WasmModule {
   readonly #types: string[] = [];
   readonly #imports: { module: string; name: string; kind: number; payload: (out: ModuleBytes) => void }[] =
     [];
-  readonly #functions: { type: number; code: Code | undefined }[] = [];
+  readonly #importedFuncs: Func[] = [];
+  readonly #functions: { readonly func: Func; code: Code | undefined }[] = [];
   readonly #globals: { type: ValType; mutable: boolean; value: bigint | number }[] = [];
   readonly #exports: { name: string; func: Func }[] = [];
   #table: readonly (Func | undefined)[] | undefined;
   readonly #tags: number[] = [];
-  #importedFuncs = 0;
   #importedGlobals = 0;
   #importedTables = 0;
 
@@ -270,10 +276,11 @@ export class WasmModule {
   }
 
   importFunc(module: string, name: string, params: readonly ValType[], results: readonly ValType[]): Func {
-    if (this.#functions.length > 0) throw new Error('imports come before functions');
     const type = this.type(params, results);
     this.#imports.push({ module, name, kind: 0, payload: (out) => out.u32(type) });
-    return { index: this.#importedFuncs++, type };
+    const func = { index: -1, type };
+    this.#importedFuncs.push(func);
+    return func;
   }
 
   /** A table of functions, of any size; its index. */
@@ -310,12 +317,13 @@ export class WasmModule {
   /** Declares a function, so that others can call it; its body is given by `define`. */
   declare(params: readonly ValType[], results: readonly ValType[]): Func {
     const type = this.type(params, results);
-    this.#functions.push({ type, code: undefined });
-    return { index: this.#importedFuncs + this.#functions.length - 1, type };
+    const func = { index: -1, type };
+    this.#functions.push({ func, code: undefined });
+    return func;
   }
 
   define(func: Func, code: Code): void {
-    this.#functions[func.index - this.#importedFuncs]!.code = code;
+    this.#functions.findLast((one) => one.func === func)!.code = code;
   }
 
   export(name: string, func: Func): void {
@@ -332,6 +340,9 @@ export class WasmModule {
   }
 
   encode(): Uint8Array {
+    let functions = 0;
+    for (const func of this.#importedFuncs) func.index = functions++;
+    for (const { func } of this.#functions) func.index = functions++;
     const out = new ModuleBytes();
     out.bytes([0, 0x61, 0x73, 0x6d, 1, 0, 0, 0]);
     const section = (id: number, count: number, write: (body: ModuleBytes) => void): void => {
@@ -361,7 +372,7 @@ export class WasmModule {
       }
     });
     section(3, this.#functions.length, (body) => {
-      for (const { type } of this.#functions) body.u32(type);
+      for (const { func } of this.#functions) body.u32(func.type);
     });
     const table = this.#table;
     if (table !== undefined) {

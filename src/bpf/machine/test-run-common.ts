@@ -5,6 +5,8 @@ import type { Program } from './program.ts';
 import type { TestRunOptions } from './types.ts';
 
 export const ETH_HLEN = 14;
+/** Test runs come from the loopback device, the only one there is. */
+export const LOOPBACK_IFINDEX = 1;
 export const PAGE_SIZE = 4096;
 /** Kept free behind the packet: struct skb_shared_info. */
 export const TAILROOM = 320;

@@ -7,6 +7,7 @@ import type { Program } from './program.ts';
 import {
   checkPacket,
   ETH_HLEN,
+  LOOPBACK_IFINDEX,
   PAGE_SIZE,
   padded,
   refuse,
@@ -18,7 +19,6 @@ import type { TestRunOptions, TestRunResult } from './types.ts';
 
 /** Kept free before the packet: NET_SKB_PAD and NET_IP_ALIGN. */
 const SKB_HEADROOM = 64;
-const LOOPBACK_IFINDEX = 1;
 const GSO_LEGACY_MAX_SIZE = 65536;
 const GSO_MAX_SEGS = 65535;
 const IPV4_HLEN = 20;

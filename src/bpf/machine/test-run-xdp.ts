@@ -5,6 +5,7 @@ import type { Program } from './program.ts';
 import {
   checkPacket,
   ETH_HLEN,
+  LOOPBACK_IFINDEX,
   PAGE_SIZE,
   padded,
   refuse,
@@ -44,8 +45,9 @@ export function runXdp(program: Program, options: TestRunOptions): TestRunResult
       (fields.getUint32(XDP_MD.ingress_ifindex, true) === 0 &&
         fields.getUint32(XDP_MD.rx_queue_index, true) !== 0);
     if (bad) refuse('EINVAL', 'the context does not fit the packet');
-    if (fields.getUint32(XDP_MD.ingress_ifindex, true) !== 0)
-      refuse('ENODEV', 'there are no network devices');
+    const device = fields.getUint32(XDP_MD.ingress_ifindex, true);
+    if (device > LOOPBACK_IFINDEX) refuse('ENODEV', `there is no network device ${device}, only lo (1)`);
+    if (fields.getUint32(XDP_MD.rx_queue_index, true) !== 0) refuse('EINVAL', 'lo has one queue, 0');
   }
   const room = PAGE_SIZE;
   return withBlock(program, room, (block) => {
@@ -58,6 +60,7 @@ export function runXdp(program: Program, options: TestRunOptions): TestRunResult
     set(XDP_MD.data_meta, start);
     set(XDP_MD.data, start + metaSize);
     set(XDP_MD.data_end, start + packet.length);
+    set(XDP_MD.ingress_ifindex, LOOPBACK_IFINDEX);
     set(XDP_MD_PRIVATE.dataHardStart, block);
     set(XDP_MD_PRIVATE.frameEnd, block + room - TAILROOM);
     const { retval, duration } = repeatRun(program, options, ctx);

@@ -96,6 +96,9 @@ export const HASH_ELEM = {
 
 export const HASH_LIVE = 0x8000_0000;
 
+/** A bucket of a stack_trace map: number of frames and one, hash, then the frames. */
+export const STACK_BUCKET = { frames: 0, hash: 4, data: 8 } as const;
+
 /** How often a lock word is looked at before an operation gives up with -EBUSY. */
 export const LOCK_SPINS = 1 << 24;
 

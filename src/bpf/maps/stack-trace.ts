@@ -3,10 +3,8 @@ import { ERRNO } from '../errors.ts';
 import { readU32, u32Bytes } from './array.ts';
 import { hashKey } from './hash-function.ts';
 import { MapBase } from './map-base.ts';
+import { STACK_BUCKET } from './map-layout.ts';
 import type { BytesOrErrno, MapEntry } from './map-types.ts';
-
-/** A bucket: number of frames and one, hash, then the frames. */
-const BUCKET = { frames: 0, hash: 4, data: 8 } as const;
 
 /** Flags of bpf_get_stackid. */
 export const BPF_F_SKIP_FIELD_MASK = 0xff;
@@ -31,28 +29,28 @@ export class StackTraceMap extends MapBase {
     const hash = kept.length === 0 ? 0 : hashKey(bytes, 0, bytes.length, 0, 0);
     const id = (hash & this.geometry.mask) >>> 0;
     const bucket = this.bucket(id);
-    const isTaken = this.load(bucket + BUCKET.frames) !== 0;
-    if (isTaken && this.load(bucket + BUCKET.hash) === hash) {
+    const isTaken = this.load(bucket + STACK_BUCKET.frames) !== 0;
+    if (isTaken && this.load(bucket + STACK_BUCKET.hash) === hash) {
       if ((flags & BPF_F_FAST_STACK_CMP) !== 0 || this.same(bucket, bytes)) return id;
     }
     if (isTaken && (flags & BPF_F_REUSE_STACKID) === 0) return -ERRNO.EEXIST;
     const { u8 } = this.view;
-    u8.fill(0, bucket + BUCKET.data, bucket + this.geometry.stride);
-    u8.set(bytes, bucket + BUCKET.data);
-    this.store(bucket + BUCKET.hash, hash);
-    this.store(bucket + BUCKET.frames, kept.length + 1);
+    u8.fill(0, bucket + STACK_BUCKET.data, bucket + this.geometry.stride);
+    u8.set(bytes, bucket + STACK_BUCKET.data);
+    this.store(bucket + STACK_BUCKET.hash, hash);
+    this.store(bucket + STACK_BUCKET.frames, kept.length + 1);
     return id;
   }
 
   private same(bucket: number, bytes: Uint8Array): boolean {
-    if (this.load(bucket + BUCKET.frames) - 1 !== bytes.length / 8) return false;
+    if (this.load(bucket + STACK_BUCKET.frames) - 1 !== bytes.length / 8) return false;
     const { u8 } = this.view;
-    return bytes.every((byte, n) => u8[bucket + BUCKET.data + n] === byte);
+    return bytes.every((byte, n) => u8[bucket + STACK_BUCKET.data + n] === byte);
   }
 
   private isUsed(id: number): boolean {
     const bucket = this.bucket(id);
-    return bucket !== 0 && this.load(bucket + BUCKET.frames) !== 0;
+    return bucket !== 0 && this.load(bucket + STACK_BUCKET.frames) !== 0;
   }
 
   lookupElem(): number {
@@ -69,7 +67,9 @@ export class StackTraceMap extends MapBase {
 
   override sysLookup(key: Uint8Array): BytesOrErrno {
     const id = readU32(key, 0);
-    return this.isUsed(id) ? this.copy(this.bucket(id) + BUCKET.data, this.spec.valueSize) : -ERRNO.ENOENT;
+    return this.isUsed(id)
+      ? this.copy(this.bucket(id) + STACK_BUCKET.data, this.spec.valueSize)
+      : -ERRNO.ENOENT;
   }
 
   sysUpdate(): number {
@@ -80,7 +80,7 @@ export class StackTraceMap extends MapBase {
     const id = readU32(key, 0);
     if (id > this.geometry.mask) return -ERRNO.E2BIG;
     if (!this.isUsed(id)) return -ERRNO.ENOENT;
-    this.store(this.bucket(id) + BUCKET.frames, 0);
+    this.store(this.bucket(id) + STACK_BUCKET.frames, 0);
     return 0;
   }
 

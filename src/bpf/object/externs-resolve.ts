@@ -17,7 +17,7 @@ export type ResolvedKsym =
 
 export interface KsymSources {
   readonly targetBtf?: Btf | undefined;
-  /** Addresses of symbols declared without a type. */
+  /** Addresses of symbols that have no type among the target's. */
   readonly ksyms?: Readonly<Record<string, bigint>> | undefined;
   readonly kfuncs: readonly KfuncDecl[];
 }
@@ -74,10 +74,10 @@ function resolveKsym(
       if (id !== undefined) return { kind: 'kfunc', id };
       continue;
     }
-    const address = ksyms !== undefined && Object.hasOwn(ksyms, name) ? ksyms[name] : undefined;
-    if (address !== undefined) return { kind: 'address', address };
     const id = ext.typeId === 0 ? undefined : targetBtf?.byName(name, 'VAR');
     if (id !== undefined) return { kind: 'btf', id };
+    const address = ksyms !== undefined && Object.hasOwn(ksyms, name) ? ksyms[name] : undefined;
+    if (address !== undefined) return { kind: 'address', address };
   }
   return { kind: 'missing' };
 }

@@ -16,7 +16,7 @@ export interface LoadObjectOptions {
   readonly kconfig?: Kconfig;
   /** LINUX_KERNEL_VERSION, `version << 16 | patchlevel << 8 | sublevel`; default 6.12. */
   readonly kernelVersion?: number;
-  /** Addresses of kernel symbols by name. */
+  /** Addresses of kernel symbols by name; of those that `targetBtf` has a type for, in the machine's memory (`Machine.alloc()`). */
   readonly ksyms?: Readonly<Record<string, bigint>>;
   /** Kernel functions beyond the machine's, and what runs where they are called. */
   readonly kfuncs?: readonly KfuncDecl[];

@@ -81,6 +81,7 @@ export function loadProgram<T>(
       ...(attachTo === undefined ? {} : { attachTo }),
       ...(spec.btf === undefined ? {} : { btf: spec.btf }),
       ...(options.targetBtf === undefined ? {} : { targetBtf: options.targetBtf }),
+      ...(options.ksyms === undefined ? {} : { ksyms: new Map(Object.entries(options.ksyms)) }),
       ...(options.logLevel === undefined ? {} : { logLevel: options.logLevel }),
       ...(options.unprivileged === undefined ? {} : { unprivileged: options.unprivileged }),
     };
@@ -176,5 +177,8 @@ function explain(
     return `calls the kernel function ${spec.externs[insn.imm - POISON_KFUNC_BASE]?.name}, which is not there`;
   }
   // The verifier may add a line about the caller.
-  return error.summary.trim().split('\n').join('; ');
+  const summary = error.summary.trim().split('\n').join('; ');
+  return summary.startsWith('ldimm64 failed to find the address')
+    ? `${summary} Give it, in the machine's memory, with the option ksyms`
+    : summary;
 }

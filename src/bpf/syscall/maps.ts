@@ -3,30 +3,15 @@ import { ERRNO } from '../errors.ts';
 import type { MachineState } from '../machine/machine.ts';
 import { BloomFilter } from '../maps/bloom-filter.ts';
 import type { MapBase } from '../maps/map-base.ts';
-import {
-  BPF_F_LOCK,
-  BPF_MAP_TYPE,
-  MAP_FLAG,
-  MAP_TYPES,
-  type MapSpec,
-  type MapType,
-} from '../maps/map-spec.ts';
+import { BPF_F_LOCK, BPF_MAP_TYPE, MAP_TYPES, type MapSpec, type MapType } from '../maps/map-spec.ts';
 import type { BpfMap } from '../maps/map-types.ts';
 import { recordOf } from '../object/map-record.ts';
+import { accessOf } from './access.ts';
 import type { MapBatchAttr, MapCreateAttr, MapElemAttr, MapFreezeAttr, MapNextKeyAttr } from './attrs.ts';
 import { errnoOf } from './errno.ts';
 import { btfOf } from './objects.ts';
 
 const NAME_LENGTH = 16;
-const READ_FLAGS = MAP_FLAG.BPF_F_RDONLY;
-const WRITE_FLAGS = MAP_FLAG.BPF_F_WRONLY;
-
-/** What a descriptor with these flags may do: bpf_get_file_flag; undefined for both at once. */
-export function accessOf(flags: number): { canRead: boolean; canWrite: boolean } | undefined {
-  const isReadOnly = (flags & READ_FLAGS) !== 0;
-  const isWriteOnly = (flags & WRITE_FLAGS) !== 0;
-  return isReadOnly && isWriteOnly ? undefined : { canRead: !isWriteOnly, canWrite: !isReadOnly };
-}
 
 const typeOf = (type: MapType | number): MapType | undefined =>
   typeof type === 'string' ? type : MAP_TYPES.find((name) => BPF_MAP_TYPE[name] === type);

@@ -8,6 +8,7 @@ import type { Program } from '../machine/program.ts';
 import { BPF_MAP_TYPE, MAP_FLAG } from '../maps/map-spec.ts';
 import type { BpfMap } from '../maps/map-types.ts';
 import { PROG_TYPES } from '../prog-types/index.ts';
+import { accessOf } from './access.ts';
 import type {
   BtfLoadAttr,
   EnableStatsAttr,
@@ -23,7 +24,6 @@ import type {
   ProgBindMapAttr,
   RawTracepointOpenAttr,
 } from './attrs.ts';
-import { accessOf } from './maps.ts';
 
 const INT_MAX = 0x7fff_ffff;
 const OPEN_FLAGS = MAP_FLAG.BPF_F_RDONLY | MAP_FLAG.BPF_F_WRONLY;

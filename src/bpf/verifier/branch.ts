@@ -242,6 +242,7 @@ export function checkConditionalJump(env: Env, insn: Insn, at: number): number {
     reject('EACCES', `R${insn.src} pointer comparison prohibited`);
   const target = at + insn.off + 1;
 
+  if (dst.type === 'fp' || (isX && src.type === 'fp')) env.keepNode();
   const taken = isBranchTaken(dst, src, op, is32);
   if (taken !== undefined) {
     // Somebody else's state with other values would go the other way.
@@ -254,7 +255,7 @@ export function checkConditionalJump(env: Env, insn: Insn, at: number): number {
   const first = dst.type === 'scalar' && dst.id !== 0 ? linkedPlaces(env.state, dst.id) : [];
   const hasSecond = isX && src.type === 'scalar' && src.id !== 0 && src.id !== dst.id;
   const places = hasSecond ? [...first, ...linkedPlaces(env.state, src.id)] : first;
-  if (places.length > 1) env.node.linked = places;
+  if (places.length > 1) env.keepNode().linked = places;
 
   const other = pushState(env, target);
   if (dst.type === 'scalar' && src.type === 'scalar') {

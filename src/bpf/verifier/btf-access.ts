@@ -2,7 +2,7 @@
 import type { Btf } from '../btf/btf.ts';
 import type { Env } from './env.ts';
 import { reject } from './error.ts';
-import { fieldTypeName } from './map-access.ts';
+import { fieldTypeName } from './field-names.ts';
 import {
   F_ALLOC,
   F_NON_OWN,

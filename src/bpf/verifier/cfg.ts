@@ -8,6 +8,7 @@ import * as isa from '../isa.ts';
 import { COMPLEXITY_LIMIT_INSNS, type Env, type Subprog } from './env.ts';
 import { reject } from './error.ts';
 import { exceptionCallback } from './exceptions.ts';
+import { kernelSymbol } from './ksyms.ts';
 import { checkMapProgram } from './map-rules.ts';
 
 /** Bits of `Env.points`. */
@@ -15,6 +16,8 @@ export const PRUNE_POINT = 1;
 export const FORCE_CHECKPOINT = 2;
 /** A jump goes here. */
 export const JUMP_TARGET = 4;
+/** Paths come here from elsewhere than from the instruction before: part of a path's history. */
+export const JUMP_POINT = 8;
 
 /** BPF_MAX_VAR_OFF */
 const MAX_VALUE_OFFSET = 1 << 29;
@@ -37,6 +40,12 @@ export const kfuncCallsBack = (env: Env, insn: Insn): boolean =>
   insn.src === isa.BPF_PSEUDO_KFUNC_CALL &&
   env.kfuncs.get(insn.imm)?.kernel?.args.includes('func') === true &&
   env.kfuncs.get(insn.imm)?.name !== 'bpf_wq_set_callback_impl';
+
+/** Sets a function of the program to be called later (is_async_callback_calling_insn). */
+const setsCallback = (env: Env, insn: Insn): boolean =>
+  (insn.src === 0 && insn.imm === TIMER_SET_CALLBACK) ||
+  (insn.src === isa.BPF_PSEUDO_KFUNC_CALL && env.kfuncs.get(insn.imm)?.name === 'bpf_wq_set_callback_impl');
+const TIMER_SET_CALLBACK = 170;
 
 /** for_each_map_elem, loop, find_vma, user_ringbuf_drain */
 const CALLBACK_HELPERS: ReadonlySet<number> = new Set([164, 181, 180, 209]);
@@ -144,6 +153,9 @@ function checkLdImm64(env: Env, i: number): void {
       }
       break;
     }
+    case isa.BPF_PSEUDO_BTF_ID:
+      env.ksyms.set(i, kernelSymbol(env, insn, second));
+      break;
     case isa.BPF_PSEUDO_MAP_FD:
     case isa.BPF_PSEUDO_MAP_VALUE:
       // Descriptors are bpf(2)'s, which puts the positions of maps in their place.
@@ -237,40 +249,44 @@ export function checkCfg(env: Env): void {
       stack.push(to);
     }
   };
+  const branch = (from: number, to: number): void => {
+    go(from, to);
+    points[to]! |= PRUNE_POINT | JUMP_POINT | JUMP_TARGET;
+  };
+  // visit_func_call_insn
+  const visitCall = (at: number, next: number, callee: number | undefined): void => {
+    if (callee !== undefined) {
+      points[at]! |= PRUNE_POINT;
+      branch(at, callee);
+    }
+    go(at, next);
+    points[next]! |= PRUNE_POINT | JUMP_POINT;
+  };
   visited[0] = 1;
   for (let i = stack.pop(); i !== undefined; i = stack.pop()) {
     const insn = insns[i]!;
     env.insn = i;
     if (isa.isLdImm64(insn)) {
-      if (isPseudoFunc(insn)) go(i, calledFunction(insn, i));
-      go(i, i + 2);
+      if (isPseudoFunc(insn)) visitCall(i, i + 2, calledFunction(insn, i));
+      else go(i, i + 2);
     } else if (insn.code === EXIT) {
       // nothing behind it
     } else if (insn.code === CALL) {
       const isLoop = callsBack(insn) || kfuncCallsBack(env, insn);
-      if (isPseudoCall(insn)) {
-        points[i]! |= PRUNE_POINT;
-        go(i, calledFunction(insn, i));
-      }
       // Rounds of a callback have to converge here.
-      if (isLoop) points[i]! |= PRUNE_POINT | FORCE_CHECKPOINT;
-      // timer_set_callback pushes a state each time.
-      if (insn.src === 0 && insn.imm === 170) points[i]! |= PRUNE_POINT;
+      if (isLoop) points[i]! |= PRUNE_POINT | FORCE_CHECKPOINT | JUMP_POINT;
+      // What sets a callback pushes a state each time.
+      if (setsCallback(env, insn)) points[i]! |= PRUNE_POINT;
       if (insn.src === isa.BPF_PSEUDO_KFUNC_CALL && stepsIterator(env, insn)) {
         points[i]! |= PRUNE_POINT | FORCE_CHECKPOINT;
       }
-      if ((isPseudoCall(insn) || isLoop) && i + 1 < insns.length) points[i + 1]! |= PRUNE_POINT;
-      go(i, i + 1);
+      visitCall(i, i + 1, isPseudoCall(insn) ? calledFunction(insn, i) : undefined);
     } else if (insn.code === JA || insn.code === JA32) {
-      const target = i + isa.jumpOffset(insn) + 1;
-      go(i, target);
-      points[target]! |= PRUNE_POINT | JUMP_TARGET;
+      branch(i, i + isa.jumpOffset(insn) + 1);
     } else if (isJump(insn)) {
       points[i]! |= PRUNE_POINT;
       if (isMayGoto(insn)) points[i]! |= FORCE_CHECKPOINT;
-      const target = i + insn.off + 1;
-      go(i, target);
-      points[target]! |= PRUNE_POINT | JUMP_TARGET;
+      branch(i, i + insn.off + 1);
       go(i, i + 1);
     } else {
       go(i, i + 1);

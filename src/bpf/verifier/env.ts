@@ -8,6 +8,7 @@ import type { ContextAccess } from '../prog-types/index.ts';
 import { programContext } from './btf-ctx.ts';
 import { reject } from './error.ts';
 import type { GlobalFunc } from './globals.ts';
+import type { KernelSymbol } from './ksyms.ts';
 import { isPacketAny, NOT_INIT, type Reg, type StructRef, UNKNOWN } from './reg.ts';
 import type { Frame, HistoryNode } from './state.ts';
 import { mapRegs, VerifierState } from './state.ts';
@@ -39,6 +40,39 @@ function byId(kfuncs: readonly KfuncDecl[]): ReadonlyMap<number, KfuncDecl> {
     kfuncMaps.set(kfuncs, map);
   }
   return map;
+}
+
+/**
+ * Checkpoints by instruction and function call that led there (explored_state), the newest last. Some share a bucket in the kernel, and count
+ * as missed together, which decides when they are forgotten.
+ */
+class Explored {
+  readonly #lists = new Map<number, VerifierState[]>();
+  readonly #insns: number;
+
+  constructor(insns: number) {
+    this.#insns = insns;
+  }
+
+  #key(insn: number, callsite: number): number {
+    return insn * this.#insns + (((insn ^ callsite) >>> 0) % this.#insns);
+  }
+
+  /** Of an instruction, as the current function was called in `state`. */
+  at(insn: number, state: VerifierState): VerifierState[] | undefined {
+    return this.#lists.get(this.#key(insn, state.frame.callsite));
+  }
+
+  add(checkpoint: VerifierState): void {
+    const key = this.#key(checkpoint.insn, checkpoint.frame.callsite);
+    const list = this.#lists.get(key);
+    if (list === undefined) this.#lists.set(key, [checkpoint]);
+    else list.push(checkpoint);
+  }
+
+  clear(): void {
+    this.#lists.clear();
+  }
 }
 
 export class Env {
@@ -82,6 +116,8 @@ export class Env {
   subprogs: Subprog[] = [];
   /** By instruction: PRUNE_POINT and FORCE_CHECKPOINT of cfg.ts. */
   points: Uint8Array = new Uint8Array(0);
+  /** By instruction. */
+  readonly ksyms = new Map<number, KernelSymbol>();
   readonly seen: Uint8Array;
   /** By instruction: what kind of pointer a load or store used, where that has to be one kind only. */
   readonly pointerKind: Uint8Array;
@@ -89,7 +125,7 @@ export class Env {
   state = new VerifierState();
   insn = 0;
   pending: { readonly state: VerifierState; readonly insn: number }[] = [];
-  readonly explored = new Map<number, VerifierState[]>();
+  readonly explored: Explored;
   idGen = 0;
 
   insnProcessed = 0;
@@ -123,6 +159,7 @@ export class Env {
     this.targetBtf = input.targetBtf === undefined ? undefined : { btf: input.targetBtf, isLocal: false };
     this.localBtf = input.btf === undefined ? undefined : { btf: input.btf, isLocal: true };
     this.ctx = input.ctx ?? programContext(input, isPrivileged);
+    this.explored = new Explored(input.insns.length);
     this.seen = new Uint8Array(input.insns.length);
     this.pointerKind = new Uint8Array(input.insns.length);
   }
@@ -134,6 +171,16 @@ export class Env {
   /** The history entry of the instruction being looked at. */
   get node(): HistoryNode {
     return this.state.history!;
+  }
+
+  /** push_insn_history: one that the kernel keeps an entry for. */
+  keepNode(): HistoryNode {
+    const { node } = this;
+    if (!node.isKept) {
+      node.isKept = true;
+      node.kept++;
+    }
+    return node;
   }
 
   log(line: string): void {

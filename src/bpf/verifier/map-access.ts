@@ -4,6 +4,7 @@ import { type Access, MAX_VAR_OFF_BIG } from './access.ts';
 import { checkBtfAccess, demandPerfmon } from './btf-access.ts';
 import type { Env } from './env.ts';
 import { reject } from './error.ts';
+import { fieldTypeName } from './field-names.ts';
 import {
   F_ALLOC,
   F_PERCPU,
@@ -75,26 +76,6 @@ export function checkMapAccessType(env: Env, reg: Reg, off: number, size: number
     reject('EACCES', `read from map forbidden, value_size=${valueSize} off=${off} size=${size}`);
   }
 }
-
-/** How messages name special fields (btf_field_type_name). */
-const FIELD_NAMES: Readonly<Record<string, string>> = {
-  spin_lock: 'bpf_spin_lock',
-  res_spin_lock: 'bpf_res_spin_lock',
-  timer: 'bpf_timer',
-  wq: 'bpf_wq',
-  task_work: 'bpf_task_work',
-  kptr_unref: 'kptr',
-  kptr_ref: 'kptr',
-  kptr_percpu: 'percpu_kptr',
-  uptr: 'uptr',
-  list_head: 'bpf_list_head',
-  list_node: 'bpf_list_node',
-  rb_root: 'bpf_rb_root',
-  rb_node: 'bpf_rb_node',
-  refcount: 'bpf_refcount',
-};
-
-export const fieldTypeName = (kind: string): string => FIELD_NAMES[kind] ?? kind;
 
 /** check_map_access: inside of the value, and none of its special fields. */
 export function checkMapAccess(

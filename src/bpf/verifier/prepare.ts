@@ -1,6 +1,7 @@
 /** Before the first path: what a program's type and BTF demand (check_attach_btf_id, add_subprog_and_kfunc of kernel/bpf/verifier.c). */
 import { kernelProto } from '../helpers/kernel-protos.ts';
 import * as isa from '../isa.ts';
+import { PROG_TYPES } from '../prog-types/attach.ts';
 import { isGplCompatible } from './calls.ts';
 import { calledFunction } from './cfg.ts';
 import type { Env } from './env.ts';
@@ -15,6 +16,8 @@ const UNPRIVILEGED: ReadonlySet<string> = new Set(['socket_filter', 'cgroup_skb'
 
 export function checkProgramType(env: Env): void {
   const { type, unprivileged, targetBtf, attachTo, attachType } = env.input;
+  const types: readonly unknown[] = PROG_TYPES;
+  if (types.indexOf(type) <= 0) reject('EINVAL', `there is no program type ${String(type)}`);
   if (unprivileged === true && !UNPRIVILEGED.has(type))
     reject('EPERM', `programs of type ${type} are not for unprivileged users`);
   if (type === 'struct_ops') {

@@ -23,8 +23,8 @@ import { tnumIn } from './tnum.ts';
 
 const CALL = BPF_JMP | BPF_CALL;
 
-/** Instructions between two checkpoints of a path, about. */
-const MAX_HISTORY = 100;
+/** Entries of its history that a path may have between two checkpoints, about. */
+const MAX_HISTORY = 40;
 
 /** How closely states have to agree (enum exact_level). */
 type Level = 'not_exact' | 'exact' | 'range_within';
@@ -314,7 +314,7 @@ export function findPreviousEntry(
 ): VerifierState | undefined {
   if (state === undefined) return undefined;
   return env.explored
-    .get(insn)
+    .at(insn, env.state)
     ?.findLast((old) => old.branches > 0 && sameCallsites(old, state) && old.dfsDepth < state.dfsDepth);
 }
 
@@ -361,17 +361,19 @@ export function isStateVisited(env: Env): boolean {
   const { state, insn } = env;
   const isForced = (env.points[insn]! & FORCE_CHECKPOINT) !== 0;
   // Side paths that end soon would otherwise take all checkpoints, and walks back along the main one never end.
-  const force = isForced || (state.history?.length ?? 0) > MAX_HISTORY;
+  const force = isForced || (state.history?.kept ?? 0) > MAX_HISTORY;
   const jumps = env.jmpsProcessed - env.prevJmpsProcessed;
   const insns = env.insnProcessed - env.prevInsnProcessed;
   let add = force || (jumps >= 2 && insns >= 8);
-  const olds = env.explored.get(insn);
+  const olds = env.explored.at(insn, state);
   if (olds !== undefined) {
     const convergesHere = isCallbackCall(env, insn);
     const mayGoto = isMayGoto(env.insns[insn]!);
     const stepsIterator = isIterNext(env, insn);
-    let kept = 0;
-    for (let i = 0; i < olds.length; i++) {
+    env.maxStatesPerInsn = Math.max(env.maxStatesPerInsn, olds.length);
+    // Those that stay move to the end of the list.
+    let kept = olds.length;
+    for (let i = olds.length - 1; i >= 0; i--) {
       const old = olds[i]!;
       let isHit = false;
       if (old.branches > 0) {
@@ -412,7 +414,7 @@ export function isStateVisited(env: Env): boolean {
       }
       if (isHit) {
         old.hits++;
-        olds.splice(kept, i - kept);
+        olds.splice(i + 1, kept - i - 1);
         propagateLiveness(old, state);
         propagatePrecision(env, old);
         return true;
@@ -423,10 +425,9 @@ export function isStateVisited(env: Env): boolean {
         env.peakStates--;
         continue; // not useful: forget it
       }
-      olds[kept++] = old;
+      olds[--kept] = old;
     }
-    env.maxStatesPerInsn = Math.max(env.maxStatesPerInsn, olds.length);
-    olds.length = kept;
+    if (kept > 0) olds.splice(0, kept);
   }
   if (add) addCheckpoint(env);
   return false;
@@ -464,7 +465,5 @@ function addCheckpoint(env: Env): void {
     frame.writtenRegs = 0;
     frame.writtenSlots.clear();
   }
-  const list = env.explored.get(insn);
-  if (list === undefined) env.explored.set(insn, [checkpoint]);
-  else list.push(checkpoint);
+  env.explored.add(checkpoint);
 }

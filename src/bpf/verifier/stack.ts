@@ -171,8 +171,9 @@ function writeStackFixed(env: Env, pointer: Reg, off: number, access: Access): v
 }
 
 function noteStackAccess(env: Env, frame: number, spi: number): void {
-  env.node.stackFrame = frame;
-  env.node.stackSlot = spi;
+  const node = env.keepNode();
+  node.stackFrame = frame;
+  node.stackSlot = spi;
 }
 
 /** check_stack_write_var_off: every byte that may be written is no longer what it was. */

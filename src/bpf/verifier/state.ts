@@ -146,8 +146,9 @@ export interface Reference {
 export interface HistoryNode {
   readonly insn: number;
   readonly prev: HistoryNode | undefined;
-  /** Number of entries up to this one. */
-  readonly length: number;
+  /** One that the kernel keeps: the end of a jump, an access to a spilled register, registers of one id; and how many up to this one. */
+  isKept: boolean;
+  kept: number;
   /** A load or store of a spilled register: frame and slot. */
   stackFrame: number;
   stackSlot: number;

@@ -83,19 +83,25 @@ export function tnumXor(a: Tnum, b: Tnum): Tnum {
   return tnum((a.value ^ b.value) & ~mask, mask);
 }
 
+/** How many of the highest bits are all set. */
+function leadingOnes(value: bigint): number {
+  return 64 - bitLength(~value & U64_MAX);
+}
+
 /** Long multiplication: a product of the known bits, and the uncertain partial products added up as masks. */
 export function tnumMul(a: Tnum, b: Tnum): Tnum {
-  const product = u64(a.value * b.value);
+  const product = tnum(u64(a.value * b.value), 0n);
+  // Where all bits of `a` from some bit on are unknown, their partial products make every bit from there on unknown, times `b`'s lowest.
+  const known = 64 - leadingOnes(a.mask);
   let sum = TNUM_ZERO;
-  let left = a;
-  let right = b;
-  while (left.value !== 0n || left.mask !== 0n) {
-    if ((left.value & 1n) !== 0n) sum = tnumAdd(sum, tnum(0n, right.mask));
-    else if ((left.mask & 1n) !== 0n) sum = tnumAdd(sum, tnum(0n, right.value | right.mask));
-    left = tnumRshift(left, 1);
-    right = tnumLshift(right, 1);
+  for (let bit = 0, one = 1n; bit < known; bit++, one <<= 1n) {
+    if ((a.value & one) !== 0n) sum = tnumAdd(sum, tnum(0n, u64(b.mask << BigInt(bit))));
+    else if ((a.mask & one) !== 0n) sum = tnumAdd(sum, tnum(0n, u64((b.value | b.mask) << BigInt(bit))));
   }
-  return tnumAdd(tnum(product, 0n), sum);
+  const most = b.value | b.mask;
+  const lowest = (most & -most) << BigInt(known);
+  sum = tnum(0n, sum.mask | u64(-lowest));
+  return tnumAdd(product, sum);
 }
 
 /** What both know, for values that are in both. */

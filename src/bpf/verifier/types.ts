@@ -43,6 +43,8 @@ export interface ProgramInput {
   readonly unprivileged?: boolean;
   /** Contents of maps that programs only read and that are frozen, by index: loads of them are constants. */
   readonly frozen?: ReadonlyMap<number, Uint8Array>;
+  /** Addresses in the memory by name, of the target's variables that BPF_PSEUDO_BTF_ID loads. */
+  readonly ksyms?: ReadonlyMap<string, bigint>;
   /** Kernel functions that may be called. */
   readonly kfuncs?: readonly KfuncDecl[];
   /** Default 'GPL'. */
@@ -61,6 +63,7 @@ export interface ProgramInput {
 export interface VerifiedProgram {
   readonly name: string;
   readonly type: ProgType;
+  /** Loads of kernel symbols are loads of their addresses. */
   readonly insns: readonly Insn[];
   readonly maps: readonly MapSpec[];
   /** Byte offsets of the context that the program may read. */

@@ -6,7 +6,15 @@ import { mayLoadAbsolute } from '../prog-types/index.ts';
 import { checkAlu } from './alu-insns.ts';
 import { checkConditionalJump } from './branch.ts';
 import { checkHelperCall, clearCallerSaved, leaveEarly } from './calls.ts';
-import { calledFunction, checkCfg, checkInsns, checkSubprogs, isMayGoto, PRUNE_POINT } from './cfg.ts';
+import {
+  calledFunction,
+  checkCfg,
+  checkInsns,
+  checkSubprogs,
+  isMayGoto,
+  JUMP_POINT,
+  PRUNE_POINT,
+} from './cfg.ts';
 import { checkDebugInfo, checkFuncInfo } from './debug-info.ts';
 import { checkWritable, Env, pushState, readReg, setReg } from './env.ts';
 import { Rejection, reject, VerifierError } from './error.ts';
@@ -77,6 +85,9 @@ function checkLdImm(env: Env, insn: Insn, at: number): void {
       setReg(env, insn.dst, reg);
       return;
     }
+    case isa.BPF_PSEUDO_BTF_ID:
+      setReg(env, insn.dst, env.ksyms.get(at)!.reg);
+      return;
     default:
       setReg(env, insn.dst, scalarConst(isa.ldImm64Value(insn, second)));
   }
@@ -258,10 +269,13 @@ function followPath(env: Env, from: number): void {
       return;
     }
     env.seen[at] = 1;
+    const { history } = env.state;
+    const isKept = (env.points[at]! & JUMP_POINT) !== 0;
     env.state.history = {
       insn: at,
-      prev: env.state.history,
-      length: (env.state.history?.length ?? 0) + 1,
+      prev: history,
+      isKept,
+      kept: (history?.kept ?? 0) + (isKept ? 1 : 0),
       stackFrame: -1,
       stackSlot: -1,
       linked: undefined,
@@ -366,9 +380,10 @@ function summaryLine(env: Env): string {
 
 /** fixup_kfunc_call: calls of nothing, which weak kernel functions become, are for dead code. */
 function checkDeadKfuncs(env: Env): void {
-  for (const [i, { code, src, imm, off }] of env.insns.entries()) {
-    const isCall = code === (isa.BPF_JMP | isa.BPF_CALL) && src === isa.BPF_PSEUDO_KFUNC_CALL;
-    if (isCall && imm === 0 && off === 0 && env.seen[i] !== 0)
+  for (let i = 0; i < env.insns.length; i++) {
+    const { code, src, imm, off } = env.insns[i]!;
+    if (code !== (isa.BPF_JMP | isa.BPF_CALL) || src !== isa.BPF_PSEUDO_KFUNC_CALL) continue;
+    if (imm === 0 && off === 0 && env.seen[i] !== 0)
       reject('EINVAL', 'invalid kernel function call not eliminated in verifier pass');
   }
 }
@@ -414,7 +429,7 @@ export function verifyProgram(input: ProgramInput): VerifiedProgram {
   return {
     name: input.name,
     type: input.type,
-    insns: input.insns,
+    insns: withAddresses(env),
     maps: input.maps,
     ctxReads: env.ctxReads,
     kfuncsUsed: [...env.kfuncsUsed],
@@ -427,6 +442,17 @@ export function verifyProgram(input: ProgramInput): VerifiedProgram {
     reachable: reachable(env),
     log: env.logLines.join('\n'),
   };
+}
+
+/** The instructions, loads of kernel symbols being loads of numbers. */
+function withAddresses({ insns, ksyms }: Env): readonly Insn[] {
+  if (ksyms.size === 0) return insns;
+  const list = insns.slice();
+  for (const [at, { address }] of ksyms) {
+    list[at] = { ...insns[at]!, src: 0, imm: Number(BigInt.asIntN(32, address)) };
+    list[at + 1] = { ...insns[at + 1]!, imm: Number(BigInt.asIntN(32, address >> 32n)) };
+  }
+  return list;
 }
 
 function reachable({ seen, insns }: Env): boolean[] {

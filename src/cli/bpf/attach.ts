@@ -1,6 +1,7 @@
 /** `trapline bpf attach`: an object's programs in a running process. */
 import { TraplineError } from '../../errors.ts';
-import { attachObject } from '../../target/bpf-object.ts';
+import { type AttachedObject, attachObject } from '../../target/object/attach-object.ts';
+import type { ProcessMap } from '../../target/object/maps.ts';
 import { wholeNumber } from '../arguments.ts';
 import { notRestored } from '../reports.ts';
 import { entriesText } from './contents.ts';
@@ -25,6 +26,8 @@ export async function attachCommand(args: BpfArguments): Promise<number> {
   const note = (text: string): void => void process.stderr.write(`${text}\n`);
   const tell = (text: string, json: object): void =>
     void process.stdout.write(`${args.json ? JSON.stringify(json) : text}\n`);
+  const streams = ['ringbuf', 'perf_event_array'];
+  const several = [...object.spec.maps.values()].filter(({ type }) => streams.includes(type)).length > 1;
   let lost = 0;
   let untold = false;
   let left: (reason?: string) => void = () => undefined;
@@ -42,7 +45,10 @@ export async function attachCommand(args: BpfArguments): Promise<number> {
       ...(kconfig === undefined ? {} : { kconfig }),
       maxPauseMs: args.number('max-pause', 100, 0),
       onPrint: (line) => tell(line, { type: 'printk', data: line }),
-      onRecord: (record) => tell(hexString(record), { type: 'record', data: hexString(record) }),
+      onRecord: (record, map) => {
+        const data = hexString(record);
+        tell(several ? `${map}: ${data}` : data, { type: 'record', map, data });
+      },
       onLost: (count) => {
         if (count === undefined) untold = true;
         else lost += count;
@@ -50,8 +56,9 @@ export async function attachCommand(args: BpfArguments): Promise<number> {
       onWarning: note,
       onGone: (reason) => left(reason),
     });
-    for (const { spec, places } of attached.programs) note(`${spec.name}: ${places.join(', ')}`);
-    const { length } = attached.programs;
+    for (const { spec, places } of attached.programs)
+      note(`${spec.name}: ${places.length === 0 ? 'by tail calls' : places.join(', ')}`);
+    const { length } = attached.programs.filter(({ places }) => places.length > 0);
     note(`Attached ${length} program${length === 1 ? '' : 's'}; Ctrl-C ends`);
     const reason = await over;
     if (reason !== undefined) {
@@ -62,7 +69,7 @@ export async function attachCommand(args: BpfArguments): Promise<number> {
     await attached.flush();
     for (const [name, map] of attached.maps) {
       if (names.length > 0 && !names.includes(name)) continue;
-      const text = entriesText({ object }, map.spec, await map.entries(), map.object, args.json);
+      const text = await contents(attached, map, args.json);
       const { type, keySize, valueSize, maxEntries } = map.spec;
       process.stdout.write(
         args.json
@@ -78,4 +85,31 @@ export async function attachCommand(args: BpfArguments): Promise<number> {
   } finally {
     for (const signal of signals) process.off(signal, stop);
   }
+}
+
+/** What a map holds: of stack maps the frames, of program arrays the names of programs. */
+async function contents(
+  { object, programs }: AttachedObject,
+  map: ProcessMap,
+  json: boolean,
+): Promise<string> {
+  const entries = await map.entries();
+  const number = (data: Uint8Array): number => new DataView(data.buffer, data.byteOffset).getUint32(0, true);
+  if (map.spec.type === 'stack_trace') {
+    const stacks = await Promise.all(
+      entries.map(async ({ key }) => ({ key: number(key), value: (await map.stack(number(key))) ?? [] })),
+    );
+    if (json) return JSON.stringify(stacks);
+    return stacks
+      .map(({ key, value }) => [`${key}:`, ...value.map((frame) => `        ${frame}`)].join('\n'))
+      .join('\n');
+  }
+  if (map.spec.type === 'prog_array') {
+    const held = entries.map(({ key, values }) => ({
+      key: number(key),
+      value: programs.find(({ id }) => id === number(values[0]!))?.spec.name,
+    }));
+    return json ? JSON.stringify(held) : held.map(({ key, value }) => `${key}: ${value}`).join('\n');
+  }
+  return entriesText({ object }, map.spec, entries, map.object, json);
 }

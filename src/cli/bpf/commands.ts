@@ -77,7 +77,7 @@ export const BPF_COMMANDS: readonly BpfCommand[] = [
     summary: 'Run the programs of an object in a Node.js process until Ctrl-C, then show its maps.',
     details: [
       'SEC("kprobe/FILE:FUNCTION"), SEC("kretprobe/…"), SEC("tracepoint/SYSTEM/NAME") and SEC("raw_tp/NAME") say where; see docs/objects.md.',
-      'Lines of bpf_printk() and records of the ring buffer (in hexadecimal digits) are printed as they come.',
+      'Lines of bpf_printk() and records of ring buffers and perf event arrays (in hexadecimal digits) are printed as they come, maps at the end.',
     ],
     run: async (args) => (await import('./attach.ts')).attachCommand(args),
   },

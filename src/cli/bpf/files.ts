@@ -1,21 +1,58 @@
 /** Bytes from where the command line says, and text to where it says. */
-import { readFileSync, writeFileSync } from 'node:fs';
+import { closeSync, openSync, readSync, writeFileSync } from 'node:fs';
 import type { BpfError } from '../../bpf/errors.ts';
 import { formatDiagnostic, TraplineError } from '../../errors.ts';
 
 /** More than any packet or context. */
-const MAX_ZEROS = 1 << 20;
+const MAX_INPUT = 1 << 20;
+/** More than a kernel with all its types. A device or a pipe may never end. */
+const MAX_FILE = 1 << 30;
+const CHUNK = 1 << 20;
 
-/** A file's bytes; `-` is standard input. Throws TraplineError with the system's code. */
-export function readBytes(file: string, what = 'file'): Uint8Array {
+/** A file's bytes; `-` is standard input. Throws TraplineError with the system's code, EFBIG for one of more than `most` bytes. */
+export function readBytes(file: string, what = 'file', most = MAX_FILE): Uint8Array {
+  let fd: number | undefined;
   try {
-    const data = readFileSync(file === '-' ? 0 : file);
+    fd = file === '-' ? 0 : openSync(file, 'r');
+    const chunks: Buffer[] = [];
+    let size = 0;
+    for (;;) {
+      const chunk = Buffer.allocUnsafe(CHUNK);
+      const count = readSync(fd, chunk);
+      if (count === 0) break;
+      size += count;
+      if (size > most) throw Object.assign(new Error(`it has more than ${most} bytes`), { code: 'EFBIG' });
+      chunks.push(chunk.subarray(0, count));
+    }
+    const data = Buffer.concat(chunks, size);
     return new Uint8Array(data.buffer, data.byteOffset, data.length);
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code ?? 'EIO';
     const why = code === 'ENOENT' ? 'there is no such file' : (error as Error).message;
     throw new TraplineError(code, `cannot read the ${what} ${file}: ${why}`);
+  } finally {
+    if (fd !== undefined && fd !== 0) closeSync(fd);
   }
+}
+
+/** What `read` makes of a file; its errors name the file. */
+export function readAs<T>(file: string, read: () => T): T {
+  try {
+    return read();
+  } catch (error) {
+    throw isCoded(error) ? inFile(file, error) : error;
+  }
+}
+
+export function isCoded(error: unknown): error is TraplineError {
+  return error instanceof Error && typeof (error as { code?: unknown }).code === 'string';
+}
+
+/** The error with the file's name in front, unless it says where it is, or nothing was named. */
+export function inFile<E extends TraplineError | BpfError>(file: string, error: E): E | TraplineError {
+  const { code, message, position, hint, log } = error;
+  if (file === '-' || position !== undefined || message.includes(file)) return error;
+  return new TraplineError(code, `${file}: ${message}`, { hint, log, cause: error });
 }
 
 export function writeFile(file: string, data: Uint8Array | string): void {
@@ -49,10 +86,10 @@ export function bytesArgument(option: string, value: string): Uint8Array {
   }
   if (value.startsWith('zero:')) {
     const count = Number(value.slice(5));
-    if (/^\d+$/.test(value.slice(5)) && count <= MAX_ZEROS) return new Uint8Array(count);
-    throw new TraplineError('EUSAGE', `--${option}: ${value} is not a number of bytes up to ${MAX_ZEROS}`);
+    if (/^\d+$/.test(value.slice(5)) && count <= MAX_INPUT) return new Uint8Array(count);
+    throw new TraplineError('EUSAGE', `--${option}: ${value} is not a number of bytes up to ${MAX_INPUT}`);
   }
-  return readBytes(value, option);
+  return readBytes(value, option, MAX_INPUT);
 }
 
 export function hexString(bytes: Uint8Array): string {

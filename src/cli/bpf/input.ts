@@ -10,7 +10,7 @@ import {
 } from '../../bpf/index.ts';
 import { TraplineError } from '../../errors.ts';
 import { didYouMean } from '../../similar.ts';
-import { parseHex, readBytes } from './files.ts';
+import { parseHex, readAs, readBytes } from './files.ts';
 import { type BpfArguments, INPUT_KINDS } from './options.ts';
 
 export type BpfInput =
@@ -23,6 +23,12 @@ const ELF_MAGIC = [0x7f, 0x45, 0x4c, 0x46];
 export function readInput(args: BpfArguments, file = args.file('program')): BpfInput {
   const kind = args.choice('input', INPUT_KINDS, 'auto');
   const bytes = readBytes(file, 'program');
+  if (bytes.length === 0)
+    throw new TraplineError('EINPUT', `${file === '-' ? 'standard input' : file} is empty`);
+  return readAs(file, () => inputOf(kind, bytes, file));
+}
+
+function inputOf(kind: (typeof INPUT_KINDS)[number], bytes: Uint8Array, file: string): BpfInput {
   switch (kind === 'auto' ? guess(bytes) : kind) {
     case 'elf':
       return { kind: 'object', file, object: openObject(bytes, file === '-' ? 'object' : file), bytes };
@@ -44,7 +50,7 @@ function guess(bytes: Uint8Array): 'elf' | 'hex' | 'asm' | 'bin' {
     (byte) => byte === 9 || byte === 10 || byte === 13 || (byte >= 32 && byte !== 127),
   );
   if (!isText) return 'bin';
-  return bytes.length > 0 && parseHex(textOf(bytes)) !== undefined ? 'hex' : 'asm';
+  return parseHex(textOf(bytes)) !== undefined ? 'hex' : 'asm';
 }
 
 const textOf = (bytes: Uint8Array): string => new TextDecoder().decode(bytes);

@@ -18,7 +18,7 @@ import {
 } from '../../bpf/index.ts';
 import { TraplineError } from '../../errors.ts';
 import { didYouMean } from '../../similar.ts';
-import { parseHex, readBytes } from './files.ts';
+import { parseHex, readAs, readBytes } from './files.ts';
 import { type BpfInput, onlyProgram, programType } from './input.ts';
 import { createNewMaps, newMapSpecs } from './new-map.ts';
 import type { BpfArguments } from './options.ts';
@@ -38,14 +38,12 @@ export interface Loaded {
 /** BTF itself, or that of an object. */
 export function readBtf(file: string, base?: Btf): Btf {
   const bytes = readBytes(file, 'BTF');
-  if (bytes[0] === 0x7f && bytes[1] === 0x45) {
+  return readAs(file, () => {
+    if (bytes[0] !== 0x7f || bytes[1] !== 0x45) return parseBtf(bytes, base);
     const { btf } = openObject(bytes, file).spec;
-    if (btf === undefined) {
-      throw new TraplineError('EINPUT', `${file}: there is no section .BTF`, { hint: 'compile with -g' });
-    }
-    return btf;
-  }
-  return parseBtf(bytes, base);
+    if (btf !== undefined) return btf;
+    throw new TraplineError('EINPUT', 'there is no section .BTF', { hint: 'compile with -g' });
+  });
 }
 
 /** Options of `object.load()` that the command line gives. */
@@ -114,6 +112,18 @@ export function loadInput(args: BpfArguments, input: BpfInput, machineOptions: M
   const { maps, globals } = loaded;
   putEntries(args, object, maps);
   return { machine, program, maps, spec: object.spec.programs.get(name)!, object, globals };
+}
+
+/** An object with all of its programs, as `object.load()` has it; `--set` and `--put` are done. */
+export function loadWhole(
+  args: BpfArguments,
+  object: BpfObject,
+): Pick<Loaded, 'machine' | 'maps' | 'object'> {
+  const machine = createMachine();
+  setGlobals(args, object);
+  const { maps } = object.load({ ...loadOptions(args), machine, engine: engineOf(args) });
+  putEntries(args, object, maps);
+  return { machine, maps, object };
 }
 
 /** One program of an object. The other programs that its maps call are loaded with it. */

@@ -2,7 +2,7 @@
 import { TraplineError } from '../../errors.ts';
 import { didYouMean } from '../../similar.ts';
 import { BPF_COMMANDS } from './commands.ts';
-import { diagnostic } from './files.ts';
+import { diagnostic, isCoded } from './files.ts';
 import { parseBpfArguments } from './options.ts';
 
 /** Runs a command line without its `bpf`; resolves to the exit code, 1 after an error that was told on standard error. */
@@ -40,10 +40,6 @@ async function dispatch([name, ...rest]: readonly string[]): Promise<number> {
     return 0;
   }
   return await command.run(args);
-}
-
-function isCoded(error: unknown): error is TraplineError {
-  return error instanceof Error && typeof (error as { code?: unknown }).code === 'string';
 }
 
 function complain(error: unknown): void {

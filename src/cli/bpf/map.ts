@@ -2,13 +2,12 @@ import { mapContents } from './contents.ts';
 import { execute, runInput } from './execute.ts';
 import { emit } from './files.ts';
 import { readInput } from './input.ts';
-import { findMap, loadInput } from './load.ts';
+import { findMap, type Loaded, loadInput, loadWhole } from './load.ts';
 import type { BpfArguments } from './options.ts';
 
 /** `trapline bpf map` */
 export async function mapCommand(args: BpfArguments): Promise<number> {
-  const loaded = loadInput(args, readInput(args));
-  if (args.has('data-in') || args.has('ctx-in')) execute(loaded, runInput(args, loaded));
+  const loaded = load(args);
   const names = args.list('map');
   for (const name of names) findMap(loaded.maps, name);
   let text = '';
@@ -24,4 +23,16 @@ export async function mapCommand(args: BpfArguments): Promise<number> {
   }
   emit(args.text('output'), text);
   return 0;
+}
+
+/** With a program to run, that one; else the whole object. */
+function load(args: BpfArguments): Pick<Loaded, 'maps' | 'object'> {
+  const input = readInput(args);
+  const runs = args.has('data-in') || args.has('ctx-in');
+  if (input.kind === 'object' && !runs && !args.has('prog') && !args.has('type')) {
+    return loadWhole(args, input.object);
+  }
+  const loaded = loadInput(args, input);
+  if (runs) execute(loaded, runInput(args, loaded));
+  return loaded;
 }

@@ -1,6 +1,6 @@
 import { type BpfError, type VerifiedProgram, verifyProgram } from '../../bpf/index.ts';
 import { TraplineError } from '../../errors.ts';
-import { diagnostic, emit } from './files.ts';
+import { diagnostic, emit, inFile, isCoded } from './files.ts';
 import { type BpfInput, programType, readInput, wantedPrograms } from './input.ts';
 import { loadOptions, setGlobals } from './load.ts';
 import { newMapSpecs } from './new-map.ts';
@@ -9,9 +9,10 @@ import type { BpfArguments } from './options.ts';
 /** What became of one program. */
 interface Verdict {
   readonly file: string;
-  readonly program: string;
+  /** Undefined where the file cannot be read. */
+  readonly program: string | undefined;
   readonly verified: VerifiedProgram | undefined;
-  readonly error: BpfError | undefined;
+  readonly error: TraplineError | BpfError | undefined;
 }
 
 /** `trapline bpf verify` */
@@ -23,12 +24,25 @@ export async function verifyCommand(args: BpfArguments): Promise<number> {
   if (level > 2) throw new TraplineError('EUSAGE', `--log-level: ${level} is not one of 0, 1, 2`);
   let refused = 0;
   for (const file of args.positionals) {
-    for (const verdict of verdicts(args, readInput(args, file), level as 0 | 1 | 2)) {
+    for (const verdict of judged(args, file, level as 0 | 1 | 2)) {
       if (verdict.error !== undefined) refused++;
       report(args, verdict, level);
     }
   }
   return refused === 0 ? 0 : 1;
+}
+
+/** A file that cannot be read is no reason to leave out those behind it. */
+function* judged(args: BpfArguments, file: string, logLevel: 0 | 1 | 2): Generator<Verdict> {
+  let input: BpfInput;
+  try {
+    input = readInput(args, file);
+  } catch (error) {
+    if (!isCoded(error)) throw error;
+    yield { file, program: undefined, verified: undefined, error };
+    return;
+  }
+  yield* verdicts(args, input, logLevel);
 }
 
 function* verdicts(args: BpfArguments, input: BpfInput, logLevel: 0 | 1 | 2): Generator<Verdict> {
@@ -67,8 +81,8 @@ function attempt(file: string, program: string, verify: () => VerifiedProgram): 
   try {
     return { file, program, verified: verify(), error: undefined };
   } catch (error) {
-    if (typeof (error as { code?: unknown }).code !== 'string') throw error;
-    return { file, program, verified: undefined, error: error as BpfError };
+    if (!isCoded(error)) throw error;
+    return { file, program, verified: undefined, error };
   }
 }
 
@@ -94,7 +108,7 @@ function report(args: BpfArguments, { file, program, verified, error }: Verdict,
     return;
   }
   if (error !== undefined) {
-    process.stderr.write(`${diagnostic(error)}\n`);
+    process.stderr.write(`${diagnostic(inFile(file, error))}\n`);
     if (level > 0 && log !== '') process.stderr.write(`${log.trimEnd()}\n`);
     return;
   }

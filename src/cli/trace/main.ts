@@ -1,15 +1,15 @@
 /** `trapline record`, `trapline report`, `trapline export`. */
-import { complain } from '../complain.ts';
+import { complain, failureCode } from '../complain.ts';
 import type { TraceCommandName } from './names.ts';
 import { parseTraceArguments } from './options.ts';
 
-/** `trapline record …` and its kind: the exit code, 1 after an error that was told on standard error. */
+/** `trapline record …` and its kind: the exit code, 1 (130 after Ctrl-C) after an error that was told on standard error. */
 export async function traceMain(command: TraceCommandName, argv: readonly string[]): Promise<number> {
   try {
     return await traceCommand(command, argv);
   } catch (error) {
     complain(error, `trapline ${command} --help`);
-    return 1;
+    return failureCode(error);
   }
 }
 

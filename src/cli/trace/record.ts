@@ -1,7 +1,6 @@
 /** `trapline record`: a process's events into a trace.dat file. */
 import { randomBytes } from 'node:crypto';
 import os from 'node:os';
-import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileFilter } from '../../arch/v8/match.ts';
 import { TraplineError } from '../../errors.ts';
@@ -16,14 +15,12 @@ import {
 import type { LaunchedCommand } from '../../target/launch.ts';
 import { findFiles } from '../../target/launch-files.ts';
 import { attachTracefs, type ProcessTracefs } from '../attach-tracefs.ts';
-import { startCommand } from '../command.ts';
+import { holdCommand, interrupted } from '../command.ts';
 import { detachLines } from '../reports.ts';
 import { version } from '../version.ts';
 import type { TraceArguments } from './options.ts';
 import { type EventRequest, eventRequests, probedTarget, RequestedEvents } from './requests.ts';
 
-/** How long -c waits for a Node process, and for the functions of its probes. */
-const LOAD_MS = 10_000;
 /** The least ring: a record has to fit, and some more. */
 const RING_MIN_KB = 64;
 const RING_MAX_KB = 1 << 20;
@@ -32,6 +29,8 @@ const LAST_MS = 2000;
 /** Everything there is to do at the end, once, whatever brought it. */
 interface Ending {
   readonly reached: Promise<void>;
+  /** Something is recorded: before that, an end is an interruption. */
+  begun: boolean;
   end(): void;
 }
 
@@ -40,7 +39,7 @@ function ending(): Ending {
   const reached = new Promise<void>((resolve) => {
     end = resolve;
   });
-  return { reached, end };
+  return { reached, begun: false, end };
 }
 
 /** Records until the end; the exit code is 1 when events were lost. */
@@ -63,12 +62,19 @@ export async function recordCommand(args: TraceArguments): Promise<number> {
     sleepUs: args.number('sleep', 1),
   };
   const done = ending();
+  const interrupt = new AbortController();
+  const stop = (): void => {
+    if (!done.begun) interrupt.abort();
+    done.end();
+  };
   const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
-  for (const signal of signals) process.on(signal, done.end);
+  for (const signal of signals) process.on(signal, stop);
   try {
-    return await record(plan, done);
+    return await record(plan, done, interrupt.signal);
+  } catch (error) {
+    throw interrupt.signal.aborted ? interrupted() : error;
   } finally {
-    for (const signal of signals) process.off(signal, done.end);
+    for (const signal of signals) process.off(signal, stop);
   }
 }
 
@@ -105,7 +111,7 @@ interface Recorded {
   readonly command: LaunchedCommand | undefined;
 }
 
-async function record(plan: Plan, done: Ending): Promise<number> {
+async function record(plan: Plan, done: Ending, interrupt: AbortSignal): Promise<number> {
   const { args } = plan;
   const note = (text: string): void => void process.stderr.write(`${text}\n`);
   const say = args.has('quiet') ? () => undefined : note;
@@ -115,12 +121,15 @@ async function record(plan: Plan, done: Ending): Promise<number> {
     if (!args.has('command')) say(`the process is gone: ${reason}`);
     done.end();
   };
-  const { fs, command } = await connect(plan, done, onGone, args.has('verbose') ? note : () => undefined);
+  const warn = args.has('verbose') ? note : () => undefined;
+  const { fs, command } = await connect(plan, done, onGone, warn, interrupt);
   let recorder: TraceRecorder | undefined;
   try {
     const events = await setUp(plan, fs, (started) => {
       recorder = started;
     });
+    interrupt.throwIfAborted();
+    done.begun = true;
     command?.go();
     say(`recording ${events} event${events === 1 ? '' : 's'} to ${plan.out}`);
     const timer =
@@ -141,7 +150,6 @@ async function record(plan: Plan, done: Ending): Promise<number> {
     return lost > 0 ? 1 : 0;
   } finally {
     recorder?.close();
-    command?.go();
     const report = await fs.detach();
     if (args.has('verbose')) note(detachLines(fs.process.session.info.pid, report));
     command?.letGo();
@@ -156,6 +164,7 @@ async function connect(
   done: Ending,
   onGone: (reason: string) => void,
   onWarning: (message: string) => void,
+  interrupt: AbortSignal,
 ): Promise<Recorded> {
   const { args, ringBytes: ring, maxPauseMs } = plan;
   const options = { maxPauseMs, ringBytes: ring, onGone, onWarning };
@@ -169,21 +178,14 @@ async function connect(
     throw new TraplineError('EUSAGE', 'no process to record', {
       hint: "give -p PID, or -c 'node app.js'; pgrep -a node lists the Node processes",
     });
-  const command = await startCommand(text);
+  const { command, held } = await holdCommand(text, 'recorded', interrupt);
   void command.exited.then(done.end);
   void command.exiting.then(done.end);
   try {
-    const held = await command.held(LOAD_MS);
-    if (held === undefined) {
-      if (command.hasExited())
-        throw new TraplineError('ESRCH', '-c: the command ended before it could be recorded');
-      throw new TraplineError('ENOTNODE', '-c: the command started no Node.js process');
-    }
-    const roots = held.main === undefined ? [held.cwd] : [held.cwd, path.dirname(held.main)];
     const files = new Set<string>();
     for (const request of plan.requests) {
       const target = probedTarget(request);
-      if (target !== undefined) for (const file of findFiles(roots, fileFilter(target))) files.add(file);
+      if (target !== undefined) for (const file of findFiles(held, fileFilter(target))) files.add(file);
     }
     await held.prepare(
       [...files],

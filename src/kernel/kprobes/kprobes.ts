@@ -265,6 +265,11 @@ export class Kprobes {
     const { symbolName, addr, offset } = p;
     if (symbolName !== undefined && addr !== undefined)
       throw new KernelError('EINVAL', `kprobe ${symbolName} has both a symbol name and an address`);
+    // callers in JavaScript
+    if (symbolName !== undefined && typeof symbolName !== 'string')
+      throw new KernelError('EINVAL', `a kprobe's symbol name is a string, not ${typeof symbolName}`);
+    if (addr !== undefined && typeof addr !== 'bigint')
+      throw new KernelError('EINVAL', `a kprobe's address is a bigint, not ${typeof addr}`);
     let start = addr;
     if (symbolName !== undefined) {
       start = await this.#arch.lookupName(symbolName);

@@ -32,3 +32,21 @@ export function utf8String(text: string): string {
     if (text.charCodeAt(n) > 0x7f) return bytesToString(encoder.encode(text));
   return text;
 }
+
+const decoder = new TextDecoder();
+
+/** A byte string as it reads: UTF-8 decoded. */
+export function readable(text: string): string {
+  return decoder.decode(stringToBytes(text));
+}
+
+/** JavaScript's text as a byte string of its UTF-8, up to the first NUL. */
+export function toByteString(text: string): string {
+  const nul = text.indexOf('\0');
+  return utf8String(nul < 0 ? text : text.slice(0, nul));
+}
+
+/** The string that begins at an offset and ends before a NUL, or after `max` bytes. */
+export function stringAt(data: Uint8Array, offset: number, max = data.length): string {
+  return cStringOf(data.subarray(offset, Math.min(data.length, offset + max)));
+}

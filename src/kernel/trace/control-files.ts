@@ -1,8 +1,9 @@
 import { KernelError } from '../errno.ts';
+import { formatBitmap, parseBitmap } from './bitmap.ts';
 import { eventControlFiles } from './event-control-files.ts';
 import { type FileOps, textFile } from './file-operations.ts';
 import { functionFiles } from './function/function-files.ts';
-import { formatBitmap, numberFromUser, parseBitmap } from './kstrto.ts';
+import { numberFromUser } from './kstrto.ts';
 import { markerFile, rawMarkerFile } from './marker-files.ts';
 import { freeSnapshot, takeSnapshot } from './snapshot.ts';
 import type { TraceArray } from './trace-array.ts';

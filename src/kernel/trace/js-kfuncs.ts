@@ -30,6 +30,11 @@ export const JS_KFUNCS = {
   js_asyncid: { id: 9, name: 'js_asyncid', args: [], result: 'f64' },
   /** s32 js_truthy(u64 value, u32 path): 1 where JavaScript would take the branch, else 0. */
   js_truthy: { id: 10, name: 'js_truthy', args: ['u64', 'const'], result: 's32' },
+  /**
+   * u64 js_at(u64 value, u64 key, u32 path): the property `key`, a number or a string, of what the path leads to. As it is: what
+   * is no integer of 32 bits (undefined, 1.5, true too) is a handle, for the other js_* to read.
+   */
+  js_at: { id: 11, name: 'js_at', args: ['u64', 'u64', 'const'], result: 'slot64' },
 } as const satisfies Record<string, KfuncDecl>;
 
 /** Kernel functions that are instructions of this machine. */

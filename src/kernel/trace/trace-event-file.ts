@@ -87,6 +87,13 @@ export class TraceEventFile {
     }
   }
 
+  /** For good: the source stops, whoever wants the event. What triggers hold stays readable. */
+  stop(): void {
+    if ((this.flags & EVENT_FILE_FL_ENABLED) === 0) return;
+    this.flags &= ~EVENT_FILE_FL_ENABLED;
+    this.call.put(this);
+  }
+
   #enable(on: boolean, soft: boolean): void {
     if (on) {
       if (soft) {

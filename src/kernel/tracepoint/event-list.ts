@@ -18,14 +18,24 @@ export function eventsOf(
   const major = Number(/\d+/.exec(nodeVersion)?.[0] ?? 0);
   const events = RUNTIME_EVENTS.filter(({ since = 0 }) => since <= major);
   const known = new Set(events.map(eventKey));
-  for (const { system, name, types } of defined) {
-    if (known.has(eventKey({ system, name }))) continue;
-    const fields = Object.entries(types).flatMap(([field, type]): EventField[] =>
-      isTracepointType(type) ? [{ name: field, type, arg: 0, path: [field] }] : [],
-    );
-    events.push({ system, name, fields });
-  }
+  for (const event of defined) if (!known.has(eventKey(event))) events.push(definedEvent(event));
   return events;
+}
+
+/** An event that an application defines: its one argument has the values. */
+export function definedEvent({
+  system,
+  name,
+  types,
+}: {
+  readonly system: string;
+  readonly name: string;
+  readonly types: Readonly<Record<string, string>>;
+}): EventDescription {
+  const fields = Object.entries(types).flatMap(([field, type]): EventField[] =>
+    isTracepointType(type) ? [{ name: field, type, arg: 0, path: [field] }] : [],
+  );
+  return { system, name, fields };
 }
 
 /**

@@ -80,6 +80,11 @@ function publish(): void {
   else if (!known.includes(defined)) known.push(defined);
 }
 
+/** The events of this process's code, by `SYSTEM:NAME`. */
+export function definedEvents(): ReadonlyMap<string, DefinedEvent> {
+  return defined;
+}
+
 const systems = new Set<(event: DefinedEvent, added: boolean) => void>();
 
 /** Bytes that strings of one record may have together: a record does not outgrow a page of the ring buffer. */
@@ -286,8 +291,14 @@ function check(system: string, name: string, fields: TracepointFields): void {
   }
 }
 
-/** Adds the application's events to a tracing system, those to come too. The answer ends that. */
-export function addDefinedEvents(tracing: Tracing): () => void {
+/**
+ * Adds the application's events to a tracing system, those to come too. The answer ends that. `changed` is told of each that comes or goes
+ * later.
+ */
+export function addDefinedEvents(
+  tracing: Tracing,
+  changed: (event: DefinedEvent, added: boolean) => void = () => undefined,
+): () => void {
   const calls = new Map<DefinedEvent, TraceEventCall>();
   const change = (event: DefinedEvent, added: boolean): void => {
     const call = calls.get(event);
@@ -300,11 +311,15 @@ export function addDefinedEvents(tracing: Tracing): () => void {
       calls.delete(event);
     }
   };
+  const onChange = (event: DefinedEvent, added: boolean): void => {
+    change(event, added);
+    changed(event, added);
+  };
   for (const event of defined.values()) change(event, true);
-  systems.add(change);
+  systems.add(onChange);
   return () => {
-    systems.delete(change);
-    for (const call of calls.values()) for (const file of call.files) if (file.enabled) file.enable(false);
+    systems.delete(onChange);
+    for (const call of calls.values()) for (const file of call.files) file.stop();
   };
 }
 

@@ -38,6 +38,7 @@ const KFUNC_NS: Record<JsKfuncName, number> = {
   js_stackid: 20_000,
   js_asyncid: 50,
   js_truthy: 100,
+  js_at: 200,
 };
 const KFUNC_NS_BY_ID: ReadonlyMap<number, number> = new Map(
   Object.entries(KFUNC_NS).map(([name, ns]) => [JS_KFUNCS[name as JsKfuncName].id, ns]),

@@ -151,7 +151,8 @@ function emitVariable(gen: Gen, place: Place, type: LType, value: ast.Expr): voi
 
 function mentionsVariable(expr: ast.Expr): boolean {
   if (expr.kind === 'var') return true;
-  if (expr.kind === 'member' || expr.kind === 'index') return mentionsVariable(expr.object);
+  if (expr.kind === 'index') return mentionsVariable(expr.object) || mentionsVariable(expr.index);
+  if (expr.kind === 'member') return mentionsVariable(expr.object);
   if (expr.kind === 'tuple') return expr.elements.some(mentionsVariable);
   if (expr.kind === 'ternary') return mentionsVariable(expr.yes) || mentionsVariable(expr.no);
   if (expr.kind === 'call') return expr.args.some(mentionsVariable);

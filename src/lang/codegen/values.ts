@@ -1,9 +1,10 @@
 /** Live JavaScript values: where they come from, and how their properties are named. */
-import { R0, R1, R2, type Reg } from '../../bpf/builder.ts';
+import { R0, R1, R2, R3, type Reg } from '../../bpf/builder.ts';
 import { ARG_REGS, argumentRef, PT_REGS, registerRef } from '../../kernel/trace/pt-regs.ts';
 import type * as ast from '../ast.ts';
 import { argNumber } from '../builtins.ts';
 import { emitCondition } from './condition.ts';
+import { emitInt } from './expr.ts';
 import type { Place } from './frame.ts';
 import { CTX, type Gen } from './gen.ts';
 
@@ -18,7 +19,7 @@ export function valuePath(gen: Gen, expr: ast.Expr): ValuePath {
   const keys: (string | number)[] = [];
   let root = expr;
   // Copies of the path's parts may be at hand already; then the path starts there.
-  while ((root.kind === 'member' || root.kind === 'index') && !isArgsMember(root)) {
+  while ((root.kind === 'member' || (root.kind === 'index' && !isComputed(root))) && !isArgsMember(root)) {
     // (Not all of it: what is at hand is a register, and 1.5 is more than that.)
     if (root !== expr && gen.available.find(root) !== undefined) break;
     keys.unshift(keyOf(root));
@@ -30,6 +31,35 @@ export function valuePath(gen: Gen, expr: ast.Expr): ValuePath {
     root = { kind: 'ident', start: root.start, end: root.end, name: `arg${field.arg}` };
   }
   return { root, path: gen.module.path(keys, expr) };
+}
+
+/** `arg0.items[$i]`: a property whose name is known when the program runs. */
+function isComputed(expr: ast.Expr): expr is ast.Index {
+  return expr.kind === 'index' && expr.index.kind !== 'string' && expr.index.kind !== 'int';
+}
+
+/** R0 = what a computed name leads to, to be read by js_* only: as it is, where a register would hold a number. */
+function emitComputed(gen: Gen, expr: ast.Index): void {
+  const { root, path } = valuePath(gen, expr.object);
+  const emitKey = (): void => {
+    // a string is a name; what else is no number is 0, as everywhere
+    if (gen.type(expr.index).kind === 'value') emitHandle(gen, expr.index);
+    else emitInt(gen, expr.index);
+    gen.b.mov(R2, R0);
+  };
+  const load = valueLoader(gen, root);
+  if (load !== undefined) {
+    emitKey();
+    load(R1);
+  } else {
+    emitRoot(gen, root, R0);
+    const held = gen.hold();
+    emitKey();
+    held.load(R1);
+    held.free();
+  }
+  gen.b.mov(R3, path === 0 ? gen.module.barePath(expr) : path);
+  gen.kcall('js_at');
 }
 
 function keyOf(expr: ast.Member | ast.Index): string | number {
@@ -109,6 +139,10 @@ export function emitHandle(gen: Gen, expr: ast.Expr): void {
   if (argument !== undefined) {
     gen.b.mov(R1, argument);
     gen.kcall('js_arg');
+  } else if (isComputed(expr)) {
+    emitComputed(gen, expr);
+    gen.b.mov(R1, R0).mov(R2, gen.module.barePath(expr));
+    gen.kcall('js_path');
   } else {
     const { root, path } = valuePath(gen, expr);
     emitRoot(gen, root, R1);
@@ -129,7 +163,8 @@ export function emitRoot(gen: Gen, root: ast.Expr, into: Reg): void {
     load(into);
     return;
   }
-  emitHandle(gen, root);
+  if (isComputed(root)) emitComputed(gen, root);
+  else emitHandle(gen, root);
   if (into !== R0) gen.b.mov(into, R0);
 }
 

@@ -122,7 +122,12 @@ export function inferIndex(inference: Inference, expr: ast.Index): LType {
   const { index: key } = expr;
   if (key.kind === 'string') return object;
   if (key.kind === 'int' && key.value >= 0n && key.value < 2n ** 32n) return object;
-  return inference.error(key, 'A property is named by a constant', 'such as arg0["content-type"] or arg0[0]');
+  if (key.kind !== 'int' && t.isIntLike(index)) return object;
+  return inference.error(
+    key,
+    `A property can not be named by ${key.kind === 'int' ? 'this number' : `'${typeName(index)}'`}`,
+    'a constant, a number or a value of the application: arg0["content-type"], arg0[$i], arg0[arg1]',
+  );
 }
 
 /** `+=` and the like: integers only. */

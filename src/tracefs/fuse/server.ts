@@ -1,12 +1,11 @@
 import { ERRNO, KernelError } from '../../kernel/errno.ts';
-import type { OpenFile } from '../open-file.ts';
 import type { Tracefs } from '../tracefs.ts';
-import { NodeTable, type Ownership } from './nodes.ts';
+import { ENOSYS, ENOTTY, EPROTO, Errno } from './errno.ts';
+import { FuseFiles } from './files.ts';
 import * as p from './protocol.ts';
+import { FuseTree } from './tree.ts';
 
 const EIO = -ERRNO.EIO;
-const ENOSYS = -38;
-const ENOTTY = -25;
 const EMPTY = new Uint8Array();
 const MAX_WRITE = 1 << 20;
 /** Answers to RELEASE and the like that the kernel does not wait for. */
@@ -37,23 +36,6 @@ export interface FuseServerOptions {
   readonly defect?: (error: unknown) => void;
 }
 
-interface Handle {
-  readonly file: OpenFile;
-  readonly nonblock: boolean;
-  readonly readable: boolean;
-  readonly writable: boolean;
-  /** The kernel's name for who polls, once asked to be told. */
-  pollers: Set<bigint>;
-}
-
-class Errno extends Error {
-  readonly errno: number;
-  constructor(errno: number) {
-    super(`errno ${errno}`);
-    this.errno = errno;
-  }
-}
-
 /** Requests before which what is recorded is brought in, and those after which what they asked for is waited for. */
 const FLUSHED = new Set<number>([p.OPCODE.OPEN, p.OPCODE.READ, p.OPCODE.WRITE]);
 const CHANGES = new Set<number>([p.OPCODE.OPEN, p.OPCODE.WRITE, p.OPCODE.MKDIR, p.OPCODE.RMDIR]);
@@ -71,25 +53,21 @@ type Answer = Uint8Array | typeof NO_REPLY | Promise<Uint8Array>;
 
 /** Serves a Tracefs through the FUSE protocol: `handle()` takes what /dev/fuse gives, `send` what it is answered. */
 export class FuseServer {
-  readonly #fs: Tracefs;
   readonly #options: FuseServerOptions;
-  readonly #nodes = new NodeTable();
-  readonly #files = new Map<bigint, Handle>();
-  readonly #folders = new Map<bigint, { readonly path: string; entries: p.Dirent[] | undefined }>();
-  /** Requests that wait, by their numbers. */
-  readonly #waiting = new Map<bigint, AbortController>();
-  readonly #started = Date.now();
+  readonly #tree: FuseTree;
+  readonly #files: FuseFiles;
   #nextHandle = 1n;
   #minor = p.FUSE_KERNEL_MINOR_VERSION;
 
   constructor(fs: Tracefs, options: FuseServerOptions) {
-    this.#fs = fs;
     this.#options = options;
+    this.#tree = new FuseTree(fs, options);
+    this.#files = new FuseFiles(fs, (poller) => this.#notifyPoll(poller));
   }
 
   /** Files and folders that are open now. */
   get openFiles(): number {
-    return this.#files.size + this.#folders.size;
+    return this.#files.openFiles + this.#tree.openFolders;
   }
 
   /** Handles one message. Never throws. */
@@ -113,7 +91,7 @@ export class FuseServer {
 
   #dispatchNow(request: p.FuseRequest): Answer {
     const { pid, opcode, nodeid } = request;
-    this.#options.request?.(pid, opcode, this.#nodes.path(nodeid));
+    this.#options.request?.(pid, opcode, this.#tree.nodes.path(nodeid));
     return this.#dispatch(request);
   }
 
@@ -129,7 +107,7 @@ export class FuseServer {
 
   async #dispatchLater(request: p.FuseRequest): Promise<Uint8Array> {
     await this.#prepare(request);
-    if (LOOKS.has(request.opcode) && isEventFolder(this.#nodes.path(request.nodeid)))
+    if (LOOKS.has(request.opcode) && isEventFolder(this.#tree.nodes.path(request.nodeid)))
       await this.#options.discover?.();
     if (FLUSHED.has(request.opcode)) await this.#options.flush?.();
     const answer = await this.#dispatchNow(request);
@@ -139,7 +117,7 @@ export class FuseServer {
 
   async #prepare({ opcode, view, bytes, nodeid }: p.FuseRequest): Promise<void> {
     const { prepare } = this.#options;
-    const path = this.#nodes.path(nodeid);
+    const path = this.#tree.nodes.path(nodeid);
     if (prepare === undefined || path === undefined) return;
     if (opcode === p.OPCODE.OPEN) await prepare(path, undefined);
     if (opcode !== p.OPCODE.WRITE) return;
@@ -149,16 +127,8 @@ export class FuseServer {
 
   /** The mount is gone: closes what is open. */
   close(): void {
-    for (const controller of this.#waiting.values()) controller.abort();
-    for (const { file } of this.#files.values()) {
-      try {
-        file.close();
-      } catch (error) {
-        this.#errno(error);
-      }
-    }
-    this.#files.clear();
-    this.#folders.clear();
+    this.#files.close((error) => this.#errno(error));
+    this.#tree.close();
   }
 
   #reply(unique: bigint, error: number, body: Uint8Array): void {
@@ -182,34 +152,28 @@ export class FuseServer {
         this.close();
         return EMPTY;
       case p.OPCODE.LOOKUP:
-        return this.#entry(this.#child(nodeid, nameOf(request, 0)));
+        return this.#tree.entry(this.#tree.child(nodeid, nameOf(request, 0)));
       case p.OPCODE.FORGET:
-        this.#nodes.forget(nodeid, view.getBigUint64(0, true));
+        this.#tree.nodes.forget(nodeid, view.getBigUint64(0, true));
         return NO_REPLY;
       case p.OPCODE.BATCH_FORGET:
         for (let n = 0; n < view.getUint32(0, true); n++)
-          this.#nodes.forget(view.getBigUint64(8 + 16 * n, true), view.getBigUint64(16 + 16 * n, true));
+          this.#tree.nodes.forget(view.getBigUint64(8 + 16 * n, true), view.getBigUint64(16 + 16 * n, true));
         return NO_REPLY;
       case p.OPCODE.INTERRUPT:
-        this.#waiting.get(view.getBigUint64(0, true))?.abort();
+        this.#files.interrupt(view.getBigUint64(0, true));
         return NO_REPLY;
       case p.OPCODE.GETATTR:
-        return p.attrOut(this.#attributes(this.#path(nodeid)));
+        return p.attrOut(this.#tree.attributes(this.#tree.path(nodeid)));
       case p.OPCODE.SETATTR:
-        return this.#setattr(nodeid, view);
-      case p.OPCODE.MKDIR: {
-        const path = this.#child(nodeid, nameOf(request, 8));
-        this.#fs.mkdir(path);
-        return this.#entry(path);
-      }
-      case p.OPCODE.RMDIR: {
-        const path = this.#child(nodeid, nameOf(request, 0));
-        this.#fs.rmdir(path);
-        this.#nodes.remove(path);
+        return this.#tree.setattr(nodeid, view);
+      case p.OPCODE.MKDIR:
+        return this.#tree.mkdir(this.#tree.child(nodeid, nameOf(request, 8)));
+      case p.OPCODE.RMDIR:
+        this.#tree.rmdir(this.#tree.child(nodeid, nameOf(request, 0)));
         return EMPTY;
-      }
       case p.OPCODE.UNLINK:
-        this.#fs.unlink(this.#child(nodeid, nameOf(request, 0)));
+        this.#tree.unlink(this.#tree.child(nodeid, nameOf(request, 0)));
         return EMPTY;
       case p.OPCODE.CREATE:
         throw new Errno(-ERRNO.EACCES);
@@ -236,33 +200,25 @@ export class FuseServer {
   }
 
   #dispatchFile(request: p.FuseRequest): Answer {
-    const { opcode, view } = request;
+    const { opcode, view, nodeid } = request;
     switch (opcode) {
       case p.OPCODE.OPEN:
-        return this.#open(request);
+        return this.#files.open(this.#tree.path(nodeid), this.#nextHandle++, view);
       case p.OPCODE.READ:
-        return this.#read(request);
+        return this.#files.read(request);
       case p.OPCODE.WRITE:
-        return this.#write(request);
+        return this.#files.write(request);
       case p.OPCODE.POLL:
-        return this.#poll(view);
-      case p.OPCODE.RELEASE: {
-        const id = view.getBigUint64(0, true);
-        const handle = this.#files.get(id);
-        this.#files.delete(id);
-        handle?.file.close();
+        return this.#files.poll(view);
+      case p.OPCODE.RELEASE:
+        this.#files.release(view.getBigUint64(0, true));
         return EMPTY;
-      }
-      case p.OPCODE.OPENDIR: {
-        const path = this.#path(request.nodeid);
-        if (!this.#fs.stat(path).isDirectory) throw new Errno(-ERRNO.ENOTDIR);
-        this.#folders.set(this.#nextHandle, { path, entries: undefined });
-        return p.openOut(this.#nextHandle++, 0);
-      }
+      case p.OPCODE.OPENDIR:
+        return this.#tree.opendir(nodeid, this.#nextHandle++);
       case p.OPCODE.READDIR:
-        return this.#readdir(view);
+        return this.#tree.readdir(view);
       case p.OPCODE.RELEASEDIR:
-        this.#folders.delete(view.getBigUint64(0, true));
+        this.#tree.releasedir(view.getBigUint64(0, true));
         return EMPTY;
       default:
         throw new Errno(ENOSYS);
@@ -271,7 +227,7 @@ export class FuseServer {
 
   #init(view: DataView): Uint8Array {
     const major = view.getUint32(0, true);
-    if (major !== p.FUSE_KERNEL_VERSION) throw new Errno(-71);
+    if (major !== p.FUSE_KERNEL_VERSION) throw new Errno(EPROTO);
     this.#minor = Math.min(view.getUint32(4, true), p.FUSE_KERNEL_MINOR_VERSION);
     const offered = view.getUint32(12, true);
     const wanted = p.FUSE_ATOMIC_O_TRUNC | p.FUSE_BIG_WRITES | p.FUSE_MAX_PAGES | p.FUSE_PARALLEL_DIROPS;
@@ -284,185 +240,12 @@ export class FuseServer {
     });
   }
 
-  #path(nodeid: bigint): string {
-    const path = this.#nodes.path(nodeid);
-    if (path === undefined) throw new Errno(-ERRNO.ESTALE);
-    return path;
-  }
-
-  #child(nodeid: bigint, name: string): string {
-    const parent = this.#path(nodeid);
-    return parent === '' ? name : `${parent}/${name}`;
-  }
-
-  #attributes(path: string): p.FuseAttributes {
-    const stat = this.#fs.stat(path);
-    const own: Ownership = this.#nodes.ownership(path) ?? {};
-    return {
-      ino: path === '' ? p.FUSE_ROOT_ID : this.#nodes.inode(path),
-      mode: (stat.isDirectory ? p.S_IFDIR : p.S_IFREG) | (own.mode ?? stat.mode),
-      uid: own.uid ?? this.#options.uid ?? 0,
-      gid: own.gid ?? this.#options.gid ?? 0,
-      // A folder with one link is one whose children are not counted.
-      nlink: 1,
-      time: this.#started,
-    };
-  }
-
-  #entry(path: string): Uint8Array {
-    this.#fs.stat(path);
-    const id = this.#nodes.lookup(path);
-    return p.entryOut(id, this.#attributes(path));
-  }
-
-  /** chmod(2) and chown(2) are kept; a size or a time means nothing here. */
-  #setattr(nodeid: bigint, view: DataView): Uint8Array {
-    const path = this.#path(nodeid);
-    const valid = view.getUint32(0, true);
-    const change: Ownership = {};
-    if ((valid & p.FATTR_MODE) !== 0) change.mode = view.getUint32(68, true) & 0o7777;
-    if ((valid & p.FATTR_UID) !== 0) change.uid = view.getUint32(76, true);
-    if ((valid & p.FATTR_GID) !== 0) change.gid = view.getUint32(80, true);
-    const attributes = this.#attributes(path);
-    if (Object.keys(change).length === 0) return p.attrOut(attributes);
-    this.#nodes.setOwnership(path, change);
-    return p.attrOut(this.#attributes(path));
-  }
-
-  #open({ nodeid, view }: p.FuseRequest): Uint8Array {
-    const flags = view.getUint32(0, true);
-    const access = flags & p.O_ACCMODE;
-    const readable = access !== p.O_WRONLY;
-    const writable = access === p.O_WRONLY || access === p.O_RDWR;
-    const nonblock = (flags & p.O_NONBLOCK) !== 0;
-    const file = this.#fs.open(this.#path(nodeid), {
-      read: readable,
-      write: writable,
-      append: (flags & p.O_APPEND) !== 0,
-      truncate: (flags & p.O_TRUNC) !== 0,
-      nonblock,
-    });
-    const id = this.#nextHandle++;
-    this.#files.set(id, { file, nonblock, readable, writable, pollers: new Set() });
-    return p.openOut(id, p.FOPEN_DIRECT_IO);
-  }
-
-  #handle(view: DataView): Handle {
-    const handle = this.#files.get(view.getBigUint64(0, true));
-    if (handle === undefined) throw new Errno(-ERRNO.EBADF);
-    return handle;
-  }
-
-  #read({ unique, view }: p.FuseRequest): Answer {
-    const handle = this.#handle(view);
-    const offset = Number(view.getBigUint64(8, true));
-    const length = view.getUint32(16, true);
-    // fcntl(2) may have changed how the file waits since it was opened.
-    const nonblock = (view.getUint32(32, true) & p.O_NONBLOCK) !== 0;
-    const controller = new AbortController();
-    let result: Uint8Array | Promise<Uint8Array>;
-    try {
-      result = handle.file.readAt(offset, length, controller.signal);
-    } catch (error) {
-      const waits = error instanceof KernelError && error.code === 'EAGAIN' && handle.nonblock && !nonblock;
-      if (!waits) throw error;
-      result = readLater(handle.file, offset, length, controller.signal);
-    }
-    if (!(result instanceof Promise)) return bounded(result, length);
-    if (nonblock) {
-      result.catch(() => {});
-      controller.abort();
-      throw new Errno(-ERRNO.EAGAIN);
-    }
-    this.#waiting.set(unique, controller);
-    return result.then((bytes) => bounded(bytes, length)).finally(() => this.#waiting.delete(unique));
-  }
-
-  #write({ view, bytes }: p.FuseRequest): Uint8Array {
-    const handle = this.#handle(view);
-    const offset = Number(view.getBigUint64(8, true));
-    const size = view.getUint32(16, true);
-    // A copy: what is kept of it must not change with the next message.
-    const data = bytes.slice(p.WRITE_IN_SIZE, p.WRITE_IN_SIZE + size);
-    return p.pairOut(handle.file.writeAt(offset, data));
-  }
-
-  #poll(view: DataView): Uint8Array {
-    const handle = this.#handle(view);
-    const poller = view.getBigUint64(8, true);
-    const notify = (view.getUint32(16, true) & p.FUSE_POLL_SCHEDULE_NOTIFY) !== 0;
-    let events = handle.writable ? p.POLLOUT | p.POLLWRNORM : 0;
-    if (!handle.readable) return p.pairOut(events);
-    const first = handle.pollers.size === 0;
-    const wake =
-      notify && first
-        ? (): void => {
-            for (const known of handle.pollers) this.#notifyPoll(known);
-            handle.pollers.clear();
-          }
-        : undefined;
-    if (handle.file.poll(wake)) events |= p.POLLIN | p.POLLRDNORM;
-    else if (notify) handle.pollers.add(poller);
-    return p.pairOut(events);
-  }
-
   /** `struct fuse_notify_poll_wakeup_out`. The one who polled may be gone: that is no fault. */
   #notifyPoll(poller: bigint): void {
     const body = new Uint8Array(8);
     new DataView(body.buffer).setBigUint64(0, poller, true);
     this.#reply(0n, p.FUSE_NOTIFY_POLL, body);
   }
-
-  #readdir(view: DataView): Uint8Array {
-    const folder = this.#folders.get(view.getBigUint64(0, true));
-    if (folder === undefined) throw new Errno(-ERRNO.EBADF);
-    const offset = Number(view.getBigUint64(8, true));
-    // Listed anew from the start: rewinddir(3).
-    if (offset === 0 || folder.entries === undefined) folder.entries = this.#list(folder.path);
-    return p.direntsOut(folder.entries, offset, view.getUint32(16, true));
-  }
-
-  #list(path: string): p.Dirent[] {
-    const below = (name: string): string => (path === '' ? name : `${path}/${name}`);
-    const entries: p.Dirent[] = [
-      { ino: this.#nodes.inode(path), name: '.', isDirectory: true },
-      { ino: 0xffff_ffffn, name: '..', isDirectory: true },
-    ];
-    for (const name of this.#fs.readdir(path)) {
-      try {
-        const { isDirectory } = this.#fs.stat(below(name));
-        entries.push({ ino: this.#nodes.inode(below(name)), name, isDirectory });
-      } catch (error) {
-        // Gone since it was listed.
-        if (!(error instanceof KernelError)) throw error;
-      }
-    }
-    return entries;
-  }
-}
-
-/** Reads when there is something, from a file that was opened not to wait. */
-async function readLater(
-  file: OpenFile,
-  offset: number,
-  length: number,
-  signal: AbortSignal,
-): Promise<Uint8Array> {
-  for (;;) {
-    await new Promise<void>((resolve, reject) => {
-      signal.addEventListener('abort', () => reject(new KernelError('EINTR', 'the reader was interrupted')));
-      if (file.poll(resolve, true)) resolve();
-    });
-    try {
-      return await file.readAt(offset, length, signal);
-    } catch (error) {
-      if (!(error instanceof KernelError) || error.code !== 'EAGAIN') throw error;
-    }
-  }
-}
-
-function bounded(bytes: Uint8Array, length: number): Uint8Array {
-  return bytes.length > length ? bytes.subarray(0, length) : bytes;
 }
 
 /** The name at an offset of the argument, up to its NUL. */

@@ -1,6 +1,6 @@
 import { KernelError } from '../../../src/kernel/errno.ts';
+import { readable } from '../../../src/kernel/trace/byte-string.ts';
 import type { OpenFlags } from '../../../src/kernel/trace/file-operations.ts';
-import { readable } from '../../../src/kernel/trace/probe/c-text.ts';
 import { probeFiles } from '../../../src/kernel/trace/probe/files.ts';
 import { RingBuffer } from '../../../src/kernel/trace/ring-buffer/ring-buffer.ts';
 import type {

@@ -6,7 +6,6 @@
 
 import { spawn, spawnSync } from 'node:child_process';
 import {
-  chmodSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -32,8 +31,8 @@ const scratch = mkdtempSync(path.join(tmpdir(), 'trapline-ftrace-'));
 const send = (result) => process.stdout.write(`${JSON.stringify(result)}\n`);
 
 /** A file of ours in the place of one of the machine's: the tests read it, and must not change the real one. */
-function standIn(target, text) {
-  const file = path.join(scratch, path.basename(target));
+function standIn(target, text, name = path.basename(target)) {
+  const file = path.join(scratch, name);
   writeFileSync(file, text);
   const { status, stderr } = spawnSync('mount', ['--bind', file, target], { encoding: 'utf8' });
   if (status !== 0) throw new Error(`cannot cover ${target}: ${stderr.trim()}`);
@@ -57,15 +56,24 @@ function choosePids(test) {
   }
 }
 
-/** Tests let ping sleep and wake, no more: where the machine has none, a script of that name does so. */
-function offerPing() {
-  const folders = (process.env.PATH ?? '').split(':');
-  if (folders.some((folder) => existsSync(path.join(folder, 'ping')))) return;
+/** CPUs are taken away and brought back in files of ours. */
+function standInForCpus() {
+  const cpus = '/sys/devices/system/cpu';
+  for (const name of readdirSync(cpus)) {
+    const online = path.join(cpus, name, 'online');
+    if (/^cpu\d+$/.test(name) && existsSync(online)) standIn(online, '1\n', `${name}-online`);
+  }
+}
+
+/** Commands of ours in front of the machine's: modules of its kernel are not to be loaded. */
+function offerCommands() {
   const bin = path.join(scratch, 'bin');
   mkdirSync(bin);
-  writeFileSync(path.join(bin, 'ping'), '#!/bin/sh\nfor n in 1 2 3; do sleep 0.05; done\n');
-  chmodSync(path.join(bin, 'ping'), 0o755);
-  process.env.PATH = [...folders, bin].join(':');
+  const offer = (name, text) => writeFileSync(path.join(bin, name), `#!/bin/sh\n${text}\n`, { mode: 0o755 });
+  for (const name of ['modprobe', 'insmod', 'rmmod']) offer(name, 'exit 1');
+  // Tests let ping sleep and wake, no more.
+  offer('ping', 'for n in 1 2 3; do sleep 0.05; done');
+  process.env.PATH = `${bin}:${process.env.PATH ?? ''}`;
 }
 
 function run(test, logs) {
@@ -106,7 +114,8 @@ try {
   standIn('/proc/sys/kernel/sched_rt_runtime_us', '950000\n');
   standIn('/proc/version', 'Linux version 6.12.0-simulated (builder@simulated) (cc) #1 SMP\n');
   const interrupts = standIn('/proc/interrupts', '');
-  offerPing();
+  standInForCpus();
+  offerCommands();
   const nullDevice = ownNullDevice();
   for (const [number, test] of tests.entries()) {
     choosePids(number % 20);

@@ -36,7 +36,10 @@ export interface HelperContext {
   later(): Callback;
 }
 
-/** Arguments and result have the types of the declaration: i32 for pointers, maps and sizes, i64 for scalars. */
+/**
+ * Arguments and result have the types of the declaration: i32 for pointers, maps and sizes, i64 for scalars. Every parameter is
+ * named, none optional or a rest: their number decides how it is called.
+ */
 // biome-ignore lint/suspicious/noExplicitAny: each has its own type
 export type HelperImpl = (c: HelperContext, ...args: any[]) => number | bigint | undefined;
 

@@ -45,7 +45,13 @@ function number(value: bigint, bits: number, conversion: string, flags: Flags): 
   return pad(sign + digits, flags);
 }
 
-const hex64 = (value: bigint): string => BigInt.asUintN(64, value).toString(16).padStart(16, '0');
+/** pointer_string(): as wide as a pointer, with zeros, where the format says no width. */
+function pointer(value: bigint, flags: Flags): string {
+  const width = flags.width || 16;
+  const digits = BigInt.asUintN(64, value).toString(16);
+  const zeros = !flags.left && (flags.zero || flags.width === 0);
+  return pad(zeros ? digits.padStart(width, '0') : digits, { ...flags, width });
+}
 
 /** pI4, pi4, pI6, pi6: with and without colons, `i4` with leading zeros. */
 function internetAddress(bytes: Uint8Array, kind: string): string {
@@ -102,18 +108,19 @@ export function formatText(
     if (conversion === 'p') {
       const next = format[i + 1] ?? '';
       if (isEnd(code(format, i + 1))) {
-        text += pad(hex64(value), flags);
+        text += pointer(value, flags);
       } else if ((next === 'k' || next === 'u') && format[i + 2] === 's') {
         i += 2;
         if (!isEnd(code(format, i + 1))) return -ERRNO.EINVAL;
         if (text.length < room) text += source.string(value, MAX_STRING) ?? '';
       } else if (next === 'x' || next === 'K') {
         i++;
-        text += pad(next === 'x' ? BigInt.asUintN(64, value).toString(16) : hex64(value), flags);
+        text += pointer(value, flags);
       } else if (next === 's' || next === 'S' || next === 'B') {
         // No symbols: the number itself, as for an address that is in no function.
         i++;
-        text += pad(`0x${BigInt.asUintN(64, value).toString(16)}`, flags);
+        const symbol = `0x${BigInt.asUintN(64, value).toString(16)}`;
+        text += next === 'B' ? symbol : pad(symbol, flags);
       } else {
         const kind = format.slice(i + 1, i + 3);
         if (!/^[iI][46]$/.test(kind)) return -ERRNO.EINVAL;
@@ -124,6 +131,8 @@ export function formatText(
           text += internetAddress(source.bytes(value, size) ?? new Uint8Array(size), kind);
         }
       }
+      // bstr_printf() takes every letter behind for a part of the conversion.
+      while (/^[0-9A-Za-z]$/.test(format[i + 1] ?? '')) i++;
       used++;
       continue;
     }

@@ -172,8 +172,9 @@ function acquire(c: HelperContext, address: number): number {
 /** A copy of an object of all CPUs. */
 function percpu(c: HelperContext, address: number, cpu: number): number {
   const object = c.runtime.objects.get(address >>> 0);
-  if (object === undefined) return address >>> 0;
-  return cpu < c.ncpu ? object.address + cpu * object.stride : 0;
+  if (cpu >= c.ncpu) return 0;
+  // A variable of the kernel's: there is one for all.
+  return object === undefined ? address >>> 0 : object.address + cpu * object.stride;
 }
 
 export const OBJECT_HELPERS: Readonly<Record<string, HelperImpl>> = {

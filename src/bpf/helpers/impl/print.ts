@@ -99,8 +99,8 @@ function show(
 }
 
 export const PRINT_HELPERS: Readonly<Record<string, HelperImpl>> = {
-  trace_printk: (c, format: number, size: number, ...args: bigint[]) =>
-    print(c, format, size, args.slice(0, 3)),
+  trace_printk: (c, format: number, size: number, a: bigint, b: bigint, d: bigint) =>
+    print(c, format, size, [a, b, d]),
   trace_vprintk(c, format: number, size: number, data: number, dataSize: number) {
     const args = argsAt(c, data, dataSize);
     return args === undefined ? fail('EINVAL') : print(c, format, size, args);

@@ -95,13 +95,33 @@ const declarations = new Map(MACHINE_KFUNCS.map((decl) => [decl.name, decl]));
 
 type Bound = (...args: (number | bigint)[]) => number | bigint | undefined;
 
+/** With as many parameters as the import has: V8 compiles a second adapter for a function that takes another number. */
+function withContext(c: HelperContext, impl: HelperImpl): Bound {
+  switch (impl.length) {
+    case 1:
+      return () => impl(c);
+    case 2:
+      return (a1) => impl(c, a1!);
+    case 3:
+      return (a1, a2) => impl(c, a1!, a2!);
+    case 4:
+      return (a1, a2, a3) => impl(c, a1!, a2!, a3!);
+    case 5:
+      return (a1, a2, a3, a4) => impl(c, a1!, a2!, a3!, a4!);
+    case 6:
+      return (a1, a2, a3, a4, a5) => impl(c, a1!, a2!, a3!, a4!, a5!);
+    default:
+      return (...args) => impl(c, ...args);
+  }
+}
+
 /** What a program imports, for one CPU. */
 export function bindHelpers(c: HelperContext, names: Iterable<string>): Record<string, Bound> {
   const bound: Record<string, Bound> = {};
   for (const used of names) {
     for (const name of [used, `${used}_dyn`]) {
       const impl = Object.hasOwn(HELPER_IMPLS, name) ? HELPER_IMPLS[name]! : undefined;
-      if (impl !== undefined) bound[name] = (...args) => impl(c, ...args);
+      if (impl !== undefined) bound[name] = withContext(c, impl);
     }
   }
   return bound;

@@ -1,4 +1,4 @@
-import { isSpace } from './c-string.ts';
+import { isSpace } from '../c-text.ts';
 
 /** cpulist_parse(): `0`, `0-3`, `1,4-6`, `0-7:2/4`, `all`, `N`; undefined where it is malformed or names a CPU that is not. */
 export function parseCpuList(text: string, ncpu: number): bigint | undefined {

@@ -1,10 +1,10 @@
 /** What the kfunc `trace_filter_pred` answers: the predicates that need more than the record's numbers. */
 
+import { stringAt, toByteString } from '../byte-string.ts';
 import type { TraceRecord } from '../trace-entry.ts';
 import { dataView } from '../trace-entry.ts';
 import type { TraceField } from '../trace-field.ts';
 import type { Tracing } from '../tracing.ts';
-import { stringAt, toByteString } from './c-string.ts';
 import type { FilterOp, FilterPredicate } from './predicate.ts';
 
 /** TASK_COMM_LEN, and the longest string behind a pointer (USTRING_BUF_SIZE). */

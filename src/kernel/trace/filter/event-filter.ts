@@ -1,10 +1,12 @@
 /** Filters of events and subsystems: create_filter() and apply_*_filter() of kernel/trace/trace_events_filter.c. */
+
 import { KernelError } from '../../errno.ts';
+import { readable, toByteString } from '../byte-string.ts';
+import { strip, trimEnd } from '../c-text.ts';
 import type { TraceArray } from '../trace-array.ts';
 import type { TraceEventCall } from '../trace-event.ts';
 import { EVENT_FILE_FL_FILTERED, type EventFilter, type TraceEventFile } from '../trace-event-file.ts';
 import type { Tracing } from '../tracing.ts';
-import { fromByteString, strip, toByteString, trimEnd } from './c-string.ts';
 import { FILTER_ERRORS, FilterParseError } from './filter-errors.ts';
 import { type FilterEngine, filterMatcher } from './filter-program.ts';
 import { parseFilter } from './parse.ts';
@@ -48,7 +50,7 @@ function parsedFilter(
   engine?: FilterEngine,
 ): EventFilter {
   const steps = parseFilter(tracing, call, bytes);
-  return { text: fromByteString(bytes), match: filterMatcher(tracing, steps, engine), steps };
+  return { text: readable(bytes), match: filterMatcher(tracing, steps, engine), steps };
 }
 
 function refusal(error: FilterParseError): KernelError {
@@ -60,10 +62,10 @@ function logFilterError(tr: TraceArray, bytes: string, error: FilterParseError):
   const now = tr.tracing.arch.now('local') ?? 0n;
   const { reason } = error;
   if (reason === undefined) {
-    tr.errorLog.log(now, LOCATION, FILTER_ERRORS.ERRNO, fromByteString(bytes), 0);
+    tr.errorLog.log(now, LOCATION, FILTER_ERRORS.ERRNO, readable(bytes), 0);
     return `${bytes}\nError: (0)\n`;
   }
-  tr.errorLog.log(now, LOCATION, FILTER_ERRORS[reason], fromByteString(bytes), error.position & 0xffff);
+  tr.errorLog.log(now, LOCATION, FILTER_ERRORS[reason], readable(bytes), error.position & 0xffff);
   const within = Math.min(error.position, bytes.length);
   const width = within === 0 ? 0 : within + 1;
   return `${bytes}\n${'^'.padStart(width)}\nparse_error: ${FILTER_ERRORS[reason]}\n`;
@@ -73,7 +75,7 @@ function logFilterError(tr: TraceArray, bytes: string, error: FilterParseError):
 export function showEventFilter(file: TraceEventFile): string {
   const state = states.get(file);
   if (state === undefined) return file.filter === undefined ? 'none\n' : `${file.filter.text}\n`;
-  return `${fromByteString(state.text)}\n`;
+  return `${readable(state.text)}\n`;
 }
 
 function setFilter(file: TraceEventFile, state: FilterState | undefined): void {
@@ -113,7 +115,7 @@ const DEFAULT_SYSTEM_MESSAGE = `### global filter ###
 /** print_subsystem_event_filter() */
 export function showSystemFilter(tr: TraceArray, system: string): string {
   const text = systemTexts.get(tr.tracing)?.get(system);
-  return text === undefined ? DEFAULT_SYSTEM_MESSAGE : `${fromByteString(text)}\n`;
+  return text === undefined ? DEFAULT_SYSTEM_MESSAGE : `${readable(text)}\n`;
 }
 
 /** apply_subsystem_event_filter(): every event of the subsystem gets the filter, or the message that it does not fit. ENODEV. */

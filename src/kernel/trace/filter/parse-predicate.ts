@@ -1,8 +1,9 @@
 /** A comparison of a filter: parse_pred() of kernel/trace/trace_events_filter.c, with its order of checks. */
+import { isAlnum, isDigit, isSpace } from '../c-text.ts';
+import { kstrtoll, kstrtoull } from '../kstrto.ts';
 import type { TraceEventCall } from '../trace-event.ts';
 import type { TraceField } from '../trace-field.ts';
 import type { Tracing } from '../tracing.ts';
-import { isAlnum, isDigit, isSpace, kstrtoll, kstrtoull } from './c-string.ts';
 import { parseCpuList } from './cpulist.ts';
 import { type FilterErrorName, FilterParseError } from './filter-errors.ts';
 import { findEventField, isStringField } from './generic-fields.ts';

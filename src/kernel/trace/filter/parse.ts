@@ -1,7 +1,7 @@
 /** Filter expressions: predicate_parse() and calc_stack() of kernel/trace/trace_events_filter.c. Strings are byte strings. */
+import { isSpace } from '../c-text.ts';
 import type { TraceEventCall } from '../trace-event.ts';
 import type { Tracing } from '../tracing.ts';
-import { isSpace } from './c-string.ts';
 import { FilterParseError } from './filter-errors.ts';
 import { parsePredicate } from './parse-predicate.ts';
 import type { FilterPredicate, FilterStep } from './predicate.ts';

@@ -1,5 +1,5 @@
 import { KernelError } from '../../errno.ts';
-import { kstrtoull } from '../kstrto.ts';
+import { numberOf } from '../kstrto.ts';
 import { takeSnapshot } from '../snapshot.ts';
 import { recordStack } from '../stack-trace.ts';
 import { ipText } from '../symbols.ts';
@@ -158,7 +158,7 @@ function speak(file: TraceEventFile, on: boolean): boolean {
 
 /** Undefined where none is given: any number of times. */
 function countOf(text: string | undefined): bigint | undefined {
-  return text === undefined || text === '' ? undefined : kstrtoull(text, 0);
+  return text === undefined || text === '' ? undefined : numberOf(text, 0);
 }
 
 function snapshot(tr: TraceArray): boolean {

@@ -4,7 +4,7 @@ import { pidFile } from '../pid-file.ts';
 import type { KallsymsSymbol } from '../trace-arch.ts';
 import type { TraceArray } from '../trace-array.ts';
 import type { Files } from '../trace-files.ts';
-import { traceGetUser } from '../trace-parser.ts';
+import { endsWord, traceGetUser } from '../trace-parser.ts';
 import type { Tracing } from '../tracing.ts';
 import type { FunctionFilters, FunctionList } from './function-filter.ts';
 
@@ -44,7 +44,7 @@ function functionListFile(list: FunctionList, none: string, commands = (): strin
           const text = unfinished + new TextDecoder().decode(data.subarray(0, SEEN_MAX));
           const { word, read } = traceGetUser(text, WORD_MAX);
           const taken = read - unfinished.length;
-          const ended = word === undefined || /[\s\0]/.test(text[read - 1]!);
+          const ended = word === undefined || endsWord(text, read - 1);
           unfinished = ended ? '' : (word ?? '');
           if (ended && word !== undefined) list.apply(word);
           return taken;

@@ -1,6 +1,8 @@
 /** What a hist does when a variable changes or an event matches: onmatch(), onmax(), onchange() with save(), snapshot(), trace(). */
+
 import { KernelError } from '../../errno.ts';
-import { fromByteString, strip, Tokens } from '../filter/c-string.ts';
+import { readable } from '../byte-string.ts';
+import { strip, Tokens } from '../c-text.ts';
 import type { SynthEvent } from '../probe/synth-event.ts';
 import type { SynthField } from '../probe/synth-field.ts';
 import type { TraceArray } from '../trace-array.ts';
@@ -231,7 +233,7 @@ function createSaveAction(histData: HistData, action: HistAction): void {
 function createTraceAction(histData: HistData, action: HistAction): void {
   const { tr } = histData.file;
   const name = action.traceEvent ?? action.name;
-  const event = asSynthEvent(tr.tracing.events.byName('synthetic', fromByteString(name))?.data);
+  const event = asSynthEvent(tr.tracing.events.byName('synthetic', readable(name))?.data);
   if (event === undefined) throw refuse(tr, 'SYNTH_EVENT_NOT_FOUND', name);
   event.ref++;
   try {
@@ -272,7 +274,7 @@ function isOwnEvent(histData: HistData, system: string | undefined, event: strin
   const { call } = histData.file;
   return (
     system === undefined ||
-    (fromByteString(system) === call.system && event !== undefined && fromByteString(event) === call.name)
+    (readable(system) === call.system && event !== undefined && readable(event) === call.name)
   );
 }
 

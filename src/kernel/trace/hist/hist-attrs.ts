@@ -1,6 +1,8 @@
 /** The parameters of a hist command (parse_hist_trigger_attrs(), kernel/trace/trace_events_hist.c). Texts are byte strings. */
+
 import { KernelError } from '../../errno.ts';
-import { kstrtoull, strip, Tokens } from '../filter/c-string.ts';
+import { strip, Tokens } from '../c-text.ts';
+import { kstrtoull } from '../kstrto.ts';
 import type { TraceArray } from '../trace-array.ts';
 import { invalid } from '../trigger/trigger-command.ts';
 import { histError } from './hist-errors.ts';

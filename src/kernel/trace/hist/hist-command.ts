@@ -1,6 +1,7 @@
 /** The command `hist` (event_hist_trigger_parse() and its register functions, kernel/trace/trace_events_hist.c). */
+
 import { KernelError } from '../../errno.ts';
-import { strip } from '../filter/c-string.ts';
+import { strip } from '../c-text.ts';
 import type { TraceEventFile } from '../trace-event-file.ts';
 import type { Tracing } from '../tracing.ts';
 import {

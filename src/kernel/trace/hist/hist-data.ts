@@ -1,6 +1,8 @@
 /** A hist as it was asked for (`struct hist_trigger_data`): create_hist_data() of kernel/trace/trace_events_hist.c. */
+
 import { KernelError } from '../../errno.ts';
-import { fromByteString, Tokens } from '../filter/c-string.ts';
+import { readable } from '../byte-string.ts';
+import { Tokens } from '../c-text.ts';
 import { isStringField } from '../filter/generic-fields.ts';
 import { MAX_FILTER_STR_VAL } from '../filter/parse-predicate.ts';
 import { clockInNs } from '../trace-clock.ts';
@@ -188,7 +190,7 @@ function createVarFields(histData: HistData): void {
     def.expr = leftmostOperand(expr);
     if (findVar(histData, file, name) !== undefined && !histData.remove) {
       histError(file.tr, 'DUPLICATE_VAR', name);
-      throw invalid(`the variable ${fromByteString(name)} exists`);
+      throw invalid(`the variable ${readable(name)} exists`);
     }
     histData.nVars++;
     const field = createValField(histData, file, name, expr, FL.VAR);
@@ -262,7 +264,7 @@ function createSortKeys(histData: HistData): void {
 
 function sortFieldIdx(histData: HistData, name: string): number {
   const shown = histData.fields.filter((field) => !field.has(FL.VAR));
-  const idx = shown.findIndex((field, i) => i > 0 && field.displayName() === fromByteString(name));
+  const idx = shown.findIndex((field, i) => i > 0 && field.displayName() === readable(name));
   if (idx > 0) return idx;
   histError(histData.file.tr, 'INVALID_SORT_FIELD', name);
   throw invalid('a sort key is a key or a value');

@@ -1,4 +1,4 @@
-import { fromByteString, toByteString } from '../filter/c-string.ts';
+import { readable, toByteString } from '../byte-string.ts';
 import type { TraceArray } from '../trace-array.ts';
 import type { TraceEventFile } from '../trace-event-file.ts';
 import type { Tracing } from '../tracing.ts';
@@ -86,6 +86,6 @@ export function histError(tr: TraceArray, error: HistErrorName, word = ''): void
   if (command === undefined) return;
   const position = Math.max(0, command.text.indexOf(word)) & 0xffff;
   const now = tr.tracing.arch.now('local') ?? 0n;
-  const location = fromByteString(command.location);
-  tr.errorLog.log(now, location, HIST_ERRORS[error], fromByteString(command.text), position);
+  const location = readable(command.location);
+  tr.errorLog.log(now, location, HIST_ERRORS[error], readable(command.text), position);
 }

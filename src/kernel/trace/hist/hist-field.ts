@@ -1,5 +1,5 @@
 /** Fields of a hist: keys, values, variables, expressions (`struct hist_field`, kernel/trace/trace_events_hist.c). */
-import { bytesOf } from '../filter/c-string.ts';
+import { stringToBytes } from '../byte-string.ts';
 import { locationOf } from '../filter/evaluate.ts';
 import { isStringField } from '../filter/generic-fields.ts';
 import { MAX_FILTER_STR_VAL } from '../filter/parse-predicate.ts';
@@ -138,7 +138,7 @@ export class HistField {
       case 'stack':
         return stackValue(context.record.data, this.field as TraceField);
       case 'execname':
-        return bytesOf(context.elt?.comm ?? '(no comm)');
+        return stringToBytes(context.elt?.comm ?? '(no comm)');
       case 'var_ref':
         return context.varRefVals[this.varRefIdx] ?? 0n;
       default:

@@ -1,8 +1,11 @@
 /** Fields and expressions of hist commands (parse_field(), parse_atom(), parse_expr()). Texts are byte strings. */
+
 import { KernelError } from '../../errno.ts';
-import { fromByteString, isDigit, kstrtoull, Tokens } from '../filter/c-string.ts';
+import { readable } from '../byte-string.ts';
+import { isDigit, Tokens } from '../c-text.ts';
 import { findEventField } from '../filter/generic-fields.ts';
 import { MAX_FILTER_STR_VAL } from '../filter/parse-predicate.ts';
+import { kstrtoull } from '../kstrto.ts';
 import type { TraceEventFile } from '../trace-event-file.ts';
 import type { TraceField } from '../trace-field.ts';
 import { invalid } from '../trigger/trigger-command.ts';
@@ -231,8 +234,7 @@ export function parseAtom(
   } else str = local;
   const found = parseField(histData, file, str, flags);
   const made = createHistField(histData, found.field, found.flags, varName);
-  if (made === undefined)
-    throw new KernelError('ENOMEM', `${fromByteString(str)} is neither number nor string`);
+  if (made === undefined) throw new KernelError('ENOMEM', `${readable(str)} is neither number nor string`);
   made.buckets = found.buckets;
   return made;
 }
@@ -256,7 +258,7 @@ function localFieldVarRef(
 ): string | undefined {
   if (system !== undefined && event !== undefined) {
     const { call } = histData.file;
-    if (fromByteString(system) !== call.system || fromByteString(event) !== call.name) return undefined;
+    if (readable(system) !== call.system || readable(event) !== call.name) return undefined;
   }
   if (!isVarRef(name)) return undefined;
   return histData.varDefs.find(
@@ -332,7 +334,7 @@ function parseField(histData: HistData, file: TraceEventFile, text: string, give
   else if (name === 'common_cpu') flags |= FL.CPU;
   else if (name === 'hitcount') flags |= FL.HITCOUNT;
   else {
-    field = findEventField(file.call, fromByteString(name));
+    field = findEventField(file.call, readable(name));
     if (field === undefined || field.size === 0) {
       if (field?.filterType === 'cpu') flags |= FL.CPU;
       else if (field?.filterType === 'stacktrace') {
@@ -340,7 +342,7 @@ function parseField(histData: HistData, file: TraceEventFile, text: string, give
         field = undefined;
       } else {
         histError(tr, 'FIELD_NOT_FOUND', name);
-        throw invalid(`there is no field ${fromByteString(name)}`);
+        throw invalid(`there is no field ${readable(name)}`);
       }
     }
   }

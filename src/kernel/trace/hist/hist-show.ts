@@ -1,5 +1,5 @@
 /** The `hist` file (hist_show(), kernel/trace/trace_events_hist.c). */
-import { bytesOf, fromByteString, stringAt } from '../filter/c-string.ts';
+import { readable, stringAt, stringToBytes } from '../byte-string.ts';
 import { symbolText } from '../symbols.ts';
 import type { TraceEventFile } from '../trace-event-file.ts';
 import { condSnapshotOf } from './cond-snapshot.ts';
@@ -87,7 +87,7 @@ function trackText(
   let text = `\n\t${handler === 'onmax' ? 'max' : 'changed'}: ${ten(number(idx))}`;
   for (const { variable, value } of histData.saveVars) {
     const saved = elt.vars[variable.varIdx];
-    const name = fromByteString(variable.varName ?? '');
+    const name = readable(variable.varName ?? '');
     if (value.has(FL.STRING)) {
       const string = saved instanceof Uint8Array ? new TextDecoder().decode(saved) : '';
       text += `  ${name}: ${padEnd(string, 32)}`;
@@ -146,7 +146,7 @@ function keyFieldText(histData: HistData, field: HistField, { key, comm }: Traci
     return `${name}: [${value.toString(16)}] ${padEnd(symbolText(tracing, value, false), 45)}`;
   if (field.has(FL.SYM_OFFSET))
     return `${name}: [${value.toString(16)}] ${padEnd(symbolText(tracing, value, true), 55)}`;
-  if (field.has(FL.EXECNAME)) return `${name}: ${padEnd(fromByteString(comm), 16)}[${ten(value)}]`;
+  if (field.has(FL.EXECNAME)) return `${name}: ${padEnd(readable(comm), 16)}[${ten(value)}]`;
   if (field.has(FL.SYSCALL)) {
     const syscall = tracing.arch.syscallName?.(Number(BigInt.asIntN(32, value))) ?? 'unknown_syscall';
     return `${name}: ${padEnd(syscall, 30)}[${String(value).padStart(3)}]`;
@@ -163,7 +163,7 @@ function keyFieldText(histData: HistData, field: HistField, { key, comm }: Traci
   if (field.has(FL.LOG2)) return `${name}: ~ 2^${String(value).padEnd(2)}`;
   if (field.has(FL.BUCKET)) return `${name}: ~ ${value}-${BigInt.asUintN(64, value + field.buckets - 1n)}`;
   if (field.has(FL.STRING)) {
-    const string = new TextDecoder().decode(bytesOf(stringAt(key, field.offset, field.size)));
+    const string = new TextDecoder().decode(stringToBytes(stringAt(key, field.offset, field.size)));
     return `${name}: ${padEnd(string, 50)}`;
   }
   return `${name}: ${ten(value)}`;

@@ -1,5 +1,5 @@
 /** A hist on an event: event_hist_trigger() of kernel/trace/trace_events_hist.c. */
-import { fromByteString, toByteString } from '../filter/c-string.ts';
+import { readable, toByteString } from '../byte-string.ts';
 import { locationOf } from '../filter/evaluate.ts';
 import { MAX_FILTER_STR_VAL } from '../filter/parse-predicate.ts';
 import { entryPid, type TraceRecord } from '../trace-entry.ts';
@@ -81,13 +81,13 @@ export class HistTrigger extends TriggerData {
       return `${name}${descending ? '.descending' : ''}`;
     });
     let text = HIST_PREFIX;
-    if (this.histName !== undefined) text += `${fromByteString(this.histName)}:`;
+    if (this.histName !== undefined) text += `${readable(this.histName)}:`;
     text += `keys=${keys.join(',')}:vals=${shown.join(',')}`;
     if (vars.length > 0) text += `:${vars.join(',')}`;
     text += `:sort=${sort.join(',')}:size=${1 << histData.map.mapBits}`;
-    if (histData.enableTimestamps) text += `:clock=${fromByteString(attrs.clock)}`;
+    if (histData.enableTimestamps) text += `:clock=${readable(attrs.clock)}`;
     if (attrs.noHitcount) text += ':nohitcount';
-    text += fromByteString(actionsText(histData));
+    text += readable(actionsText(histData));
     if (this.filterText !== undefined) text += ` if ${this.filterText}`;
     return `${text} [${this.paused ? 'paused' : 'active'}]`;
   }
@@ -95,12 +95,12 @@ export class HistTrigger extends TriggerData {
 
 /** hist_field_print() */
 function fieldText(field: HistField): string {
-  let text = field.varName === undefined ? '' : `${fromByteString(field.varName)}=`;
+  let text = field.varName === undefined ? '' : `${readable(field.varName)}=`;
   if (field.has(FL.CPU)) text += 'common_cpu';
   else if (field.has(FL.CONST)) text += `${field.constant}`;
   else {
     const dollar = field.has(FL.VAR_REF | FL.ALIAS) && field.system === undefined;
-    text += `${dollar ? '$' : ''}${fromByteString(field.displayName())}`;
+    text += `${dollar ? '$' : ''}${readable(field.displayName())}`;
   }
   if (!field.has(FL.VAR_REF | FL.EXPR | FL.STACKTRACE)) {
     const modifier = field.modifier();

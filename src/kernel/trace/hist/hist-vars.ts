@@ -1,6 +1,6 @@
 /** Variables of hists: who has them, and who refers to them (find_*var*() of kernel/trace/trace_events_hist.c). */
+import { readable } from '../byte-string.ts';
 import { canEnable } from '../event-control-files.ts';
-import { fromByteString } from '../filter/c-string.ts';
 import type { TraceArray } from '../trace-array.ts';
 import type { TraceEventFile } from '../trace-event-file.ts';
 import { triggersOf } from '../trigger/trigger-command.ts';
@@ -70,7 +70,7 @@ export function findVar(histData: HistData, file: TraceEventFile, name: string):
 
 /** __find_event_file() */
 export function findFile(tr: TraceArray, system: string, event: string): TraceEventFile | undefined {
-  return tr.file(fromByteString(system), fromByteString(event));
+  return tr.file(readable(system), readable(event));
 }
 
 /** find_var_file(): the event that has the variable; undefined, and logged, where several have. */

@@ -1,8 +1,9 @@
 /** Dynamic events: what the files that define events have in common (kernel/trace/trace_dynevent.c). */
+
 import { KernelError } from '../../errno.ts';
+import { argvSplit } from '../c-text.ts';
 import type { TraceEventCall } from '../trace-event.ts';
 import type { Tracing } from '../tracing.ts';
-import { argvSplit } from './c-text.ts';
 
 /** A definition (`struct dyn_event`). */
 export interface DynEvent {

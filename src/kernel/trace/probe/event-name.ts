@@ -1,4 +1,4 @@
-import { isGoodName } from './c-text.ts';
+import { isAlnum, isAlpha } from '../c-text.ts';
 import type { ProbeLog } from './probe-log.ts';
 
 export const MAX_EVENT_NAME_LEN = 64;
@@ -30,4 +30,18 @@ export function parseEventName(text: string, offset: number, log: ProbeLog): Eve
   if (event.length >= MAX_EVENT_NAME_LEN) log.reject(at, 'EVENT_TOO_LONG');
   if (!isGoodName(event)) log.reject(at, 'BAD_EVENT_NAME');
   return { group, event };
+}
+
+/** is_good_name(), and is_good_system_name() with `dash`: what may name an event, a field, a group. */
+export function isGoodName(name: string, dash = false): boolean {
+  if (!isAlpha(name) && name[0] !== '_' && !(dash && name[0] === '-')) return false;
+  for (let i = 1; i < name.length; i++) {
+    if (!isAlnum(name, i) && name[i] !== '_' && !(dash && name[i] === '-')) return false;
+  }
+  return true;
+}
+
+/** sanitize_event_name(): a made-up name; its first character is never looked at. */
+export function sanitizeEventName(name: string): string {
+  return name.slice(0, 1) + name.slice(1).replace(/[:.*]/g, '_');
 }

@@ -1,4 +1,4 @@
-import { kstrtoul } from './c-text.ts';
+import { kstrtoul } from '../kstrto.ts';
 
 /** How a value of a fetch type is printed (print_type_*(), kernel/trace/trace_probe.c). */
 export type FetchPrint = 'unsigned' | 'signed' | 'hex' | 'char' | 'symbol' | 'string';

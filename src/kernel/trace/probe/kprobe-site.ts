@@ -1,7 +1,8 @@
 /** Where a kprobe can sit (what register_kprobe() and register_kretprobe() of kernel/kprobes.c check). */
+
 import type { ErrnoCode } from '../../errno.ts';
+import { readable } from '../byte-string.ts';
 import type { TraceArch } from '../trace-arch.ts';
-import { readable } from './c-text.ts';
 
 export interface KprobeSite {
   readonly address: bigint;

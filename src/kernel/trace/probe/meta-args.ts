@@ -1,6 +1,8 @@
 /** Arguments that stand for others: `$arg*`, `$argN` by its name, `:%pd` (kernel/trace/trace_probe.c). */
+
 import { KernelError } from '../../errno.ts';
-import { isDigit, simpleStrtoul } from './c-text.ts';
+import { isDigit } from '../c-text.ts';
+import { simpleStrtoul } from '../kstrto.ts';
 import { resolveCType } from './c-type.ts';
 import type { ParseContext } from './parse-context.ts';
 import type { ProbeLog } from './probe-log.ts';

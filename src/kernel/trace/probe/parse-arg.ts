@@ -1,17 +1,11 @@
 /** Fetch arguments (parse_probe_arg() and what it calls, kernel/trace/trace_probe.c). */
+
 import type { ErrnoCode } from '../../errno.ts';
+import { isAlpha, isDigit } from '../c-text.ts';
+import { kstrtoErrno, kstrtol, kstrtouint, kstrtoul, simpleStrtoul } from '../kstrto.ts';
 import { PT_REGS } from '../pt-regs.ts';
-import {
-  isAlpha,
-  isDigit,
-  isGoodName,
-  kstrtoErrno,
-  kstrtol,
-  kstrtouint,
-  kstrtoul,
-  simpleStrtoul,
-} from './c-text.ts';
 import { resolveCType } from './c-type.ts';
+import { isGoodName } from './event-name.ts';
 import { FetchCode, type FetchInsn } from './fetch-insn.ts';
 import { type FetchType, findFetchType } from './fetch-type.ts';
 import {

@@ -2,7 +2,7 @@
  * Arguments by the names of parameters, and members behind them (parse_btf_arg(), parse_btf_field(),
  * kernel/trace/trace_probe.c). Where a value is a JavaScript one, its members are properties.
  */
-import { readable } from './c-text.ts';
+import { readable } from '../byte-string.ts';
 import {
   type CType,
   fetchTypeOfCType,

@@ -1,6 +1,6 @@
 import { type ErrnoCode, KernelError } from '../../errno.ts';
+import { readable } from '../byte-string.ts';
 import type { Tracing } from '../tracing.ts';
-import { readable } from './c-text.ts';
 
 /** What `error_log` says about a probe's definition (TP_ERR_*, kernel/trace/trace_probe.h). */
 export const PROBE_ERRORS = {

@@ -1,7 +1,10 @@
 /** Definitions of synthetic events: `synthetic_events`, and `s:` in `dynamic_events` (kernel/trace/trace_events_synth.c). */
+
 import { type ErrnoCode, KernelError } from '../../errno.ts';
-import { argvSplit, isGoodName, readable, skipSpaces } from './c-text.ts';
+import { readable } from '../byte-string.ts';
+import { argvSplit, skipSpaces } from '../c-text.ts';
 import type { DynEventOps, DynEvents } from './dynevent.ts';
+import { isGoodName } from './event-name.ts';
 import { SYNTH_SYSTEM, SynthEvent } from './synth-event.ts';
 import { parseSynthField, type SynthField, type SynthFieldError } from './synth-field.ts';
 

@@ -1,5 +1,6 @@
 /** Fields of synthetic events (kernel/trace/trace_events_synth.c). */
-import { isGoodName, kstrtouint } from './c-text.ts';
+import { kstrtouint } from '../kstrto.ts';
+import { isGoodName } from './event-name.ts';
 
 /** Bytes that a string of fixed size takes in a record, whatever its size (MAX_FILTER_STR_VAL). */
 export const STR_VAR_LEN_MAX = 256;

@@ -1,6 +1,10 @@
 /** Event probes: the command `e`, an event out of the fields of another (kernel/trace/trace_eprobe.c). */
+
 import { KernelError } from '../../errno.ts';
+import { readable } from '../byte-string.ts';
+import { argvSplit } from '../c-text.ts';
 import { createEventFilter } from '../filter/event-filter.ts';
+import { hitPlan } from '../hit-plan.ts';
 import { updateTriggerFlags } from '../trace-commit.ts';
 import { dataView, entryPid, type TraceRecord, writeHead } from '../trace-entry.ts';
 import {
@@ -18,7 +22,6 @@ import {
 } from '../trace-event-file.ts';
 import type { TraceField } from '../trace-field.ts';
 import type { Tracing } from '../tracing.ts';
-import { argvSplit, readable } from './c-text.ts';
 import { busyError, type DynEvent, type DynEventOps, type DynEvents } from './dynevent.ts';
 import { type EventName, MAX_EVENT_NAME_LEN, parseEventName } from './event-name.ts';
 import { FetchProgram, type FetchSource, type FetchValue, loadConstant, stringBytes } from './fetch.ts';
@@ -72,6 +75,8 @@ export class TraceEprobe implements DynEvent {
     });
   }
 
+  readonly #attachedChanged = (): void => this.attached.consumersChanged();
+
   show(): string {
     const { call, attached } = this;
     return `e:${call.system}/${call.name} ${attached.system}.${attached.name}${showArgs(this.args)}\n`;
@@ -105,8 +110,12 @@ export class TraceEprobe implements DynEvent {
     if (file === undefined) {
       throw new KernelError('ENOENT', `there is no event ${this.attached.system}/${this.attached.name}`);
     }
+    const { call } = this;
     const trigger: EventTrigger = {
       name: 'eprobe',
+      get wantsStack() {
+        return hitPlan(call).stack;
+      },
       filter: this.#filter,
       needsRecord: true,
       post: false,
@@ -127,6 +136,8 @@ export class TraceEprobe implements DynEvent {
     }
     file.tmRef++;
     file.flags |= EVENT_FILE_FL_TRIGGER_MODE;
+    // Who wants its stacks wants those of the event that it is on.
+    this.call.watchers.add(this.#attachedChanged);
     this.#enabled = { file, trigger };
   }
 
@@ -134,6 +145,7 @@ export class TraceEprobe implements DynEvent {
     if (this.#enabled === undefined) return;
     const { file, trigger } = this.#enabled;
     this.#enabled = undefined;
+    this.call.watchers.delete(this.#attachedChanged);
     const at = file.triggers.indexOf(trigger);
     if (at >= 0) file.triggers.splice(at, 1);
     if (--file.tmRef === 0) {
@@ -147,7 +159,8 @@ export class TraceEprobe implements DynEvent {
     const { tracing } = this.#dynEvents;
     writeHead(this.#program.head, this.call.id, entryPid(record.data));
     const data = this.#program.run(recordSource(tracing, record));
-    tracing.commit(this.call, { cpu: record.cpu, ts: record.ts, data });
+    const { cpu, ts, stack } = record;
+    tracing.commit(this.call, stack === undefined ? { cpu, ts, data } : { cpu, ts, data, stack });
   }
 }
 

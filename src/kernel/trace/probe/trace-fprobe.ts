@@ -1,9 +1,10 @@
 /** fprobe and tracepoint probe events: the commands `f` and `t` (kernel/trace/trace_fprobe.c). */
+
 import type { ErrnoCode } from '../../errno.ts';
-import { utf8String } from '../byte-string.ts';
+import { readable, utf8String } from '../byte-string.ts';
+import { argvSplit, isAlnum, isDigit } from '../c-text.ts';
 import type { KallsymsSymbol, ProbeTracepoint, TraceArch } from '../trace-arch.ts';
 import { TRACE_EVENT_FL_FPROBE } from '../trace-event.ts';
-import { argvSplit, isAlnum, isDigit, readable } from './c-text.ts';
 import type { DynEventOps, DynEvents } from './dynevent.ts';
 import { parseEventName } from './event-name.ts';
 import { FunctionProbe, type FunctionProbeOptions, type ProbePlace } from './function-probe.ts';

@@ -1,12 +1,14 @@
 /** kprobe events: the commands `p` and `r` (kernel/trace/trace_kprobe.c). */
+
 import type { ErrnoCode } from '../../errno.ts';
 import { KernelError } from '../../errno.ts';
-import { utf8String } from '../byte-string.ts';
+import { readable, utf8String } from '../byte-string.ts';
+import { argvSplit, isDigit } from '../c-text.ts';
+import { kstrtouint, kstrtoul } from '../kstrto.ts';
 import type { TraceArch } from '../trace-arch.ts';
 import { TRACE_EVENT_FL_KPROBE } from '../trace-event.ts';
-import { argvSplit, isDigit, kstrtouint, kstrtoul, readable, sanitizeEventName } from './c-text.ts';
 import type { DynEventOps, DynEvents } from './dynevent.ts';
-import { MAX_EVENT_NAME_LEN, parseEventName } from './event-name.ts';
+import { MAX_EVENT_NAME_LEN, parseEventName, sanitizeEventName } from './event-name.ts';
 import { FunctionProbe, type FunctionProbeOptions, type ProbePlace } from './function-probe.ts';
 import { checkKprobe, countSymbols, isNotrace, kprobeSite } from './kprobe-site.ts';
 import { expandDentryArgs, expandMetaArgs } from './meta-args.ts';

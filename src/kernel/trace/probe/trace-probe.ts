@@ -1,8 +1,9 @@
 import type { ErrnoCode } from '../../errno.ts';
+import { readable } from '../byte-string.ts';
+import { kstrtol } from '../kstrto.ts';
 import type { TraceArch } from '../trace-arch.ts';
 import type { TraceEventCall } from '../trace-event.ts';
 import { filterTypeOf, type TraceField } from '../trace-field.ts';
-import { kstrtol, readable } from './c-text.ts';
 import type { ProbeArg } from './parse-arg.ts';
 
 /** One probe of an event: its arguments and the event it belongs to (`struct trace_probe`). */

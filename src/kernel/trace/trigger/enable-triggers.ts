@@ -1,7 +1,9 @@
 /** enable_event, disable_event, enable_hist, disable_hist: triggers that switch another event, or its hists. */
+
 import { KernelError } from '../../errno.ts';
+import { readable } from '../byte-string.ts';
+import { Tokens } from '../c-text.ts';
 import { canEnable } from '../event-control-files.ts';
-import { fromByteString, Tokens } from '../filter/c-string.ts';
 import { EVENT_FILE_FL_SOFT_DISABLED, type TraceEventFile } from '../trace-event-file.ts';
 import {
   addTrigger,
@@ -74,7 +76,7 @@ function findTarget(
   const system = tokens.next(':') ?? '';
   if (tokens.rest === undefined) throw invalid('the event is missing');
   const event = tokens.next(':') ?? '';
-  const target = file.tr.file(fromByteString(system), fromByteString(event));
+  const target = file.tr.file(readable(system), readable(event));
   if (target === undefined || !canEnable(target.call)) throw invalid(`there is no event ${system}:${event}`);
   return { target, count: tokens.rest };
 }

@@ -1,7 +1,10 @@
 /** What trigger commands share (kernel/trace/trace_events_trigger.c). */
+
 import { KernelError } from '../../errno.ts';
-import { fromByteString, isDigit, kstrtoull, skipSpaces, Tokens } from '../filter/c-string.ts';
+import { readable } from '../byte-string.ts';
+import { isDigit, skipSpaces, Tokens } from '../c-text.ts';
 import { createEventFilter } from '../filter/event-filter.ts';
+import { kstrtoull } from '../kstrto.ts';
 import { updateTriggerFlags } from '../trace-commit.ts';
 import { EVENT_FILE_FL_TRIGGER_MODE, type TraceEventFile } from '../trace-event-file.ts';
 import { TriggerData } from './trigger-data.ts';
@@ -49,7 +52,7 @@ export function parseCount(param: string | undefined, trigger: TriggerData): voi
   const number = new Tokens(param).next(':') ?? '';
   if (number === '') throw invalid('the count is empty');
   const count = kstrtoull(number);
-  if (typeof count === 'string') throw new KernelError(count, `${fromByteString(number)} is no count`);
+  if (typeof count === 'string') throw new KernelError(count, `${readable(number)} is no count`);
   trigger.count = BigInt.asIntN(64, count);
 }
 
@@ -59,7 +62,7 @@ export function setTriggerFilter(file: TraceEventFile, text: string | undefined,
   const tokens = new Tokens(text);
   const word = tokens.next(' \t');
   if (word !== 'if' || tokens.rest === undefined) throw invalid('a filter begins with "if"');
-  const filter = fromByteString(tokens.rest);
+  const filter = readable(tokens.rest);
   trigger.filter = createEventFilter(file.tr, file.call, filter);
   trigger.filterText = filter;
 }

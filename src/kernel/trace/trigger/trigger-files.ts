@@ -1,8 +1,10 @@
 /** The files `trigger` and `hist` of an event (kernel/trace/trace_events_trigger.c, event_hist_fops). */
+
 import { KernelError } from '../../errno.ts';
+import { readable, toByteString } from '../byte-string.ts';
+import { skipSpaces, Tokens, trimEnd } from '../c-text.ts';
 import { canEnable } from '../event-control-files.ts';
 import { type FileOps, textFile } from '../file-operations.ts';
-import { fromByteString, skipSpaces, Tokens, toByteString, trimEnd } from '../filter/c-string.ts';
 import { HIST_COMMAND, showHists } from '../hist/hist-command.ts';
 import { histHits } from '../hist/hist-show.ts';
 import type { TraceEventFile } from '../trace-event-file.ts';
@@ -24,7 +26,7 @@ export function processTrigger(file: TraceEventFile, text: string): void {
   const remove = word.startsWith('!');
   const name = remove ? word.slice(1) : word;
   const command = COMMANDS.find((one) => one.name === name);
-  if (command === undefined) throw invalid(`${fromByteString(name)} is no trigger command`);
+  if (command === undefined) throw invalid(`${readable(name)} is no trigger command`);
   command.parse(file, remove, rest === '' ? undefined : rest);
 }
 
@@ -62,9 +64,9 @@ function histFile(file: TraceEventFile): FileOps {
 
 export const triggerFiles: FilesPart = {
   event(file) {
-    // Of the events that cannot be enabled the one of trace_marker has triggers.
+    // Every event has a hist file, which is empty without triggers; of those that cannot be enabled the one of trace_marker has triggers.
     const { system, name } = file.call;
-    if (!canEnable(file.call) && !(system === 'ftrace' && name === 'print')) return {};
+    if (!canEnable(file.call) && !(system === 'ftrace' && name === 'print')) return { hist: histFile(file) };
     return {
       trigger: textFile({
         mode: 0o640,
