@@ -241,6 +241,18 @@ if (verbose) {
 }
 
 const range = (values) => [Math.min(...values), Math.max(...values)];
+/** The target is for each of them, so the slowest is held against it. */
+function compared(name, ratios) {
+  row({ name, value: geomean(ratios), spread: range(ratios), unit: 'times', note: 'mean' });
+  row({
+    name: `${name}: the slowest`,
+    value: Math.max(...ratios),
+    unit: 'times',
+    limit: 3,
+    note: above(ratios),
+  });
+}
+
 const above = (ratios) => `${ratios.filter((ratio) => ratio > 3).length} of ${ratios.length} above 3`;
 row({
   name: `open ${objects.length} objects (${insns.toLocaleString('en-US')} linked instructions in ${files.length})`,
@@ -257,24 +269,12 @@ row({
 });
 const both = measured.filter(({ wholeKernel }) => wholeKernel !== undefined);
 if (both.length > 0) {
-  const ratios = both.map(({ whole, wholeKernel }) => whole / wholeKernel);
-  row({
-    name: `open and load ${both.length} objects, against libbpf and the kernel`,
-    value: geomean(ratios),
-    spread: range(ratios),
-    unit: 'times',
-    limit: 3,
-    note: above(ratios),
-  });
   const programs = both.flatMap(({ programs }) => programs.map(({ ours, theirs }) => ours / theirs));
-  row({
-    name: `load ${programs.length} programs, against BPF_PROG_LOAD alone`,
-    value: geomean(programs),
-    spread: range(programs),
-    unit: 'times',
-    limit: 3,
-    note: above(programs),
-  });
+  compared(
+    `open and load ${both.length} objects, against libbpf and the kernel`,
+    both.map(({ whole, wholeKernel }) => whole / wholeKernel),
+  );
+  compared(`load ${programs.length} programs, against BPF_PROG_LOAD alone`, programs);
 } else {
   const why = kernel.reason ?? (libbpf === undefined ? 'libbpf is not here' : 'it loads none of them');
   row({ name: 'open and load against libbpf and the kernel', note: `skipped: ${why}` });

@@ -6,24 +6,47 @@ const ms = (value: number) => `${value < 10 ? value.toFixed(2) : value.toFixed(0
 
 /** What `-v` says of a probe: its way, the estimate and the pause that was measured. */
 export function armLine(report: ArmReport): string {
-  const { name, way, estimateMs, pauseMs, longest, waitedMs = 0, rateLimit, escaped, note } = report;
+  const {
+    name,
+    way,
+    estimateMs,
+    pauseMs,
+    longest,
+    waitedMs = 0,
+    rateLimit,
+    escaped,
+    copies = 1,
+    note,
+  } = report;
   if (way === undefined) return armWarning(report) ?? name;
   const waited = waitedMs < 1 ? '' : `, ${ms(waitedMs)} of it waiting for a processor`;
   const parts = [`estimated ${ms(estimateMs)}`, `paused ${ms(pauseMs)}${waited}`];
   if (longest !== undefined && estimateMs > 1) parts.push(`longest by ${longest}`);
   if (rateLimit !== undefined) parts.push(`at most ${rateLimit} hits a second`);
   if (escaped !== undefined) parts.push(`${escaped} call${escaped === 1 ? '' : 's'} escaped`);
+  if (copies > 1) parts.push(oneOf(copies));
   if (note !== undefined) parts.push(note);
   return `${name}: ${way} (${parts.join(', ')})`;
 }
 
+const oneOf = (copies: number) =>
+  `V8 has ${copies} scripts of its file, which may have been loaded again: the calls of one count`;
+
 /** What has to be said of a probe also without `-v`: that it is slow, or that it does not see every call. */
-export function armWarning({ name, way, escaped = 0, editMs, note }: ArmReport): string | undefined {
+export function armWarning({
+  name,
+  way,
+  escaped = 0,
+  editMs,
+  copies = 1,
+  note,
+}: ArmReport): string | undefined {
   if (way === undefined)
     return `WARNING: ${name}: its calls are not counted, no way to arm it is left: ${note}`;
   if (way === 'break') {
     return `WARNING: ${name}: armed by a breakpoint, each hit costs the process about 0.1 ms`;
   }
+  if (copies > 1) return `WARNING: ${name}: ${oneOf(copies)}`;
   if (escaped === 0) return undefined;
   const edit =
     editMs === undefined ? '' : `: --max-pause ${Math.ceil(editMs)} allows an edit, which counts them`;

@@ -9,6 +9,7 @@ import {
   instrument,
 } from '../arch/v8/instrument.ts';
 import { lineSite } from '../arch/v8/instrument-line.ts';
+import { stripNops } from '../arch/v8/instrument-nop.ts';
 import { type FittedEdit, fitLiveEdit, lostTexts } from '../arch/v8/live-edit-fit.ts';
 import { breaksSuper } from '../arch/v8/super-hazard.ts';
 import { LineTable } from '../arch/v8/symbols-lines.ts';
@@ -76,7 +77,7 @@ export class ArmItems {
           kind: 'property',
           site: number,
           file: scriptPath(url),
-          text: functionText(script.source, symbol),
+          text: this.#shown(functionText(script.source, symbol)),
           key,
           accessor: held?.accessor,
           scriptId: isDebuggable(symbol) ? scriptId : undefined,
@@ -92,7 +93,7 @@ export class ArmItems {
           kind: 'bind',
           site: number,
           at: this.#location(script, symbol, symbol.entry),
-          text: functionText(script.source, symbol),
+          text: this.#shown(functionText(script.source, symbol)),
           target: binding,
           args: argumentText(symbol),
           isGenerator: symbol.isGenerator,
@@ -126,6 +127,11 @@ export class ArmItems {
         return { kind: 'nop', site: number, url, index: symbol.index, ends };
       }
     }
+  }
+
+  /** What toString() answers: trapline/register leaves its sites out of all texts. */
+  #shown(text: string): string {
+    return this.compiledIn.size > 0 ? stripNops(text) : text;
   }
 
   #readers({ script, readers }: Job): Location[] | undefined {
@@ -229,7 +235,10 @@ export class ArmItems {
       back,
       suspending: this.#suspending(script, edits, result.source),
       maxPauseMs: Math.max(...[...all.values()].map(({ options }) => options.maxPauseMs)),
-      texts: changedTexts(result, script.source),
+      texts: changedTexts(result, script.source).map(({ edited, original }) => ({
+        edited: this.#shown(edited),
+        original: this.#shown(original),
+      })),
     };
     return { item, edited: { text: result.source, back, jobs: all }, lost: fit.lost };
   }

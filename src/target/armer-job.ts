@@ -17,6 +17,8 @@ export interface ArmSite {
   readonly events: readonly SiteEvent[];
   readonly reads: number;
   readonly line: { readonly line: number; readonly column: number } | undefined;
+  /** V8's scripts of its file and text, where it was looked up among them: the function of one is meant. */
+  readonly copies?: number;
 }
 
 export interface Job {
@@ -91,6 +93,7 @@ export function reportOf(job: Job, missed?: number): ArmReport {
     ...(edit === undefined || !tooLong || job.options.way !== 'auto' ? {} : { editMs: edit.estimateMs }),
     ...(job.rateLimit === undefined ? {} : { rateLimit: job.rateLimit }),
     ...(missed === undefined ? {} : { missed }),
+    ...(site.copies === undefined || site.copies === 1 ? {} : { copies: site.copies }),
     ...(note === undefined ? {} : { note }),
   };
 }

@@ -2,12 +2,15 @@
 
 import { isProperty } from '../arch/v8/arm.ts';
 import { exportKey, forgetText, mayHold } from '../arch/v8/exports.ts';
+import { stripNops } from '../arch/v8/instrument-nop.ts';
+import type { ScriptText } from '../arch/v8/symbols-cache.ts';
 import type { FunctionSymbol } from '../arch/v8/types.ts';
 import { TraplineError } from '../errors.ts';
 import type { ArmItems } from './armer-items.ts';
 import type { ArmSite } from './armer-job.ts';
 import type { ArmPlanner } from './armer-plan.ts';
 import type { AgentConnection } from './connection.ts';
+import { liveScripts } from './live-scripts.ts';
 import type { ArmOptions } from './session.ts';
 import {
   isCommonJs,
@@ -112,20 +115,30 @@ export class ArmPlaces {
   /** The same function among the debugger's scripts. */
   async inDebugger(site: ArmSite, { maxPauseMs }: ArmOptions): Promise<ArmSite | undefined> {
     const { symbol } = site;
-    const script = this.#text.get(symbol.scriptId) as LoadedScript;
+    const listed = this.#text.get(symbol.scriptId) as LoadedScript;
     await this.#planner.allowDebugger(maxPauseMs);
-    const path = scriptPath(script.info.url);
-    const info = (await this.#connection.request('scripts')).find(({ url }) => scriptPath(url) === path);
-    if (info === undefined) return undefined;
-    const { source } = await this.#connection.request('source', { scriptId: info.scriptId });
-    if (source === undefined) return undefined;
-    const { symbols } = this.#text.add(info, source);
+    const [script, ...copies] = await this.#scriptsOf(listed);
+    if (script === undefined) return undefined;
+    const { symbols } = this.#text.add(script.info, script.source);
     const isSame = ({ name, params }: FunctionSymbol): boolean =>
       name === symbol.name && String(params) === String(symbol.params);
     // a file may not be what was loaded: then its name has to tell
     const at = symbols[symbol.index];
     const alike = at !== undefined && isSame(at) ? [at] : symbols.filter(isSame);
     const [found] = alike;
-    return found === undefined || alike.length > 1 ? undefined : { ...site, symbol: found };
+    if (found === undefined || alike.length > 1) return undefined;
+    return { ...site, symbol: found, copies: copies.length + 1 };
+  }
+
+  /** What V8 runs of a file, oldest first: one script, unless the file was loaded once more and compiled anew. */
+  async #scriptsOf({ info: { url }, source: written }: LoadedScript): Promise<ScriptText[]> {
+    const path = scriptPath(url);
+    const all = await liveScripts(this.#connection, this.#text, (script) => scriptPath(script.url) === path);
+    const narrowed = (some: ScriptText[], is: (script: ScriptText) => boolean): ScriptText[] =>
+      some.some(is) ? some.filter(is) : some;
+    // `./a.mjs?1` is a module of its own, and a file may have been changed before it was loaded again
+    const own = narrowed(all, ({ info }) => info.url === url);
+    const same = narrowed(own, ({ source }) => stripNops(source).startsWith(written));
+    return same.sort((a, b) => Number(a.info.scriptId) - Number(b.info.scriptId));
   }
 }

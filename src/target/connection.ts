@@ -20,7 +20,6 @@ const EXIT_MS = 500;
 const EXIT_STEP_MS = 10;
 
 interface Pending {
-  readonly method: string;
   resolve(result: unknown): void;
   reject(error: Error): void;
 }
@@ -67,10 +66,10 @@ export class AgentConnection {
     method: M,
     ...[params]: Methods[M][0] extends undefined ? [] : [Methods[M][0]]
   ): Promise<Methods[M][1]> {
-    if (this.#over !== undefined) return this.#refuse(method, this.#over);
+    if (this.#over !== undefined) return this.#refuse(this.#over);
     const id = this.#next++;
     return new Promise((resolve, reject) => {
-      this.#pending.set(id, { method, resolve: resolve as (result: unknown) => void, reject });
+      this.#pending.set(id, { resolve: resolve as (result: unknown) => void, reject });
       const payload = Buffer.from(JSON.stringify({ id, method, params }));
       const header = Buffer.alloc(5);
       header.writeUInt32LE(payload.length);
@@ -170,9 +169,9 @@ export class AgentConnection {
   }
 
   /** After `onClose`, so that whoever is refused knows why. */
-  async #refuse(method: Method, over: string): Promise<never> {
+  async #refuse(over: string): Promise<never> {
     await this.#verdict;
-    throw gone(method, this.#over ?? over);
+    throw gone(this.#over ?? over);
   }
 
   async #lost(): Promise<void> {
@@ -181,14 +180,13 @@ export class AgentConnection {
     const exited = !this.#alive();
     const reason = exited ? 'the process has exited' : 'the agent in the process has ended';
     this.#over = reason;
-    for (const { method, reject } of this.#pending.values()) reject(gone(method, reason));
+    for (const { reject } of this.#pending.values()) reject(gone(reason));
     this.#pending.clear();
     this.events?.onClose(reason, exited);
   }
 }
 
-const gone = (method: string, reason: string): TraplineError =>
-  new TraplineError('EGONE', `${method}: ${reason}`);
+const gone = (reason: string): TraplineError => new TraplineError('EGONE', reason);
 
 function tryConnect(path: string): Promise<Socket | undefined> {
   return new Promise((resolve) => {

@@ -1,23 +1,12 @@
 /** The functions of a process: from files where those are known to serve, else from the debugger's scripts. */
 
 import { shownPath } from '../arch/v8/match.ts';
-import type { ScriptText } from '../arch/v8/symbols-cache.ts';
-import type { FunctionSymbol, ScriptInfo } from '../arch/v8/types.ts';
+import type { FunctionSymbol } from '../arch/v8/types.ts';
 import type { AgentConnection } from './connection.ts';
-import { dropLeftovers, replacedScripts } from './leftovers.ts';
+import { liveScripts } from './live-scripts.ts';
 import { procEnv } from './procfs.ts';
 import type { ListOptions, ProcessInfo } from './session.ts';
-import {
-  fileText,
-  isListed,
-  isOwnText,
-  isWanted,
-  mapMentions,
-  named,
-  scriptPath,
-  type TextSpace,
-  type Wanted,
-} from './text-space.ts';
+import { isWanted, mapMentions, scriptPath, type TextSpace, type Wanted } from './text-space.ts';
 
 /** Refuses where enabling the debugger would stop the process for longer; undefined: for longer than by default. */
 export type AllowDebugger = (maxPauseMs: number | undefined) => Promise<void>;
@@ -107,29 +96,11 @@ export class FunctionList {
     const prepared = (await this.#listPrepared(wanted)) ?? (await this.#listModules(wanted, options));
     if (prepared !== undefined) return prepared;
     await this.#allowDebugger(options.maxPauseMs);
-    const all = await this.#connection.request('scripts');
-    const listed = all.map(named).filter((script) => isListed(script) && isWanted(script, wanted));
-    const texts: ScriptText[] = [];
-    for (const [index, source] of (await Promise.all(listed.map((info) => this.#source(info)))).entries()) {
-      // V8 has collected it meanwhile
-      if (source !== undefined) texts.push({ info: listed[index] as ScriptInfo, source });
-    }
-    const live = dropLeftovers(
-      texts.map(({ info }) => info),
-      texts.map(({ source }) => source),
-      replacedScripts(all),
-    );
-    const wantedTexts = texts.filter(({ info, source }) => live.has(info) && !isOwnText(info, source));
+    const texts = await liveScripts(this.#connection, this.#text, (script) => isWanted(script, wanted));
     const symbols: FunctionSymbol[] = [];
-    for (const script of await this.#text.addAll(wantedTexts)) {
+    for (const script of await this.#text.addAll(texts)) {
       for (const symbol of script.symbols) symbols.push(symbol);
     }
     return symbols;
-  }
-
-  async #source(info: ScriptInfo): Promise<string | undefined> {
-    const { scriptId } = info;
-    const known = this.#text.get(scriptId)?.source ?? fileText(info);
-    return known ?? (await this.#connection.request('source', { scriptId })).source;
   }
 }

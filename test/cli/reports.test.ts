@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { ArmWarnings } from '../../src/cli/reports.ts';
+import { ArmWarnings, armLine } from '../../src/cli/reports.ts';
 
 const unarmed = (name: string) => ({ name, way: undefined, estimateMs: 0, pauseMs: 0, note: 'no reason' });
 
@@ -48,4 +48,12 @@ test('calls that escape: how to have them counted, where that is known', () => {
   expect(warnings.of({ ...report, name: 'a', escaped: 2, editMs: 123.4 })).toBe(
     'WARNING: a: 2 calls came by a reference that is not probed: --max-pause 124 allows an edit, which counts them',
   );
+});
+
+test('a file that was loaded again: told with and without -v', () => {
+  const report = { name: 'a', way: 'bind', estimateMs: 1, pauseMs: 1, copies: 2 } as const;
+  const told = 'V8 has 2 scripts of its file, which may have been loaded again: the calls of one count';
+  expect(new ArmWarnings().of(report)).toBe(`WARNING: a: ${told}`);
+  expect(armLine(report)).toBe(`a: bind (estimated 1.00 ms, paused 1.00 ms, ${told})`);
+  expect(new ArmWarnings().of({ ...report, copies: 1 })).toBeUndefined();
 });

@@ -66,6 +66,6 @@ test.each([
   await sleep(20);
   agent.destroy();
   expect(await told).toEqual([reason, !alive]);
-  await expect(unanswered).rejects.toMatchObject({ code: 'EGONE', message: `faults: ${reason}` });
+  await expect(unanswered).rejects.toMatchObject({ code: 'EGONE', message: reason });
   await expect(connection.request('faults')).rejects.toMatchObject({ code: 'EGONE' });
 });

@@ -116,5 +116,7 @@ export interface ArmReport {
   readonly editMs?: number;
   /** Hits that a breakpoint probe has missed since the report before, by the rate of those that it counted. */
   readonly missed?: number;
+  /** So many scripts of V8's have the function's file and text (it was loaded again, and compiled anew): the calls of one count. */
+  readonly copies?: number;
   readonly note?: string;
 }
