@@ -22,7 +22,8 @@ export function armLine(report: ArmReport): string {
   const waited = waitedMs < 1 ? '' : `, ${ms(waitedMs)} of it waiting for a processor`;
   const parts = [`estimated ${ms(estimateMs)}`, `paused ${ms(pauseMs)}${waited}`];
   if (longest !== undefined && estimateMs > 1) parts.push(`longest by ${longest}`);
-  if (rateLimit !== undefined) parts.push(`at most ${rateLimit} hits a second`);
+  // an edit that came later has no such limit
+  if (rateLimit !== undefined && way === 'break') parts.push(`at most ${rateLimit} hits a second`);
   if (escaped !== undefined) parts.push(`${escaped} call${escaped === 1 ? '' : 's'} escaped`);
   if (copies > 1) parts.push(oneOf(copies));
   if (note !== undefined) parts.push(note);

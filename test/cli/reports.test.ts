@@ -57,3 +57,10 @@ test('a file that was loaded again: told with and without -v', () => {
   expect(armLine(report)).toBe(`a: bind (estimated 1.00 ms, paused 1.00 ms, ${told})`);
   expect(new ArmWarnings().of({ ...report, copies: 1 })).toBeUndefined();
 });
+
+test('a limit on hits is a breakpoint’s only', () => {
+  const report = { name: 'a', estimateMs: 0.5, pauseMs: 1, rateLimit: 833 };
+  expect(armLine({ ...report, way: 'break' })).toContain('at most 833 hits a second');
+  // it was a breakpoint before
+  expect(armLine({ ...report, way: 'edit' })).not.toContain('hits a second');
+});
