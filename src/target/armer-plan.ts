@@ -37,13 +37,16 @@ export class ArmPlanner {
   readonly #connection: AgentConnection;
   readonly #text: TextSpace;
   readonly #items: ArmItems;
+  readonly #v8: string | undefined;
   /** Throwing all compiled code away, as it was estimated last. */
   discardMs = 0;
   /** Enabling the debugger, as it was estimated before. */
   #enablingMs = 0;
   #enabling: Enabling | undefined;
 
-  constructor(connection: AgentConnection, text: TextSpace, items: ArmItems) {
+  /** `v8`: the target's, as in `process.versions`. */
+  constructor(connection: AgentConnection, text: TextSpace, items: ArmItems, v8: string | undefined) {
+    this.#v8 = v8;
     this.#connection = connection;
     this.#text = text;
     this.#items = items;
@@ -100,7 +103,7 @@ export class ArmPlanner {
     if (binding.via !== 'variable' || !own || !isDebuggable(symbol)) return undefined;
     const { source, symbols, info } = script;
     const known = this.#readersOf.get(symbol) ?? {
-      readers: readersOf(source, symbols, symbol, binding.name, info.isModule, MOST_READERS),
+      readers: readersOf(source, symbols, symbol, binding.name, info.isModule, this.#v8, MOST_READERS),
     };
     this.#readersOf.set(symbol, known);
     return known.readers;

@@ -47,7 +47,7 @@ export class Armer {
   ) {
     const items = new ArmItems(naming);
     this.#connection = connection;
-    this.#planner = new ArmPlanner(connection, text, items);
+    this.#planner = new ArmPlanner(connection, text, items, naming.v8);
     this.#places = new ArmPlaces(connection, text, items, this.#planner);
     const onBroken = (job: Job): void => this.#optimizer.kick(job);
     this.#runner = new ArmRunner(connection, items, this.#planner, this.#jobs, { report, onBroken });

@@ -13,11 +13,11 @@ const INFO = {
 };
 
 /** Names of the functions that read `f`; each offset has to be one of the word, in that function and no deeper one. */
-function readers(source: string, most = 10): string[] | undefined {
+function readers(source: string, most = 10, v8 = '14.1'): string[] | undefined {
   const symbols = functionSymbols({ ...INFO, length: source.length }, source, 0n);
   const held = symbols.find(({ name }) => name === 'f');
   if (held === undefined) throw new Error('no f');
-  return readersOf(source, symbols, held, 'f', true, most)?.map(({ symbol, offset }) => {
+  return readersOf(source, symbols, held, 'f', true, v8, most)?.map(({ symbol, offset }) => {
     expect(source.slice(offset, offset + 1)).toBe('f');
     const innermost = symbols.findLast(({ start, end }) => start <= offset && offset < end);
     expect(innermost).toBe(symbol);
@@ -58,5 +58,13 @@ describe('functions that read a variable', () => {
     const text =
       'function f() {}\nclass A {}\nclass B extends A { constructor() { const g = () => this; f(g); super(); } }';
     expect(readers(text)).toBeUndefined();
+  });
+
+  test('undefined where a breakpoint would end the process: fields beside static ones, on V8 12', () => {
+    const field = 'function f() {}\nconst make = () => class { a = f(); static b = 2; };';
+    expect(readers(field, 10, '12.4.254.21-node.33')).toBeUndefined();
+    expect(readers(field, 10, '13.6.233')).toEqual(['make']);
+    const inside = 'function f() {}\nclass C { m() { return f(); } a = () => f(); static b = 2; }';
+    expect(readers(inside, 10, '12.4.254.21-node.33')).toEqual(['C.m', 'C.a']);
   });
 });

@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -310,6 +310,27 @@ describe.each(nodeBinaries())('arming on Node $version', ({ path: node }) => {
     expect((await readCounts(session))[0]).toBe(20);
     await session.detach();
     expect((await call('made', 20)).done).toBe(20);
+  });
+
+  test('bound while instances are made whose fields call it, beside static ones', async () => {
+    const { pid, call } = await start(node);
+    // what is posted by two messages has calls in between
+    execFileSync('taskset', ['-a', '-p', '-c', '0', `${pid}`]);
+    let over = false;
+    const calling = async (): Promise<void> => {
+      while (!over) await call('made', 0, 50);
+    };
+    const running = calling();
+    for (let i = 0; i < 8; i++) {
+      const { session, events } = await openSession(pid);
+      const symbol = (await session.functions()).find(({ name }) => name === 'beside');
+      await session.attach([entryOf(symbol!)], { ...ARM, way: 'bind' });
+      await until('calls are counted', async () => (await readCounts(session))[0]! > 100);
+      await session.detach();
+      expect(events.gone).toEqual([]);
+    }
+    over = true;
+    await running;
   });
 
   test('functions of another vm context', async () => {

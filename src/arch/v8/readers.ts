@@ -3,6 +3,7 @@
  * one of them inlined.
  */
 
+import { breaksFields } from './class-hazard.ts';
 import { breaksSuper } from './super-hazard.ts';
 import type { FunctionSymbol } from './types.ts';
 
@@ -15,7 +16,7 @@ export interface Reader {
 const WORD = /[\w$\u0080-\uffff]/;
 
 /**
- * Without the function that the variable holds. Undefined: there are more than `most`, or in one of them no breakpoint may be. A word in a
+ * Without the function that the variable holds. Undefined: there are more than `most`, or in one of them no breakpoint may be. `v8` as in `process.versions`. A word in a
  * comment or a string counts too; what is read by eval() or by the module's own statements does not.
  */
 export function readersOf(
@@ -24,6 +25,7 @@ export function readersOf(
   held: FunctionSymbol,
   name: string,
   isModule: boolean,
+  v8: string | undefined,
   most: number,
 ): readonly Reader[] | undefined {
   const readers = new Map<number, Reader>();
@@ -37,6 +39,7 @@ export function readersOf(
     if (symbol === undefined || symbol.index === held.index || readers.has(symbol.index)) continue;
     if (!isName(source, offset, name)) continue;
     if (readers.size === most || breaksSuper(source, isModule, symbol, offset)) return undefined;
+    if (breaksFields(v8, source, symbol, offset)) return undefined;
     readers.set(symbol.index, { symbol, offset });
   }
   return [...readers.values()];
