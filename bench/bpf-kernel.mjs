@@ -113,12 +113,7 @@ function ours(objectFile, name, engine) {
   new Uint32Array(machine.memory.buffer).set([at, at + FRAME.length, at], ctx >>> 2);
   if (engine === 'interpreter')
     return { loaded, program, ctx, result, measure: timed(loopOf((at) => program.run(at), ctx)) };
-  const { exports } = new WebAssembly.Instance(new WebAssembly.Module(program.wasm), {
-    env: { memory: machine.memory, cpu: new WebAssembly.Global({ value: 'i32' }, 0) },
-    helper: machine.imports(0, program),
-    kfunc: {},
-  });
-  return { loaded, program, ctx, result, measure: timed(loopOf(exports.run, ctx)) };
+  return { loaded, program, ctx, result, measure: timed(loopOf(program.entry(0), ctx)) };
 }
 
 function kernelTimer(run) {

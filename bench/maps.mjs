@@ -8,7 +8,7 @@ import { isMainThread, Worker, workerData } from 'node:worker_threads';
 import { quick, row } from './lib/report.mjs';
 
 const bpf = await import(new URL('../dist/bpf/index.js', import.meta.url));
-const { assemble, createMachine, openMap, percpuBlock } = bpf;
+const { assemble, createMachine, jitProgram, openMap, percpuBlock } = bpf;
 
 const ROUNDS = 9;
 const ROUND_MS = quick ? 10 : 40;
@@ -122,13 +122,12 @@ let loops = 0;
 
 /** Nanoseconds a call: the lowest of the rounds, and their median; each function has a loop with a text of its own. */
 function measure(run, ctx) {
-  const text = `let r = ${loops++}n; for (let i = 0; i < n; i++) r = run(c, 0n); return r;`;
+  const text = `let r = ${loops++}; for (let i = 0; i < n; i++) r = run(c); return r;`;
   const loop = new Function('run', 'n', 'c', text);
-  const argument = BigInt(ctx);
   let n = 64;
   const elapsed = () => {
     const start = performance.now();
-    loop(run, n, argument);
+    loop(run, n, ctx);
     return performance.now() - start;
   };
   while (elapsed() < ROUND_MS) n *= 2;
@@ -183,7 +182,7 @@ function operations() {
     const key = spec.keySize === 8 ? u64(0x10002) : Uint8Array.of(2, 0, 0, 0);
     const count = () => new DataView(map.lookup(key).buffer).getBigUint64(0, true);
     const before = count();
-    for (let i = 0; i < 10_000; i++) run(BigInt(ctx), 0n);
+    for (let i = 0; i < 10_000; i++) run(ctx);
     row({
       name,
       value: best,
@@ -218,7 +217,6 @@ function millions(name, flags) {
   let view = new DataView(machine.memory.buffer);
   const put = load(machine, map, PUT).run;
   const get = load(machine, map, GET).run;
-  const argument = BigInt(ctx);
   const keyOf = (i) => Math.imul(i, 0x9e3779b1) >>> 0;
   const timed = (action) => {
     const start = performance.now();
@@ -231,7 +229,7 @@ function millions(name, flags) {
       view.setUint32(ctx, keyOf(i), true);
       view.setUint32(ctx + 4, i, true);
       view.setUint32(ctx + 8, i, true);
-      if (put(argument, 0n) !== 0n) wrong++;
+      if (put(ctx) !== 0) wrong++;
     }
   });
   view = new DataView(machine.memory.buffer);
@@ -239,7 +237,7 @@ function millions(name, flags) {
     for (let i = 0; i < ENTRIES; i++) {
       view.setUint32(ctx, keyOf(i), true);
       view.setUint32(ctx + 4, i, true);
-      if (Number(get(argument, 0n)) !== i) wrong++;
+      if (get(ctx) !== i) wrong++;
     }
   });
   const rssFull = rss() - rssBefore;
@@ -294,10 +292,11 @@ async function threads() {
   const { program } = load(machine, map, COUNT);
   const gate = new SharedArrayBuffer(8);
   const layout = { ...machine.layout, maps: [map.placed] };
+  const { wasm } = jitProgram(program.verified, layout);
   const start = performance.now();
   const results = await Promise.all(
     Array.from({ length: THREADS }, (_, cpu) => {
-      const data = { memory: machine.memory, layout, cpu, wasm: program.wasm, gate, count: PER_THREAD };
+      const data = { memory: machine.memory, layout, cpu, wasm, gate, count: PER_THREAD };
       const worker = new Worker(new URL(import.meta.url), { workerData: data });
       return new Promise((resolve, reject) => {
         worker.on('message', resolve);

@@ -68,7 +68,7 @@ _trapline_bpf() {
       esac
       ;;
     attach)
-      words='-p --pid --program --max-pause --set -m --map --target-btf --kconfig -f --format -h --help'
+      words='-p --pid --program --cookie --max-pause --set -m --map --target-btf --kconfig -f --format -h --help'
       case $previous in
         -f | --format) words="text json" ;;
         *) [[ $current == -* ]] || words= ;;

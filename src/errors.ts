@@ -38,6 +38,7 @@ export class TraplineError extends Error {
  * The last newline is left to the caller.
  */
 export function formatDiagnostic(error: TraplineError, severity: 'ERROR' | 'WARNING' = 'ERROR'): string {
+  if (!(error instanceof Error)) throw new TraplineError('EINVAL', 'formatDiagnostic(): error is no error');
   const { position, hint } = error;
   const lines: string[] = [];
   if (position === undefined) {

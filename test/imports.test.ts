@@ -20,10 +20,11 @@ interface Layer {
 const LAYERS: readonly Layer[] = [
   {
     name: 'errors',
-    folders: ['src/errors.ts', 'src/similar.ts'],
-    imports: [],
+    folders: ['src/errors.ts', 'src/similar.ts', 'src/arguments.ts'],
+    imports: ['bpf'],
     packages: [],
-    reason: 'the common error type, and the nearest name for its hints, stand below everything',
+    reason:
+      'the common error type, the nearest name for its hints, and the check of arguments stand below everything but the machine, whose they are made of',
   },
   {
     name: 'bpf-vitest',
@@ -50,6 +51,7 @@ const LAYERS: readonly Layer[] = [
     name: 'agent-protocol',
     folders: [
       'src/agent/protocol.ts',
+      'src/agent/knock-protocol.ts',
       'src/agent/launch-protocol.ts',
       'src/agent/errand.ts',
       'src/agent/agent-main.ts',
@@ -246,6 +248,80 @@ function layerOf(file: string): Layer | undefined {
   );
 }
 
+/**
+ * Where files may import each other in a circle. Everywhere else there is none, types included; with `types` only those made of types are
+ * fine.
+ */
+const CIRCLES: readonly { readonly folder: string; readonly types?: true; readonly reason: string }[] = [
+  {
+    folder: 'src/kernel',
+    types: true,
+    reason:
+      'an event, its instance, its triggers and all of tracing name each other, as the structures of the kernel do',
+  },
+  {
+    folder: 'src/lang/codegen',
+    reason: 'expressions hold expressions: each part of the generator may come to any other',
+  },
+  {
+    folder: 'src/agent/worker',
+    types: true,
+    reason: 'a log of bindings and its windows know each other',
+  },
+];
+
+/** Groups of files that all import each other, directly or through others (Tarjan). */
+function circlesIn(imports: ReadonlyMap<string, readonly string[]>): string[][] {
+  const found: string[][] = [];
+  const order = new Map<string, number>();
+  const lowest = new Map<string, number>();
+  const stack: string[] = [];
+  const visit = (file: string): number => {
+    const at = order.size;
+    order.set(file, at);
+    lowest.set(file, at);
+    stack.push(file);
+    for (const to of imports.get(file) ?? []) {
+      if (!order.has(to)) lowest.set(file, Math.min(lowest.get(file)!, visit(to)));
+      else if (stack.includes(to)) lowest.set(file, Math.min(lowest.get(file)!, order.get(to)!));
+    }
+    if (lowest.get(file) === at) {
+      const circle = stack.splice(stack.indexOf(file));
+      if (circle.length > 1 || imports.get(file)?.includes(file)) found.push(circle.sort());
+    }
+    return lowest.get(file)!;
+  };
+  for (const file of imports.keys()) if (!order.has(file)) visit(file);
+  return found;
+}
+
+/** Imports of other source files, by file. */
+function graphOf(files: ReadonlyMap<string, string>, withTypes: boolean): Map<string, string[]> {
+  const graph = new Map<string, string[]>();
+  for (const [file, text] of files) {
+    const to = importsOf(text)
+      .filter(({ specifier, typeOnly }) => specifier.startsWith('.') && (withTypes || !typeOnly))
+      .map(({ specifier }) => path.posix.join(path.posix.dirname(file), specifier));
+    graph.set(file, to);
+  }
+  return graph;
+}
+
+/** Circles that stand where there is to be none. */
+function strayCircles(files: ReadonlyMap<string, string>): string[] {
+  return [false, true].flatMap((withTypes) =>
+    circlesIn(graphOf(files, withTypes))
+      .filter(
+        (circle) =>
+          !CIRCLES.some(
+            ({ folder, types }) =>
+              (withTypes || types !== true) && circle.every((file) => file.startsWith(`${folder}/`)),
+          ),
+      )
+      .map((circle) => `${withTypes ? 'types' : 'values'}: ${circle.join(' ⇄ ')}`),
+  );
+}
+
 /** Complaints about one file, each with the offending path. */
 function check(file: string, text: string): string[] {
   const layer = layerOf(file);
@@ -286,6 +362,43 @@ describe('import rules', () => {
       check(file, readFileSync(path.join(root, file), 'utf8')),
     );
     expect(complaints).toEqual([]);
+  });
+
+  test('no file imports itself through others, types included', () => {
+    const files = new Map(
+      sourceFiles('src').map((file) => [file, readFileSync(path.join(root, file), 'utf8')]),
+    );
+    expect(strayCircles(files)).toEqual([]);
+  });
+
+  test('every exception from that is needed', () => {
+    const files = new Map(
+      sourceFiles('src').map((file) => [file, readFileSync(path.join(root, file), 'utf8')]),
+    );
+    const circles = circlesIn(graphOf(files, true));
+    for (const { folder } of CIRCLES) {
+      expect(
+        circles.some((circle) => circle.every((file) => file.startsWith(`${folder}/`))),
+        `${folder} has no circle any more`,
+      ).toBe(true);
+    }
+  });
+
+  test('the check finds circles, of types too, and through a third file', () => {
+    const files = new Map([
+      ['src/bpf/a.ts', "import { b } from './b.ts';"],
+      ['src/bpf/b.ts', "import { c } from './sub/c.ts';"],
+      ['src/bpf/sub/c.ts', "import type { A } from '../a.ts';"],
+      ['src/bpf/d.ts', "import { a } from './a.ts';"],
+      ['src/kernel/e.ts', "import { f } from './f.ts';"],
+      ['src/kernel/f.ts', "import { e } from './e.ts';"],
+      ['src/kernel/g.ts', "import type { h } from './h.ts';"],
+      ['src/kernel/h.ts', "import { g } from './g.ts';"],
+    ]);
+    expect(strayCircles(files)).toEqual([
+      'values: src/kernel/e.ts ⇄ src/kernel/f.ts',
+      'types: src/bpf/a.ts ⇄ src/bpf/b.ts ⇄ src/bpf/sub/c.ts',
+    ]);
   });
 
   test('the rules point one way', () => {

@@ -1,17 +1,24 @@
-/** What the worker has the main thread do in a turn of its event loop: `MainHalf.later()`. */
+/**
+ * What the worker has the main thread do in a turn of its event loop, and what came of it: messages of the port between the two.
+ * `MainHalf` does them, one at a time, in their order.
+ */
 
 /** What an errand is of. */
 export type ErrandOf = 'half' | 'agent' | 'arming' | 'events';
 
-/** Shared with the worker: it is done; and there is something to fetch. */
-export const ERRAND_DONE = 1;
-export const ERRAND_ANSWERS = 2;
-
 export interface Errand {
+  /** Counts up. */
+  readonly errand: number;
   readonly of: ErrandOf;
   readonly method: string;
   readonly args: readonly unknown[];
-  state: 'asked' | 'begun' | 'done';
-  value: unknown;
-  error: { readonly error: unknown } | undefined;
+}
+
+export interface ErrandAnswer {
+  readonly answer: number;
+  /** How long the main thread was at it. */
+  readonly ms: number;
+  readonly value: unknown;
+  /** What it threw. */
+  readonly error: string | undefined;
 }

@@ -4,8 +4,9 @@
  * packet loads as instructions, so its own conversion is shorter; it refuses the same filters by the kernel's lengths (as on x86-64
  * and arm64, where unaligned loads are fast).
  */
-import type { SockFilter } from './classic.ts';
+
 import * as isa from './isa.ts';
+import type { SockFilter } from './sock-filter.ts';
 
 const S16_MIN = -0x8000;
 const S16_MAX = 0x7fff;

@@ -2,23 +2,17 @@
  * Classic BPF: its check (bpf_check_classic) and its conversion to eBPF (bpf_convert_filter), as net/core/filter.c has them. The
  * result reads its socket buffer as `sk-buff.ts` lays it out.
  */
+
+import { aFilter } from './argument-shapes.ts';
+import { checkArgument } from './arguments.ts';
 import { ProgramBuilder, R0, R1, R2, R3, R6, R7, R8, R10 } from './builder.ts';
 import { findFarJump } from './classic-length.ts';
 import { BpfError } from './errors.ts';
 import type { Insn } from './isa.ts';
 import * as isa from './isa.ts';
 import { SK_BUFF, SK_BUFF_PRIVATE } from './sk-buff.ts';
+import { BPF_MAXINSNS, BPF_MEMWORDS, type SockFilter } from './sock-filter.ts';
 
-/** struct sock_filter: `k` is unsigned. */
-export interface SockFilter {
-  readonly code: number;
-  readonly jt: number;
-  readonly jf: number;
-  readonly k: number;
-}
-
-export const BPF_MAXINSNS = 4096;
-const BPF_MEMWORDS = 16;
 const BPF_RET = 0x06;
 const BPF_MISC = 0x07;
 const BPF_LEN = 0x80;
@@ -71,21 +65,6 @@ export const SKB_HELPERS = {
   get_nlattr_nest: 0x10002,
 } as const;
 
-export function decodeSockFilters(bytes: Uint8Array): SockFilter[] {
-  if (bytes.length % 8 !== 0) throw new RangeError(`${bytes.length} bytes are not whole instructions`);
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const filters: SockFilter[] = [];
-  for (let at = 0; at < bytes.length; at += 8) {
-    filters.push({
-      code: view.getUint16(at, true),
-      jt: view.getUint8(at + 2),
-      jf: view.getUint8(at + 3),
-      k: view.getUint32(at + 4, true),
-    });
-  }
-  return filters;
-}
-
 /** Codes that exist (chk_code_allowed). */
 const ALLOWED = ((): ReadonlySet<number> => {
   const codes = new Set<number>();
@@ -136,6 +115,7 @@ const isPacketLoad = (code: number, mode: number): boolean =>
 
 /** bpf_check_classic: throws BpfError EINVAL, whose message names the instruction. */
 export function checkClassic(filters: readonly SockFilter[]): void {
+  checkArgument('checkClassic()', 'filters', filters, aFilter);
   const refuse = (pc: number, what: string): never => {
     throw new BpfError('EINVAL', `classic instruction ${pc}: ${what}`);
   };
@@ -218,6 +198,7 @@ const CONDITIONS = {
 
 /** Checks and converts a filter. r1 is the socket buffer; the result is the filter's. Throws as checkClassic does, and where a jump is too far. */
 export function convertFilter(filters: readonly SockFilter[]): Insn[] {
+  checkArgument('convertFilter()', 'filters', filters, aFilter);
   checkClassic(filters);
   const far = findFarJump(filters, ANCILLARY_LENGTHS);
   if (far !== undefined) {

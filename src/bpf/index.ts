@@ -5,7 +5,7 @@ export { AsmError } from './asm/parse.ts';
 export * from './btf/index.ts';
 export { parseBtf } from './btf/index.ts';
 export { type AccessSize, type Condition, type Operand, ProgramBuilder, type Reg } from './builder.ts';
-export { checkClassic, convertFilter, decodeSockFilters, SKB_HELPERS, type SockFilter } from './classic.ts';
+export { checkClassic, convertFilter, SKB_HELPERS } from './classic.ts';
 export * from './core-relo/index.ts';
 export { BpfError, ERRNO, type ErrnoName, type ErrorPosition } from './errors.ts';
 export * from './gen/index.ts';
@@ -93,6 +93,7 @@ export {
 export { ATTACH_TYPES, PROG_TYPES } from './prog-types/index.ts';
 export { loadPacket, SK_BUFF, type SkBuffFields, writeSkBuff } from './sk-buff.ts';
 export { callSkbHelper } from './skb-helpers.ts';
+export { decodeSockFilters, type SockFilter } from './sock-filter.ts';
 export * from './syscall/index.ts';
 export { VerifierError } from './verifier/error.ts';
 export type { ContextAccess, ProgramInput, ProgType, VerifiedProgram } from './verifier/types.ts';

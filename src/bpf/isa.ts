@@ -2,6 +2,10 @@
  * The eBPF instruction set, versions 1 to 4, under the names of include/uapi/linux/bpf.h and bpf_common.h.
  */
 
+import { insnList } from './argument-shapes.ts';
+import { bytesOf, checkArgument } from './arguments.ts';
+
+const WHOLE = bytesOf('a Uint8Array of whole instructions, 8 bytes each', 8);
 /**
  * One 8-byte slot. `off` is s16 and `imm` s32 (both signed JavaScript numbers). A 64-bit immediate load (lddw) takes two
  * slots: the first holds the low word, the second has code 0 and the high word.
@@ -131,6 +135,8 @@ export const MAX_BPF_REG = 11;
 export const MAX_BPF_STACK = 512;
 /** How deep calls between BPF functions may nest, the program itself included. */
 export const MAX_CALL_FRAMES = 8;
+/** Tail calls that a run may make. */
+export const MAX_TAIL_CALL_CNT = 33;
 /** How often the may_goto instructions of one frame may be taken, together. */
 export const BPF_MAX_LOOPS = 8 * 1024 * 1024;
 
@@ -223,6 +229,7 @@ export function jumpOffset(insn: Insn): number {
 
 /** Little-endian struct bpf_insn, 8 bytes a slot. */
 export function encodeInsns(insns: readonly Insn[]): Uint8Array {
+  checkArgument('encodeInsns()', 'insns', insns, insnList);
   const bytes = new Uint8Array(insns.length * 8);
   const view = new DataView(bytes.buffer);
   for (let i = 0; i < insns.length; i++) {
@@ -235,9 +242,9 @@ export function encodeInsns(insns: readonly Insn[]): Uint8Array {
   return bytes;
 }
 
-/** The inverse of encodeInsns. Throws RangeError when the length is not a multiple of 8. */
+/** The inverse of encodeInsns. Throws BpfError EINVAL where the length is no multiple of 8. */
 export function decodeInsns(bytes: Uint8Array): Insn[] {
-  if (bytes.length % 8 !== 0) throw new RangeError(`${bytes.length} bytes are not whole instructions`);
+  checkArgument('decodeInsns()', 'bytes', bytes, WHOLE);
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const insns: Insn[] = [];
   for (let at = 0; at < bytes.length; at += 8) {

@@ -6,14 +6,14 @@
  * A layout is plain data: the tracer makes it, sends it as JSON, and the agent creates memory and programs from it.
  * "CPU" means thread: 0 is the application's main thread, 1 the agent's worker.
  */
+
+import { aLayout, aMapSpec } from './argument-shapes.ts';
+import { anInteger, checkArgument, having, listOf } from './arguments.ts';
 import { BpfError } from './errors.ts';
+import { MAX_BPF_STACK, MAX_CALL_FRAMES } from './isa.ts';
 import { type MapGeometry, type MapSpec, mapGeometry, roundUp } from './maps/map-layout.ts';
 
 export const WASM_PAGE = 65536;
-
-/** Depth of bpf-to-bpf calls (MAX_CALL_FRAMES) and bytes of stack a frame (MAX_BPF_STACK). */
-export const MAX_CALL_FRAMES = 8;
-export const MAX_BPF_STACK = 512;
 
 /** Fixed addresses within the reserved first kilobyte. Address 0 is never valid: it is NULL. */
 export const MEMORY_HEADER = {
@@ -132,7 +132,10 @@ export const PLAIN_TYPES: ReadonlySet<string> = new Set([
 /**
  * Places maps in memory. Throws BpfError EINVAL for a bad map, ENOTSUPP for a type that needs a machine, and ENOMEM where they do not fit.
  */
-export function layoutMemory(maps: readonly MapSpec[], { ncpu, reserve = 0 }: LayoutOptions): MemoryLayout {
+export function layoutMemory(maps: readonly MapSpec[], options: LayoutOptions): MemoryLayout {
+  checkArgument('layoutMemory()', 'maps', maps, listOf(aMapSpec));
+  checkArgument('layoutMemory()', 'options', options, having('options with ncpu', 'ncpu'));
+  const { ncpu, reserve = 0 } = options;
   if (!Number.isInteger(ncpu) || ncpu < 1 || ncpu > 64) {
     throw new BpfError('EINVAL', `number of CPUs ${ncpu} is not between 1 and 64`);
   }
@@ -154,6 +157,8 @@ export function layoutMemory(maps: readonly MapSpec[], { ncpu, reserve = 0 }: La
 
 /** The same memory with more maps behind those it has. Errors of layoutMemory(), ENOMEM where the reserve is used up. */
 export function extendLayout(layout: MemoryLayout, maps: readonly MapSpec[]): MemoryLayout {
+  checkArgument('extendLayout()', 'layout', layout, aLayout);
+  checkArgument('extendLayout()', 'maps', maps, listOf(aMapSpec));
   const { placed, end } = placeMaps(maps, layout.ncpu, {
     index: layout.maps.length,
     end: layout.end ?? layout.byteLength,
@@ -200,7 +205,24 @@ export function percpuEnd(ncpu: number): number {
   return MEMORY_HEADER.size + roundUp(PERCPU.size, 64) * ncpu;
 }
 
+/** The layout of a machine's memory (./machine), without maps. */
+export function machineLayout(
+  ncpu: number,
+  maxPages: number,
+): Omit<MemoryLayout, 'pages' | 'byteLength' | 'maps'> {
+  return {
+    ncpu,
+    maxPages,
+    dynamicMaps: true,
+    clockBase: MEMORY_HEADER.clockBase,
+    percpuBase: MEMORY_HEADER.size,
+    percpuStride: (percpuEnd(ncpu) - MEMORY_HEADER.size) / ncpu,
+  };
+}
+
 export function percpuBlock(layout: MemoryLayout, cpu: number): PercpuBlock {
+  checkArgument('percpuBlock()', 'layout', layout, aLayout);
+  checkArgument('percpuBlock()', 'cpu', cpu, anInteger());
   if (!Number.isInteger(cpu) || cpu < 0 || cpu >= layout.ncpu) {
     throw new BpfError('EINVAL', `CPU ${cpu} is not one of ${layout.ncpu}`);
   }
@@ -222,5 +244,6 @@ export function percpuBlock(layout: MemoryLayout, cpu: number): PercpuBlock {
 
 /** The memory a layout needs; shared between threads. */
 export function createMemory(layout: MemoryLayout): WebAssembly.Memory {
+  checkArgument('createMemory()', 'layout', layout, aLayout);
   return new WebAssembly.Memory({ initial: layout.pages, maximum: layout.pages, shared: true });
 }

@@ -1,4 +1,22 @@
 /** The engine by single calls: maps and programs without an object file, in a machine that is there from the start. */
+import { aBtf, aMachine, aMap, aMapSpec, insnList } from './argument-shapes.ts';
+import {
+  aBoolean,
+  aList,
+  aNumber,
+  anObject,
+  aRecord,
+  aString,
+  checkArgument,
+  either,
+  listOf,
+  oneOf,
+  optional,
+  type Properties,
+  someBytes,
+  someOptions,
+  stringOf,
+} from './arguments.ts';
 import { assemble } from './asm/assemble.ts';
 import { BpfError } from './errors.ts';
 import { decodeInsns, type Insn } from './isa.ts';
@@ -41,6 +59,45 @@ export type VerifyInput = Named<ProgramInput> & { readonly maps?: readonly MapSp
 /** What `loadProgram()` takes; `map[idx:0]` in the instructions is `maps[0]`. */
 export type LoadProgramInput = Named<LoadInput> & { readonly maps?: readonly LoadedMap[] };
 
+const IN_MACHINE = someOptions<InMachine>({ machine: optional(aMachine) });
+
+const INSNS = either(stringOf('text, bytes or decoded instructions'), someBytes, insnList);
+
+const VERIFY: Properties<VerifyInput> = {
+  name: optional(aString),
+  type: optional(stringOf("a program's type: 'xdp', 'kprobe', 'socket_filter', …")),
+  insns: INSNS,
+  maps: optional(listOf(anObject)),
+  ctx: optional(anObject),
+  attachType: optional(aString),
+  attachTo: optional(aString),
+  targetBtf: optional(aBtf),
+  btf: optional(aBtf),
+  funcInfo: optional(aList),
+  lineInfo: optional(aList),
+  sleepable: optional(aBoolean),
+  unprivileged: optional(aBoolean),
+  frozen: optional(anObject),
+  ksyms: optional(anObject),
+  kfuncs: optional(aList),
+  license: optional(aString),
+  allowUninitStack: optional(aBoolean),
+  maxInsns: optional(aNumber),
+  strictAlignment: optional(aBoolean),
+  logLevel: optional(oneOf(0, 1, 2)),
+};
+const PROGRAM = 'a program: { type, insns }';
+const VERIFY_INPUT = aRecord<VerifyInput>({ ...VERIFY, maps: optional(listOf(aMapSpec)) }, PROGRAM);
+const LOAD_INPUT = aRecord<LoadProgramInput>(
+  {
+    ...VERIFY,
+    maps: optional(listOf(aMap)),
+    engine: optional(oneOf('jit', 'interpreter')),
+    imports: optional(anObject),
+  },
+  PROGRAM,
+);
+
 function instructions(insns: Instructions): readonly Insn[] {
   if (typeof insns === 'string') return assemble(insns);
   if (!(insns instanceof Uint8Array)) return insns;
@@ -52,6 +109,7 @@ function instructions(insns: Instructions): readonly Insn[] {
 
 /** Creates a map. Throws BpfError EINVAL, E2BIG or ENOMEM, as BPF_MAP_CREATE fails. */
 export function createMap(spec: MapSpec, options: InMachine = {}): LoadedMap {
+  checkArgument('createMap()', 'options', options, IN_MACHINE);
   return (options.machine ?? defaultMachine()).createMap(spec);
 }
 
@@ -60,6 +118,8 @@ export function createMap(spec: MapSpec, options: InMachine = {}): LoadedMap {
  * text that is no program.
  */
 export function loadProgram(input: LoadProgramInput, options: InMachine = {}): LoadedProgram {
+  checkArgument('loadProgram()', 'input', input, LOAD_INPUT);
+  checkArgument('loadProgram()', 'options', options, IN_MACHINE);
   const { name = 'prog', insns, maps = [], ...rest } = input;
   return (options.machine ?? defaultMachine()).loadProgram({
     ...rest,
@@ -72,6 +132,7 @@ export function loadProgram(input: LoadProgramInput, options: InMachine = {}): L
 
 /** Verifies a program without loading it: no machine is needed. Throws VerifierError where it is refused. */
 export function verify(input: VerifyInput): VerifiedProgram {
+  checkArgument('verify()', 'input', input, VERIFY_INPUT);
   const { name = 'prog', insns, maps = [], ...rest } = input;
   return verifyProgram({ ...rest, name, insns: instructions(insns), maps });
 }

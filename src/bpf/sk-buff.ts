@@ -3,6 +3,8 @@
  * keeps in `struct sk_buff` and programs do not see. Packet bytes are contiguous; addresses are linear-memory offsets.
  */
 
+import { aDataView } from './argument-shapes.ts';
+import { anInteger, anObject, checkArgument } from './arguments.ts';
 /** Byte offsets of struct __sk_buff; u32 each. `protocol` and `vlan_proto` are in network order. */
 export const SK_BUFF = {
   len: 0,
@@ -67,6 +69,9 @@ export interface SkBuffFields {
 
 /** Writes a context at `address`; in the order of another machine where `little` is false. */
 export function writeSkBuff(view: DataView, address: number, skb: SkBuffFields, little = true): void {
+  checkArgument('writeSkBuff()', 'view', view, aDataView);
+  checkArgument('writeSkBuff()', 'address', address, anInteger());
+  checkArgument('writeSkBuff()', 'skb', skb, anObject);
   const set = (offset: number, value: number | undefined): void =>
     view.setUint32(address + offset, (value ?? 0) >>> 0, little);
   const swap16 = (value = 0): number => ((value & 0xff) << 8) | ((value >> 8) & 0xff);
@@ -96,6 +101,7 @@ export function writeSkBuff(view: DataView, address: number, skb: SkBuffFields, 
  * offset, or undefined. Negative offsets go through bpf_internal_load_pointer_neg_helper.
  */
 export function loadPacket(view: DataView, skb: number, offset: number, size: 1 | 2 | 4): number | undefined {
+  checkArgument('loadPacket()', 'view', view, aDataView);
   const get = (field: number): number => view.getUint32(skb + field, true);
   let address: number;
   if (offset >= 0) {

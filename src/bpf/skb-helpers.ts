@@ -1,4 +1,7 @@
 /** The helpers that only converted classic filters call (net/core/filter.c: bpf_skb_get_pay_offset and its neighbours). */
+
+import { aDataView } from './argument-shapes.ts';
+import { checkArgument } from './arguments.ts';
 import { SKB_HELPERS } from './classic.ts';
 import { ETH_P_IP, ETH_P_IPV6 } from './net.ts';
 import { SK_BUFF, SK_BUFF_PRIVATE } from './sk-buff.ts';
@@ -148,6 +151,7 @@ export function callSkbHelper(
   x: number,
   little = true,
 ): number | undefined {
+  checkArgument('callSkbHelper()', 'view', view, aDataView);
   const packet = new Packet(view, skb, little);
   switch (id) {
     case SKB_HELPERS.get_pay_offset:

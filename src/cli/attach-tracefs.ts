@@ -1,15 +1,20 @@
 /** The tracing folder of a process, as a library: `const fs = await attachTracefs(pid)`. */
 
+import { anInteger, checkArgument, having, optional, someOptions } from '../arguments.ts';
+import { aPid } from '../target/attach.ts';
 import { needsFunctions } from '../target/function-needs.ts';
 import { openOwnTracing } from '../target/own-tracing.ts';
 import {
   openProcessTracing,
+  PROCESS_TRACING_OPTIONS,
   type ProcessTracing,
   type ProcessTracingOptions,
 } from '../target/process-tracing.ts';
 import type { DetachReport } from '../target/session.ts';
 import { openTracefs } from '../tracefs/index.ts';
 import type { Stat, Tracefs } from '../tracefs/tracefs.ts';
+
+const OWN_OPTIONS = someOptions<{ readonly bufferSizeKb?: number }>({ bufferSizeKb: optional(anInteger(1)) });
 
 /**
  * The folder with methods that wait: a write resolves when what it asked for has happened in the process, and a read shows
@@ -23,6 +28,12 @@ export class ProcessTracefs implements AsyncDisposable {
   #detached: Promise<DetachReport> | undefined;
 
   constructor(process: ProcessTracing) {
+    checkArgument(
+      'new ProcessTracefs()',
+      'process',
+      process,
+      having('tracing of a process, as openProcessTracing() gives it', 'tracing', 'session', 'arch'),
+    );
     this.process = process;
     this.sync = openTracefs(process.tracing);
   }
@@ -109,6 +120,8 @@ export async function attachTracefs(
   pid: number,
   options: ProcessTracingOptions = {},
 ): Promise<ProcessTracefs> {
+  checkArgument('attachTracefs()', 'pid', pid, aPid);
+  checkArgument('attachTracefs()', 'options', options, PROCESS_TRACING_OPTIONS);
   return new ProcessTracefs(await openProcessTracing(pid, { lazy: true, ...options }));
 }
 
@@ -121,6 +134,7 @@ export interface OwnTracefs {
 
 /** Opens a tracing folder for what defineTracepoint() defines in this process. Nothing waits, nothing is attached. */
 export function openOwnTracefs(options: { readonly bufferSizeKb?: number } = {}): OwnTracefs {
+  checkArgument('openOwnTracefs()', 'options', options, OWN_OPTIONS);
   const { tracing, close } = openOwnTracing(options);
   return { fs: openTracefs(tracing), close };
 }

@@ -11,20 +11,22 @@ export interface HeldCommand {
 }
 
 /**
- * Starts what `-c` says; `verb` is what is to be done with it. While nothing has begun, `interrupt` ends all of it. Errors: EUSAGE,
+ * Starts what `-c` says; `verb` is what is to be done with it. While nothing has begun, `interrupt` ends all of
+ * it, and is aborted where SIGINT has ended it. Errors: EUSAGE,
  * those of launch(), ESRCH, ENOTNODE. Where it throws, nothing is left of the command.
  */
 export async function holdCommand(
   text: string,
   verb: 'traced' | 'recorded',
-  interrupt: AbortSignal,
+  interrupt: AbortController,
 ): Promise<HeldCommand> {
   const [file, ...args] = splitWords(text);
   if (file === undefined) throw new TraplineError('EUSAGE', '-c: the command is empty');
   const command = await launch(file, args);
   const end = (): void => void command.end();
-  if (interrupt.aborted) end();
-  else interrupt.addEventListener('abort', end, { once: true });
+  if (interrupt.signal.aborted) end();
+  else interrupt.signal.addEventListener('abort', end, { once: true });
+  void command.interrupted.then(() => interrupt.abort());
   const held = await command.held(KNOCK_MS);
   if (held !== undefined) return { command, held };
   const ended = command.hasExited();

@@ -115,7 +115,8 @@ export const OPTIONS = [
   {
     name: 'dry-run',
     group: 'Looking inside',
-    description: 'Compile and verify, load nothing; against the process, if there is one.',
+    description:
+      'Compile and verify, trace nothing; against the process, if there is one. The program of -c is ended in front of its first line.',
   },
   {
     name: 'info',

@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { checkArgument } from '../arguments.ts';
 import { formatDiagnostic, TraplineError } from '../errors.ts';
 import { acrossProcesses } from '../lang/index.ts';
 import type { Printer } from '../output/index.ts';
@@ -8,11 +9,12 @@ import { holdCommand, interrupted } from './command.ts';
 import { connect } from './connect.ts';
 import { faultsOf, missedOf, unloadedOf } from './faults.ts';
 import { filesToPrepare } from './launch-plan.ts';
-import { parseText, positionIn, type ScriptText } from './pipeline.ts';
+import { compileFor, parseText, positionIn, type ScriptText } from './pipeline.ts';
 import { Records } from './records.ts';
 import {
   checkTarget,
   type Target,
+  TRACE_OPTIONS,
   type TraceObserver,
   type TraceOptions,
   type TraceResult,
@@ -38,6 +40,7 @@ const NOT_YET: ReadonlySet<string> = new Set(['ENOENT', 'ESIGUSR1', 'ETIMEDOUT']
 
 /** Traces processes until exit(), stop(), or until they are gone. */
 export function trace(options: TraceOptions): Tracing {
+  checkArgument('trace()', 'options', options, TRACE_OPTIONS);
   const run = new Run(options);
   const finished = run.run();
   // Either promise may be the one that the caller looks at.
@@ -189,7 +192,7 @@ class Run {
   async #connect(text: ScriptText): Promise<void> {
     const { target } = this.#options;
     if (!('command' in target)) return await this.#prepare(text, target);
-    const { command, held } = await holdCommand(target.command, 'traced', this.#interrupt.signal);
+    const { command, held } = await holdCommand(target.command, 'traced', this.#interrupt);
     this.#command = command;
     const { exited, exiting, hasExited } = command;
     void exited.then(() => this.#halt());
@@ -206,6 +209,11 @@ class Run {
     }
     await held.prepare(files ?? [], text.wantsEnds);
     if (files !== undefined) return await this.#prepare(text, { pids });
+    if (this.#options.dryRun === true) {
+      // Nothing of the program runs: what it would load is taken for granted.
+      compileFor(text, undefined);
+      return;
+    }
     // What the script names cannot be known before it is loaded: as soon as possible then.
     this.#warning(
       'WARNING: -c: what the script names is not found before it is loaded: calls until then are not counted',

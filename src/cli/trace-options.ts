@@ -1,5 +1,19 @@
 /** What `trace()` takes, tells on the way and gives back. */
+
 import type { ArmReport } from '../arch/v8/types.ts';
+import {
+  aBoolean,
+  anInteger,
+  anObject,
+  aRecord,
+  aString,
+  atLeast,
+  having,
+  listOf,
+  oneOf,
+  optional,
+  stringOf,
+} from '../arguments.ts';
 import { TraplineError } from '../errors.ts';
 import type { Printer } from '../output/index.ts';
 import type { ArmOptions, DetachReport, ProcessInfo } from '../target/session.ts';
@@ -27,11 +41,31 @@ export interface TraceOptions {
   readonly unsafe?: boolean;
   /** Calls followed at once by a return probe; default 0, unlimited. */
   readonly maxactive?: number;
-  /** Compile and verify only. */
+  /** Compile and verify only; a command is ended in front of its program's first line. */
   readonly dryRun?: boolean;
   readonly printer: Printer;
   readonly observer?: TraceObserver;
 }
+
+const TARGETS = '{ pids: [4711] }, { command: "node app.js" } or { self: true }';
+
+export const TRACE_OPTIONS = aRecord<TraceOptions>(
+  {
+    script: stringOf('a string: a program'),
+    file: optional(aString),
+    params: optional(listOf(aString)),
+    // what is in it is told later, as of a target that is empty
+    target: having(TARGETS),
+    arm: optional(oneOf('auto', 'nop', 'property', 'bind', 'edit', 'break')),
+    maxPauseMs: optional(atLeast(0)),
+    unsafe: optional(aBoolean),
+    maxactive: optional(anInteger()),
+    dryRun: optional(aBoolean),
+    printer: having('a printer: new TextPrinter({ data, progress })', 'printf', 'map', 'end'),
+    observer: optional(anObject),
+  },
+  'an object with script, target and printer',
+);
 
 /** What happens on the way; every method is optional. */
 export interface TraceObserver {
@@ -68,9 +102,8 @@ export interface Tracing {
 
 /** Of callers in JavaScript. Whether there is such a process is seen later. */
 export function checkTarget(target: Target): void {
-  if ('pids' in target && target.pids.length > 0) return;
-  if ('command' in target || 'self' in target) return;
-  throw new TraplineError('EINVAL', 'no process to trace', {
-    hint: 'target is { pids: [4711] }, { command: "node app.js" } or { self: true }',
-  });
+  const { pids, command, self } = target as { pids?: unknown; command?: unknown; self?: unknown };
+  if (Array.isArray(pids) && pids.length > 0) return;
+  if (typeof command === 'string' || self === true) return;
+  throw new TraplineError('EINVAL', 'no process to trace', { hint: `target is ${TARGETS}` });
 }

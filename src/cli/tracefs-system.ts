@@ -4,6 +4,7 @@ import { RingBuffer } from '../kernel/trace/ring-buffer/ring-buffer.ts';
 import { Tracing } from '../kernel/trace/tracing.ts';
 import { needsFunctions } from '../target/function-needs.ts';
 import { openProcessTracing } from '../target/process-tracing.ts';
+import { SystemClocks } from '../target/system-clocks.ts';
 import { openTracefs } from '../tracefs/index.ts';
 import type { Tracefs } from '../tracefs/tracefs.ts';
 import { notRestored } from './reports.ts';
@@ -30,6 +31,7 @@ export interface TracefsSystem {
 const LOOK_MS = 500;
 
 export interface SystemOptions {
+  readonly cpus: number;
   readonly maxPauseMs: number;
   readonly warning: (message: string) => void;
 }
@@ -42,6 +44,7 @@ export async function processSystem(pid: number, options: SystemOptions): Promis
   });
   const tracing = await openProcessTracing(pid, {
     maxPauseMs: options.maxPauseMs,
+    cpus: options.cpus,
     lazy: true,
     watchModules: true,
     onWarning: options.warning,
@@ -58,7 +61,7 @@ export async function processSystem(pid: number, options: SystemOptions): Promis
         const message = error instanceof Error ? error.message : String(error);
         options.warning(message);
         const { globalTrace } = tracing.tracing;
-        globalTrace.errorLog.log(globalTrace.now(), 'trapline', message, path, 0);
+        globalTrace.errorLog.log(process.hrtime.bigint(), 'trapline', message, path, 0);
         throw new KernelError('EBUSY', message, { cause: error });
       }
     },
@@ -84,14 +87,15 @@ export async function processSystem(pid: number, options: SystemOptions): Promis
 }
 
 /** A system without any code to probe: markers, options, instances and buffers work. Tasks are those that ask. */
-export function emptySystem(): TracefsSystem {
-  const start = process.hrtime.bigint();
+export function emptySystem(cpus = 1): TracefsSystem {
+  const clocks = new SystemClocks();
   let requester = process.pid;
   const tracing = new Tracing({
     arch: {
-      ncpu: 1,
-      now: (clock) =>
-        MONOTONIC.has(clock) ? process.hrtime.bigint() - (clock === 'local' ? start : 0n) : undefined,
+      ncpu: cpus,
+      now: (clock) => clocks.now(clock),
+      clockAt: (clock, ts) => clocks.at(clock, ts),
+      clockObstacle: (clock) => clocks.obstacle(clock),
       current: () => ({ ...taskOf(requester), cpu: 0 }),
       lookupSymbol: () => [],
       lookupAddress: () => undefined,
@@ -111,5 +115,3 @@ export function emptySystem(): TracefsSystem {
     close: async () => [],
   };
 }
-
-const MONOTONIC = new Set(['local', 'global', 'perf', 'mono', 'mono_raw', 'boot']);

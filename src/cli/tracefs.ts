@@ -1,3 +1,4 @@
+import { readdirSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { TraplineError } from '../errors.ts';
 import { type Mount, mountTracefs } from '../tracefs/fuse/index.ts';
@@ -13,6 +14,8 @@ Ctrl-C, an unmount, or the end of the process. Needs Linux, and root or fusermou
   -m, --mount DIR     Where to mount; the folder has to exist.
   -p, --pid PID       The process; without, an empty system: markers, options, instances.
       --max-pause MS  The longest stop of the process that arming may cause. Default 100.
+      --cpus N        CPUs of the folder, for tools that expect as many as the machine has
+                      (trace-cmd): 'all'. Records are of CPU 0. Default 1.
       --no-allow-other
                       Lets no other user in; without root nobody else is anyway.
   -v, --verbose       Print warnings.
@@ -23,15 +26,20 @@ interface TracefsLine {
   readonly mount: string | undefined;
   readonly pid: number | undefined;
   readonly maxPauseMs: number;
+  readonly cpus: number;
   readonly allowOther: boolean;
   readonly verbose: boolean;
   readonly help: boolean;
 }
 
+/** CONFIG_NR_CPUS of distributions. */
+const CPUS_MAX = 8192;
+
 const OPTIONS = {
   mount: { type: 'string', short: 'm' },
   pid: { type: 'string', short: 'p' },
   'max-pause': { type: 'string', default: '100' },
+  cpus: { type: 'string', default: '1' },
   'no-allow-other': { type: 'boolean', default: false },
   verbose: { type: 'boolean', short: 'v', default: false },
   help: { type: 'boolean', short: 'h', default: false },
@@ -45,6 +53,7 @@ export function parseTracefsLine(argv: readonly string[]): TracefsLine {
       mount: values.mount,
       pid: values.pid === undefined ? undefined : wholeNumber('-p', values.pid, 1),
       maxPauseMs: wholeNumber('--max-pause', values['max-pause'], 0),
+      cpus: cpusOf(values.cpus),
       allowOther: !values['no-allow-other'],
       verbose: values.verbose,
       help: values.help,
@@ -54,6 +63,16 @@ export function parseTracefsLine(argv: readonly string[]): TracefsLine {
     const { code, message, hint } = usageOf((error as Error).message);
     throw new TraplineError(code, message, { hint: hint ?? 'trapline tracefs --help shows the options' });
   }
+}
+
+/** A number, or `all`: those that the machine may have (sysconf(_SC_NPROCESSORS_CONF)). */
+function cpusOf(text: string): number {
+  if (text !== 'all') {
+    const cpus = wholeNumber('--cpus', text, 1);
+    if (cpus > CPUS_MAX) throw new TraplineError('EUSAGE', `--cpus: ${cpus} are more than ${CPUS_MAX}`);
+    return cpus;
+  }
+  return readdirSync('/sys/devices/system/cpu').filter((name) => /^cpu\d+$/.test(name)).length;
 }
 
 /** `trapline tracefs …`: the exit code, 1 after an error that was told on standard error. */
@@ -81,8 +100,8 @@ async function tracefsCommand(argv: readonly string[]): Promise<number> {
   const warning = line.verbose ? note : () => undefined;
   const system =
     line.pid === undefined
-      ? emptySystem()
-      : await processSystem(line.pid, { maxPauseMs: line.maxPauseMs, warning });
+      ? emptySystem(line.cpus)
+      : await processSystem(line.pid, { maxPauseMs: line.maxPauseMs, cpus: line.cpus, warning });
   let code = 1;
   try {
     const { request, prepare, discover, flush, settle } = system;

@@ -1,5 +1,6 @@
 /** The events of a trace.dat file in the order of their times, with what their formats say about them. */
 
+import { checkArgument, having, someBytes } from '../arguments.ts';
 import { cStringOf } from '../kernel/trace/byte-string.ts';
 import { dataView, entryPid, entryType, TRACE_ENTRY_SIZE } from '../kernel/trace/trace-entry.ts';
 import { type FileEvent, type FileField, parseEventFormat } from './trace-dat/event-format.ts';
@@ -7,6 +8,10 @@ import { OPTION } from './trace-dat/layout.ts';
 import { type PageShape, pageRecords } from './trace-dat/page-records.ts';
 import type { TraceDat, TraceDatBuffer, TraceDatCpu } from './trace-dat/reader.ts';
 import { parseCmdlines, parsePrintkFormats, SymbolTable } from './trace-dat/symbols.ts';
+
+export const aTraceEvents = having('events: new TraceEvents(dat)', 'dat', 'symbols', 'events');
+const aField = having('a field of an event', 'type', 'offset', 'size');
+export const aTraceEvent = having('an event of TraceEvents', 'event', 'data', 'cpu');
 
 /** One event. `data` is its record, a view that stays valid. */
 export interface TraceEvent {
@@ -39,6 +44,12 @@ export class TraceEvents {
 
   /** ETRACEDAT: a format makes no sense. */
   constructor(dat: TraceDat) {
+    checkArgument(
+      'new TraceEvents()',
+      'dat',
+      dat,
+      having('a TraceDat, as readTraceDat() gives it', 'kallsyms', 'buffers'),
+    );
     this.dat = dat;
     this.symbols = new SymbolTable(dat.kallsyms);
     this.printkFormats = parsePrintkFormats(dat.printkFormats);
@@ -134,6 +145,8 @@ export function isText({ type, filterType }: FileField): boolean {
 
 /** A field's value: a number, a text (byte string), or numbers of an array. */
 export function fieldValue(field: FileField, data: Uint8Array): FieldValue {
+  checkArgument('fieldValue()', 'field', field, aField);
+  checkArgument('fieldValue()', 'data', data, someBytes);
   const bytes = fieldBytes(field, data);
   if (isText(field)) return cStringOf(bytes);
   if (!isArray(field)) return number(bytes, 0, bytes.length, field.isSigned);
@@ -152,10 +165,9 @@ function number(bytes: Uint8Array, at: number, size: number, signed: boolean): b
 }
 
 /** A record's own fields with their values, in the order of the format. */
-export function* eventFields({
-  event,
-  data,
-}: TraceEvent): IterableIterator<readonly [FileField, FieldValue]> {
+export function* eventFields(record: TraceEvent): IterableIterator<readonly [FileField, FieldValue]> {
+  checkArgument('eventFields()', 'record', record, aTraceEvent);
+  const { event, data } = record;
   if (event === undefined) return;
   for (const field of event.fields) if (!field.common) yield [field, fieldValue(field, data)];
 }

@@ -35,7 +35,7 @@ const ELSEWHERE: Record<string, string> = {
   kfunc: 'use kprobe:FILE:FUNCTION with args.NAME',
   fexit: 'use kretprobe:FILE:FUNCTION',
   kretfunc: 'use kretprobe:FILE:FUNCTION',
-  usdt: 'there are no static probes; use kprobe:FILE:FUNCTION',
+  usdt: 'static probes are tracepoint:SYSTEM:EVENT; functions are kprobe:FILE:FUNCTION',
   software: 'there are no perf events; use profile:hz:99',
   hardware: 'there are no perf events; use profile:hz:99',
 };

@@ -1,3 +1,14 @@
+import {
+  aBoolean,
+  anObject,
+  aRecord,
+  aString,
+  checkArgument,
+  having,
+  listOf,
+  optional,
+  stringOf,
+} from '../arguments.ts';
 import { ProgramBuilder, R0, R1 } from '../bpf/builder.ts';
 import * as isa from '../bpf/isa.ts';
 import * as ast from './ast.ts';
@@ -14,6 +25,17 @@ import { inferTypes } from './passes/infer.ts';
 import type { ProbeInfo, Semantics } from './passes/semantics.ts';
 import { SourceText } from './position.ts';
 import type { CompiledScript, ProbeResolver, ScriptConfig, ScriptProgram } from './script.ts';
+
+const COMPILE_OPTIONS = aRecord<CompileOptions>(
+  {
+    file: aString,
+    resolver: having('an object with a method resolve(point)', 'resolve'),
+    params: optional(listOf(aString)),
+    unsafe: optional(aBoolean),
+    config: optional(anObject),
+  },
+  'options with file and resolver',
+);
 
 export interface CompileOptions {
   /** Shown in diagnostics: a path, or `stdin` for a one-liner. */
@@ -40,6 +62,8 @@ export interface Compilation {
  * script, and for attach points that the resolver does not know.
  */
 export function compileScript(source: string, options: CompileOptions): CompiledScript {
+  checkArgument('compileScript()', 'source', source, stringOf('a string: a program'));
+  checkArgument('compileScript()', 'options', options, COMPILE_OPTIONS);
   return compile(source, options).script;
 }
 

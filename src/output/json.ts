@@ -1,4 +1,6 @@
+import { checkArgument } from '../arguments.ts';
 import type { Bucket, MapValue, PrintedMap, Printer, Sinks, Value, WarningInfo } from './model.ts';
+import { SINKS } from './model.ts';
 import { formatBuf, formatStack, formatValue } from './values.ts';
 
 /** bpftrace's NDJSON: one object a line, `{"type": …, "data": …}`. Everything but progress goes to the data sink. */
@@ -6,6 +8,7 @@ export class JsonPrinter implements Printer {
   readonly #sinks: Sinks;
 
   constructor(sinks: Sinks) {
+    checkArgument('new JsonPrinter()', 'sinks', sinks, SINKS);
     this.#sinks = sinks;
   }
 

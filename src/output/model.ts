@@ -1,4 +1,5 @@
 /** What a script prints, before it is text or JSON. Both printers take these. */
+import { having } from '../arguments.ts';
 export type Value =
   | { readonly kind: 'int'; readonly value: bigint }
   /** A JavaScript number that is no integer. */
@@ -55,6 +56,8 @@ export interface Sinks {
   data(text: string): void;
   progress(text: string): void;
 }
+
+export const SINKS = having('an object with data(text) and progress(text)', 'data', 'progress');
 
 /** A printer of the model. `text.ts` and `json.ts` are the two there are. */
 export interface Printer {

@@ -1,5 +1,7 @@
+import { checkArgument } from '../arguments.ts';
 import { drawBuckets } from './histogram.ts';
 import type { MapEntry, MapValue, PrintedMap, Printer, Sinks, Value, WarningInfo } from './model.ts';
+import { SINKS } from './model.ts';
 import { formatValue } from './values.ts';
 
 /** bpftrace's text: `@x: 5`, `@[key, key]: 3`, histograms below their name. */
@@ -7,6 +9,7 @@ export class TextPrinter implements Printer {
   readonly #sinks: Sinks;
 
   constructor(sinks: Sinks) {
+    checkArgument('new TextPrinter()', 'sinks', sinks, SINKS);
     this.#sinks = sinks;
   }
 

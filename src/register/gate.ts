@@ -1,6 +1,18 @@
 /** What the sites of a script call while one of them is armed (the texts are in src/arch/v8/instrument-nop.ts). */
 import { NOP_OPEN, type SelfPath, stripNops } from '../arch/v8/instrument-nop.ts';
-import type { ArmedSite, SiteHooks } from './registry.ts';
+
+/** What a site calls; the agent's hooks (src/agent/README.md). `e` returns 0 where the call's end is not wanted. */
+export interface SiteHooks {
+  e(self: unknown, ...args: unknown[]): number;
+  r(instance: number, value: unknown): unknown;
+  t(instance: number, error: unknown): void;
+  s(instance: number): void;
+}
+
+export interface ArmedSite {
+  readonly hooks: SiteHooks;
+  readonly ends: boolean;
+}
 
 /** Form `self`: true where the gate made the call itself and `v` has its result. */
 export interface Gate {

@@ -5,8 +5,10 @@
 import { stripNops } from '../arch/v8/instrument-nop.ts';
 import { commonJsEntry } from './entry.ts';
 import { canHook, hookCommonJs, hookEntry, hookModules, hookModulesFromThread } from './hooks.ts';
+import { openDoor } from './knock.ts';
 import { prepareFiles, takeLaunch } from './launch.ts';
 import { createRegistry } from './registry.ts';
+import { noteThreads } from './threads.ts';
 import { patchToString } from './to-string.ts';
 import { createTransform } from './transform.ts';
 
@@ -18,6 +20,7 @@ if (!Object.hasOwn(globalThis, SITES) && canHook()) {
   Object.defineProperty(globalThis, SITES, hidden);
   // What an attaching tracer looks for
   Object.defineProperty(globalThis, Symbol.for('trapline.register'), hidden);
+  openDoor(noteThreads());
   const launch = await takeLaunch();
   const entry = commonJsEntry(process.argv, process.execArgv, process.env['NODE_OPTIONS']);
   const eager = launch?.order;

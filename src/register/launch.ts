@@ -124,11 +124,11 @@ function isModuleFile(file: string): boolean | undefined {
 }
 
 /**
- * Behind the last listener of `exit` the main thread stays until the tracer has read everything. Its loop lets V8 handle
- * the interrupts by which the agent's worker asks for things.
+ * Behind the last listener of `exit`, or where one of them calls process.exit(), the main thread stays until the tracer has read
+ * everything. Its loop lets V8 handle the interrupts by which the agent's worker asks for things.
  */
 function waitAtExit(folder: string, tracer: number): void {
-  const { emit } = process;
+  const { emit, reallyExit } = process as NodeJS.Process & { readonly reallyExit: (code?: number) => never };
   let waited = false;
   const file = path.join(folder, EXITING_FILE);
   const cell = new Int32Array(new SharedArrayBuffer(4));
@@ -144,15 +144,23 @@ function waitAtExit(folder: string, tracer: number): void {
     const until = now.call(performance) + EXIT_MS;
     while (existsSync(file) && isAlive(tracer) && now.call(performance) < until) Atomics.wait(cell, 0, 0, 1);
   };
+  const hidden = { writable: true, enumerable: false, configurable: true };
   Object.defineProperty(process, 'emit', {
     value(this: NodeJS.Process, ...args: unknown[]): unknown {
       const result: unknown = Reflect.apply(emit, this, args);
       if (args[0] === 'exit' && !waited) wait();
       return result;
     },
-    writable: true,
-    enumerable: false,
-    configurable: true,
+    ...hidden,
+  });
+  // process.exit() calls it last
+  Object.defineProperty(process, 'reallyExit', {
+    value(this: NodeJS.Process, ...args: unknown[]): unknown {
+      if (!waited) wait();
+      return Reflect.apply(reallyExit, this, args);
+    },
+    ...hidden,
+    enumerable: Object.prototype.propertyIsEnumerable.call(process, 'reallyExit'),
   });
 }
 

@@ -5,15 +5,7 @@
 import type { NopForm, SelfPath } from '../arch/v8/instrument-nop.ts';
 import { scriptPath } from '../arch/v8/symbols-path.ts';
 import type { TypesMode } from '../arch/v8/typescript.ts';
-import { createGate, GATE_URL, type Gate } from './gate.ts';
-
-/** What a site calls; the agent's hooks (src/agent/README.md). `e` returns 0 where the call's end is not wanted. */
-export interface SiteHooks {
-  e(self: unknown, ...args: unknown[]): number;
-  r(instance: number, value: unknown): unknown;
-  t(instance: number, error: unknown): void;
-  s(instance: number): void;
-}
+import { type ArmedSite, createGate, GATE_URL, type Gate, type SiteHooks } from './gate.ts';
 
 /** A script with sites. Functions are numbered in order of appearance: FunctionSymbol.index. */
 export interface SiteScript {
@@ -58,11 +50,6 @@ interface Entry extends SiteScript {
   armed: number;
   instance: Gate | undefined;
   loaded: boolean;
-}
-
-export interface ArmedSite {
-  readonly hooks: SiteHooks;
-  readonly ends: boolean;
 }
 
 export interface NewScript {

@@ -2,6 +2,7 @@
 
 import type { ArmItem, BindItem, EditItem, Location } from '../agent/worker/requests.ts';
 import { BREAK_LIMIT, hitMs, NEXT_HIT_MS } from '../arch/v8/arm-cost.ts';
+import { breakObjection } from '../arch/v8/break-hazard.ts';
 import {
   changedTexts,
   type InstrumentEdit,
@@ -11,7 +12,6 @@ import {
 import { lineSite } from '../arch/v8/instrument-line.ts';
 import { stripNops } from '../arch/v8/instrument-nop.ts';
 import { type FittedEdit, fitLiveEdit, lostTexts } from '../arch/v8/live-edit-fit.ts';
-import { breaksSuper } from '../arch/v8/super-hazard.ts';
 import { LineTable } from '../arch/v8/symbols-lines.ts';
 import type { ArmWay, FunctionSymbol } from '../arch/v8/types.ts';
 import { TraplineError } from '../errors.ts';
@@ -24,9 +24,6 @@ const WINDOW_BUDGET_MS = 10;
 const WINDOW_HITS = 50;
 /** Scripts up to this length get a text for the case that some of their functions cannot be put back. */
 const SUSPENDING_LENGTH = 500_000;
-
-const BREAKS_SUPER =
-  'a breakpoint before super() in a constructor whose this an arrow function captures would make super() throw';
 
 export interface PlannedEdit {
   readonly item: EditItem;
@@ -86,13 +83,14 @@ export class ArmItems {
       case 'bind': {
         const { binding } = symbol;
         if (binding.via === 'none') throw new Error('no name leads to it');
+        const at = this.#breakpoint(job, symbol.entry);
         const window = symbol.isGenerator
           ? 1
           : Math.max(1, Math.min(WINDOW_HITS, Math.floor(WINDOW_BUDGET_MS / NEXT_HIT_MS)));
         const item: BindItem = {
           kind: 'bind',
           site: number,
-          at: this.#location(script, symbol, symbol.entry),
+          at,
           text: this.#shown(functionText(script.source, symbol)),
           target: binding,
           args: argumentText(symbol),
@@ -107,9 +105,7 @@ export class ArmItems {
         return item;
       }
       case 'break': {
-        const offset = this.#offset(job);
-        if (breaksSuper(script.source, script.info.isModule, symbol, offset)) throw new Error(BREAKS_SUPER);
-        const at = this.#location(script, symbol, offset);
+        const at = this.#breakpoint(job, this.#offset(job));
         job.rateLimit = BREAK_LIMIT;
         const firstMs = hitMs(script.source);
         return {
@@ -155,6 +151,13 @@ export class ArmItems {
     const { source: text, sites } = instrument(source, some, this.#naming, info.isModule);
     if (lostTexts(info, edited, text).size > 0 || lostTexts(info, text, source).size > 0) return undefined;
     return { text, sites };
+  }
+
+  /** Throws where a breakpoint would change what the application does. */
+  #breakpoint({ site, script }: Job, offset: number): Location {
+    const objection = breakObjection(script.source, script.info.isModule, site.symbol, offset);
+    if (objection !== undefined) throw new Error(objection);
+    return this.#location(script, site.symbol, offset);
   }
 
   /** Where a line site goes; the function's entry for others. */

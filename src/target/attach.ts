@@ -1,41 +1,47 @@
 /**
- * Attaching by PID: identify, open the inspector, inject the agent with one evaluation, leave the inspector and close
- * its port again. From then on there is only the agent's Unix socket.
+ * Attaching by PID: identify, and knock at the door of a prepared process. Of any other, open the inspector, inject the agent piece by
+ * piece, leave the inspector and close its port again. From then on there is only the agent's Unix socket.
  */
 
 import { randomBytes } from 'node:crypto';
-import {
-  closeSync,
-  constants,
-  existsSync,
-  fchmodSync,
-  fstatSync,
-  openSync,
-  readdirSync,
-  rmSync,
-  statSync,
-  writeSync,
-} from 'node:fs';
+import { existsSync, readdirSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
-  AGENT_FILE,
-  type AgentFile,
   agentPrefix,
   type InjectConfig,
   type InjectResult,
   type InjectStep,
 } from '../agent/inject/config.ts';
 import { OWN_MARK } from '../agent/protocol.ts';
+import { aFunction, aRecord, checkArgument, optional, shape, someOptions } from '../arguments.ts';
 import { TraplineError } from '../errors.ts';
+import { writeAgent } from './agent-file.ts';
 import { agentTexts } from './agent-text.ts';
 import { CdpClient } from './cdp.ts';
 import { AgentConnection } from './connection.ts';
 import { guardInspector } from './guard.ts';
 import { closePort, type OpenInspector, openInspector } from './inspector-port.ts';
-import { identify, isAlive } from './process.ts';
+import { knock } from './knock.ts';
+import { type Identity, identify, isAlive } from './process.ts';
 import { RemoteSession } from './remote-session.ts';
 import type { SessionEvents, TraceSession } from './session.ts';
+
+/** One that no process can have is ESRCH, as any that is not there. */
+export const aPid = shape(`a whole number, from 1 to ${2 ** 31 - 1}`, Number.isSafeInteger);
+/** Of an object with methods: it may be of any class. */
+export const SESSION_EVENTS = aRecord<SessionEvents>(
+  {
+    onRecord: optional(aFunction),
+    onArmed: optional(aFunction),
+    onLost: optional(aFunction),
+    onWarning: optional(aFunction),
+    onPrint: optional(aFunction),
+    onGone: optional(aFunction),
+  },
+  'an object, with onRecord, onArmed, onLost, onWarning or onGone',
+);
+const ATTACH_OPTIONS = someOptions<AttachOptions>({ onStep: optional(aFunction) });
 
 const AGENT_START_MS = 15_000;
 /** So long the agent of a tracer that was killed may take to put everything back. */
@@ -80,6 +86,9 @@ export async function attach(
   events: SessionEvents,
   options: AttachOptions = {},
 ): Promise<TraceSession> {
+  checkArgument('attach()', 'pid', pid, aPid);
+  checkArgument('attach()', 'events', events, SESSION_EVENTS);
+  checkArgument('attach()', 'options', options, ATTACH_OPTIONS);
   const until = Date.now() + LEFT_MS;
   for (;;) {
     try {
@@ -116,20 +125,39 @@ async function attachOnce(pid: number, events: SessionEvents, options: AttachOpt
   };
   const identity = await identify(pid);
   step('identify');
+  const config = makeConfig(false);
+  const answer = await knock(identity, config);
+  let way: WayIn;
+  if (answer === undefined) way = await byInspector(identity, step);
+  else
+    way = { config, injected: { ...checked(answer.result), stops: answer.stops }, workers: answer.workers };
+  step('inject');
+  const session = await openSession(pid, way.injected, way.config, way.workers, events);
+  step('connect');
+  return session;
+}
+
+/** What is known once the agent is in the process. */
+interface WayIn {
+  readonly config: InjectConfig;
+  readonly injected: Injected;
+  /** Worker threads of the application. */
+  readonly workers: number;
+}
+
+async function byInspector(identity: Identity, step: (name: string) => void): Promise<WayIn> {
+  const { pid } = identity;
   const guard = guardInspector(pid);
   let inspector: OpenInspector;
-  let config: InjectConfig;
-  let injected: Injected;
-  let workers: number;
   try {
     inspector = await openInspector(identity, (seen) => guard.begin(seen));
     step('open inspector');
     const client = await CdpClient.connect(inspector.url);
-    config = makeConfig(!inspector.wasOpen);
+    const config = makeConfig(!inspector.wasOpen);
     try {
       // before the agent adds one of its own
-      workers = await countWorkers(client);
-      injected = await injectThrough(client, config, pid);
+      const workers = await countWorkers(client);
+      return { config, injected: await injectThrough(client, config, pid), workers };
     } catch (error) {
       if (!inspector.wasOpen) await closePort(client);
       throw error;
@@ -143,10 +171,6 @@ async function attachOnce(pid: number, events: SessionEvents, options: AttachOpt
     // the agent closes the port itself from here on
     guard.end();
   }
-  step('inject');
-  const session = await openSession(pid, injected, config, workers, events);
-  step('connect');
-  return session;
 }
 
 /** The session of an agent that has just been injected. */
@@ -286,32 +310,6 @@ async function injectThrough(client: CdpClient, config: InjectConfig, pid: numbe
       written = true;
     }
     await sleep(BETWEEN_MS);
-  }
-}
-
-/** Into a folder that belongs to the process, whoever we are; never through a link of somebody else's. */
-export function writeAgent(pid: number, folder: string): void {
-  const { worker, main, arming, events } = agentTexts();
-  const texts: AgentFile = { worker, agent: main, arming, events };
-  const { O_DIRECTORY, O_NOFOLLOW, O_CREAT, O_EXCL, O_WRONLY } = constants;
-  const linux = process.platform === 'linux';
-  const directory = openSync(folder, O_DIRECTORY | O_NOFOLLOW);
-  try {
-    if (linux && fstatSync(directory).uid !== statSync(`/proc/${pid}`).uid) {
-      throw new Error('it is not of the process');
-    }
-    const file = path.join(linux ? `/proc/self/fd/${directory}` : folder, AGENT_FILE);
-    const fd = openSync(file, O_CREAT | O_EXCL | O_WRONLY, 0o644);
-    try {
-      // whatever our umask: the process may be another user's, and nobody else gets into the folder
-      fchmodSync(fd, 0o644);
-      const text = Buffer.from(JSON.stringify(texts));
-      for (let at = 0; at < text.length; ) at += writeSync(fd, text, at);
-    } finally {
-      closeSync(fd);
-    }
-  } finally {
-    closeSync(directory);
   }
 }
 

@@ -1,6 +1,7 @@
 /** Channels of node:diagnostics_channel as raw tracepoints of the own process. */
 
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
+import { aFunction, aString, checkArgument } from '../arguments.ts';
 import { getRawEvent, type RawEventMap, registerRawEvent } from '../kernel/tracepoint/raw-event.ts';
 import {
   type DefineTracepointOptions,
@@ -19,6 +20,7 @@ export const TRACING_CHANNEL_EVENTS = ['start', 'end', 'asyncStart', 'asyncEnd',
  * The name is the channel's.
  */
 export function channelTracepoint(channel: string): RawEventMap {
+  checkArgument('channelTracepoint()', 'channel', channel, aString);
   const known = getRawEvent(channel);
   if (known !== undefined) return known;
   const onMessage = (message: unknown, name: string | symbol): void => tp.call(message, String(name));
@@ -33,6 +35,7 @@ export function channelTracepoint(channel: string): RawEventMap {
 export function tracingChannelTracepoints(
   name: string,
 ): Record<(typeof TRACING_CHANNEL_EVENTS)[number], RawEventMap> {
+  checkArgument('tracingChannelTracepoints()', 'name', name, aString);
   const all = TRACING_CHANNEL_EVENTS.map((event) => [event, channelTracepoint(`tracing:${name}:${event}`)]);
   return Object.fromEntries(all) as Record<(typeof TRACING_CHANNEL_EVENTS)[number], RawEventMap>;
 }
@@ -49,6 +52,8 @@ export function defineChannelEvent<const F extends TracepointFields>(
   values: (message: never) => TracepointArgs<F> | undefined,
   options: DefineTracepointOptions = {},
 ): TracepointFunction<F> {
+  checkArgument('defineChannelEvent()', 'channel', channel, aString);
+  checkArgument('defineChannelEvent()', 'values', values, aFunction);
   const onMessage = (message: unknown): void => {
     const made = values(message as never);
     if (made !== undefined) event(made);

@@ -16,13 +16,21 @@ export class FunctionList {
   readonly #info: ProcessInfo;
   readonly #text: TextSpace;
   readonly #allowDebugger: AllowDebugger;
+  readonly #onWarning: (message: string) => void;
   #all: Promise<readonly FunctionSymbol[]> | undefined;
 
-  constructor(connection: AgentConnection, info: ProcessInfo, text: TextSpace, allowDebugger: AllowDebugger) {
+  constructor(
+    connection: AgentConnection,
+    info: ProcessInfo,
+    text: TextSpace,
+    allowDebugger: AllowDebugger,
+    onWarning: (message: string) => void,
+  ) {
     this.#connection = connection;
     this.#info = info;
     this.#text = text;
     this.#allowDebugger = allowDebugger;
+    this.#onWarning = onWarning;
   }
 
   /** See TraceSession.functions(). */
@@ -96,7 +104,15 @@ export class FunctionList {
     const prepared = (await this.#listPrepared(wanted)) ?? (await this.#listModules(wanted, options));
     if (prepared !== undefined) return prepared;
     await this.#allowDebugger(options.maxPauseMs);
-    const texts = await liveScripts(this.#connection, this.#text, (script) => isWanted(script, wanted));
+    const texts = await liveScripts(
+      this.#connection,
+      this.#text,
+      (script) => isWanted(script, wanted),
+      (url) =>
+        this.#onWarning(
+          `WARNING: ${shownPath(scriptPath(url), this.#info.cwd)} may have been loaded again since it was edited: calls of that copy do not count until V8 has collected what the edit has left`,
+        ),
+    );
     const symbols: FunctionSymbol[] = [];
     for (const script of await this.#text.addAll(texts)) {
       for (const symbol of script.symbols) symbols.push(symbol);

@@ -3,7 +3,7 @@
 import type { ProgramImage } from '../agent/protocol.ts';
 import { jitProgram, type MemoryLayout } from '../bpf/index.ts';
 import { TraplineError } from '../errors.ts';
-import { readsOf, registersOf } from '../kernel/trace/bpf-trace.ts';
+import { helperReads, readsOf, registersOf } from '../kernel/trace/bpf-trace.ts';
 import type { LoadedProgram } from './session.ts';
 
 export function programImages(
@@ -17,14 +17,18 @@ export function programImages(
     const maker = context === undefined ? program : programs[context.by - first];
     if (maker === undefined) throw new TraplineError('EINVAL', `${program.name}: nothing makes its context`);
     // And what programs read that it may call in its place.
-    const calls = context === undefined && program.helpersUsed.includes('tail_call');
-    const readers = calls ? programs.filter(({ type }) => type === program.type) : [maker];
+    const running = program.helpersUsed.includes('tail_call')
+      ? programs.filter(({ type }) => type === program.type)
+      : [program];
+    const readers = context === undefined ? running : [maker];
     return {
       index: first + index,
       wasm: Buffer.from(jitProgram(program, layout, { entries: ['run'], programs: true }).wasm).toString(
         'base64',
       ),
-      reads: readers.reduce((mask, reader) => mask | readsOf(reader), 0),
+      reads:
+        readers.reduce((mask, reader) => mask | readsOf(reader), 0) |
+        running.reduce((mask, one) => mask | helperReads(one), 0),
       converts: readers.reduce((mask, reader) => mask | registersOf(reader), 0),
       ...(context === undefined ? {} : { context: { by: context.by, at: firstValue(layout, context.map) } }),
     };

@@ -21,6 +21,9 @@ import {
 import { TraplineError } from '../errors.ts';
 import { procFamily } from './procfs.ts';
 
+/** What a shell answers for a program that SIGINT ended. */
+const INTERRUPTED = 130;
+
 /** A program that is kept in front of its main module. */
 export interface HeldProcess extends LaunchHello {
   /** Puts sites into the functions of files before they are loaded. Resolves when that is done. */
@@ -33,6 +36,8 @@ export interface LaunchedCommand {
   /** Lets the program begin; also when nothing was prepared. */
   go(): void;
   readonly exited: Promise<void>;
+  /** SIGINT has ended it before it began: a terminal sends that to all of its programs, and nobody knows who hears it first. */
+  readonly interrupted: Promise<void>;
   /** The held process is about to exit, and waits for letGo(). */
   readonly exiting: Promise<void>;
   letGo(): void;
@@ -69,13 +74,18 @@ export async function launch(file: string, args: readonly string[]): Promise<Lau
   void door.exiting.then(() => {
     isExiting = true;
   });
+  let began = false;
+  let interrupt: () => void = () => {};
+  const interrupted = new Promise<void>((resolve) => {
+    interrupt = resolve;
+  });
   const exited = new Promise<void>((resolve) => {
-    child.once('exit', () => {
+    child.once('exit', (code, signal) => {
       gone = true;
+      if (!began && (signal === 'SIGINT' || code === INTERRUPTED)) interrupt();
       resolve();
     });
   });
-  let began = false;
   let ended: Promise<void> | undefined;
   const moment = () => Promise.race([exited, sleep(1000, undefined, { ref: false })]);
   const end = async (): Promise<void> => {
@@ -96,6 +106,7 @@ export async function launch(file: string, args: readonly string[]): Promise<Lau
       door.go();
     },
     exited,
+    interrupted,
     exiting: door.exiting,
     letGo: () => rmSync(path.join(folder, EXITING_FILE), { force: true }),
     hasExited: () => gone,

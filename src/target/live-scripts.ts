@@ -6,11 +6,15 @@ import type { AgentConnection } from './connection.ts';
 import { dropLeftovers, replacedScripts } from './leftovers.ts';
 import { fileText, isListed, isOwnText, named, type TextSpace } from './text-space.ts';
 
-/** Enables the debugger. Texts that are at hand, or the file's by V8's hash, are not asked for. */
+/**
+ * Enables the debugger. Texts that are at hand, or the file's by V8's hash, are not asked for. `onDoubt` is told of urls with a text that
+ * is left out, and may be a module that was loaded again.
+ */
 export async function liveScripts(
   connection: AgentConnection,
   text: TextSpace,
   wanted: (info: ScriptInfo) => boolean,
+  onDoubt: (url: string) => void = () => {},
 ): Promise<ScriptText[]> {
   const sourceOf = async (info: ScriptInfo): Promise<string | undefined> => {
     const { scriptId } = info;
@@ -24,10 +28,11 @@ export async function liveScripts(
     // V8 has collected it meanwhile
     if (source !== undefined) texts.push({ info: listed[index] as ScriptInfo, source });
   }
-  const live = dropLeftovers(
+  const { live, doubtful } = dropLeftovers(
     texts.map(({ info }) => info),
     texts.map(({ source }) => source),
     replacedScripts(all),
   );
+  for (const url of new Set(doubtful.map((script) => script.url))) onDoubt(url);
   return texts.filter(({ info, source }) => live.has(info) && !isOwnText(info, source));
 }

@@ -9,6 +9,7 @@ import { addDefinedEvents } from '../kernel/tracepoint/trace-event.ts';
 import { modulesCame } from './module-watch.ts';
 import { OwnStacks } from './own-stacks.ts';
 import { OwnTracepoints } from './own-tracepoints.ts';
+import { SystemClocks } from './system-clocks.ts';
 
 export interface OwnTracing {
   readonly tracing: Tracing;
@@ -22,12 +23,12 @@ export function openOwnTracing(options: { readonly bufferSizeKb?: number } = {})
   const current = { pid: process.pid, tgid: process.pid, comm: 'node', cpu: 0 };
   const tracepoints = new OwnTracepoints(() => process.hrtime.bigint());
   const stacks = new OwnStacks();
+  const clocks = new SystemClocks();
   const arch: TraceArch = {
     ncpu: 1,
-    now: (clock) =>
-      clock === 'local' || clock === 'global' || clock === 'perf' || clock === 'mono'
-        ? process.hrtime.bigint()
-        : undefined,
+    now: (clock) => clocks.now(clock),
+    clockAt: (clock, ts) => clocks.at(clock, ts),
+    clockObstacle: (clock) => clocks.obstacle(clock),
     current: () => current,
     stackTrace: () => stacks.addresses(),
     lookupTracepoint: (name) => tracepoints.find(name),

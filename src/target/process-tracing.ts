@@ -2,6 +2,16 @@
 
 import { readFileSync } from 'node:fs';
 import type { ArmWay } from '../arch/v8/types.ts';
+import {
+  aBoolean,
+  aFunction,
+  anInteger,
+  atLeast,
+  checkArgument,
+  oneOf,
+  optional,
+  someOptions,
+} from '../arguments.ts';
 import type { TraplineError } from '../errors.ts';
 import { RingBuffer } from '../kernel/trace/ring-buffer/ring-buffer.ts';
 import type { TraceEventCall } from '../kernel/trace/trace-event.ts';
@@ -9,11 +19,25 @@ import { Tracing } from '../kernel/trace/tracing.ts';
 import { type EventDescription, eventKey } from '../kernel/tracepoint/runtime-events.ts';
 import { addDefinedEvents } from '../kernel/tracepoint/trace-event.ts';
 import { tracedEventCall } from '../kernel/tracepoint/traced-event.ts';
-import { attach } from './attach.ts';
+import { aPid, attach } from './attach.ts';
 import { ModuleWatch, modulesCame } from './module-watch.ts';
 import { selfSession } from './self.ts';
 import type { DetachReport, SessionEvents, TraceSession } from './session.ts';
 import { ProcessTraceArch } from './trace-arch.ts';
+
+export const PROCESS_TRACING_OPTIONS = someOptions<ProcessTracingOptions>({
+  way: optional(oneOf('auto', 'nop', 'property', 'bind', 'edit', 'break')),
+  maxPauseMs: optional(atLeast(0)),
+  bufferSizeKb: optional(anInteger(1)),
+  ringBytes: optional(anInteger(1)),
+  maxString: optional(anInteger(1)),
+  inTarget: optional(aBoolean),
+  cpus: optional(anInteger(1)),
+  watchModules: optional(aBoolean),
+  lazy: optional(aBoolean),
+  onWarning: optional(aFunction),
+  onGone: optional(aFunction),
+});
 
 export interface ProcessTracingOptions {
   readonly way?: 'auto' | ArmWay;
@@ -27,6 +51,8 @@ export interface ProcessTracingOptions {
   readonly maxString?: number;
   /** Hits are filtered and counted in the process where that can be; with false all are sent. True by default. */
   readonly inTarget?: boolean;
+  /** CPUs that the folder has, for tools that expect the machine's: every record is of CPU 0. 1 by default. */
+  readonly cpus?: number;
   /** refresh() is called by itself when a module comes that somebody waits for. False by default. */
   readonly watchModules?: boolean;
   /** Functions are listed when loadFunctions() asks for them. False by default. */
@@ -69,6 +95,8 @@ export async function openProcessTracing(
   pid: number,
   options: ProcessTracingOptions = {},
 ): Promise<ProcessTracing> {
+  checkArgument('openProcessTracing()', 'pid', pid, aPid);
+  checkArgument('openProcessTracing()', 'options', options, PROCESS_TRACING_OPTIONS);
   let arch: ProcessTraceArch | undefined;
   let gone = false;
   let stopWatching: (() => void) | undefined;
@@ -106,11 +134,12 @@ export async function openProcessTracing(
       arm: { way, maxPauseMs, maxactive: 0 },
       inTarget,
       lazy,
+      ...(options.cpus === undefined ? {} : { cpus: options.cpus }),
       ...(ringBytes === undefined ? {} : { ringBytes }),
       ...(maxString === undefined ? {} : { maxString }),
       onRefused: (symbol, { message }) => {
         const { globalTrace } = tracing as Tracing;
-        globalTrace.errorLog.log(globalTrace.now(), 'trace_kprobe', message, symbol, 0);
+        globalTrace.errorLog.log(process.hrtime.bigint(), 'trace_kprobe', message, symbol, 0);
         options.onWarning?.(`${symbol}: ${message}`);
       },
     });

@@ -72,14 +72,18 @@ export class RemoteSession implements TraceSession {
     this.info = { ...info, monotonicToRealtimeNs: BigInt(info.monotonicToRealtimeNs) };
     const naming = { prefix, v8: info.v8Version };
     const text = new TextSpace();
-    this.#armer = new Armer(connection, text, naming, (report) => events.onArmed(report));
-    this.#functions = new FunctionList(connection, this.info, text, (maxPauseMs = MAX_PAUSE_MS) =>
-      this.#armer.allowDebugger(maxPauseMs),
+    this.#armer = new Armer(connection, text, naming, (report) => events.onArmed?.(report));
+    this.#functions = new FunctionList(
+      connection,
+      this.info,
+      text,
+      (maxPauseMs = MAX_PAUSE_MS) => this.#armer.allowDebugger(maxPauseMs),
+      (message) => events.onWarning?.(message),
     );
     this.#sites = new SessionSites(this.info.cwd, this.#reads);
     connection.events = {
       onNotice: (notice) => this.#notice(notice),
-      onRecord: (record, ring) => events.onRecord(record, ring),
+      onRecord: (record, ring) => events.onRecord?.(record, ring),
       onClose: (reason, exited) => this.#gone(reason, exited),
     };
     if (connection.closed) queueMicrotask(() => this.#gone('the process has exited', true));
@@ -91,13 +95,13 @@ export class RemoteSession implements TraceSession {
         this.#armer.onNotice(params as ArmedNotice);
         break;
       case 'lost':
-        this.#events.onLost((params as { count: number }).count);
+        this.#events.onLost?.((params as { count: number }).count);
         break;
       case 'stacks':
         for (const { id, frames } of params as { id: number; frames: string[] }[]) this.#addStack(id, frames);
         break;
       case 'worker':
-        this.#events.onWarning(
+        this.#events.onWarning?.(
           `WARNING: process ${this.info.pid} has started a worker thread; worker threads are not traced`,
         );
         break;
@@ -105,7 +109,7 @@ export class RemoteSession implements TraceSession {
         this.#events.onPrint?.((params as { print?: PrintkCall }).print);
         break;
       case 'warning':
-        this.#events.onWarning((params as { message: string }).message);
+        this.#events.onWarning?.((params as { message: string }).message);
         break;
     }
   }
@@ -118,7 +122,7 @@ export class RemoteSession implements TraceSession {
   #gone(reason: string, exited: boolean): void {
     this.#cleanUp();
     // one that exits while it is being detached from leaves nothing to put back
-    if (this.#detached === undefined || (exited && !this.#over)) this.#events.onGone(reason);
+    if (this.#detached === undefined || (exited && !this.#over)) this.#events.onGone?.(reason);
   }
 
   functions(
@@ -264,7 +268,7 @@ export class RemoteSession implements TraceSession {
       const { name } = site.event;
       if (!ok) throw new TraplineError('EARM', `${name}: it cannot be traced: ${reason}`);
       const report: ArmReport = { name, way: 'event', estimateMs: 0, pauseMs };
-      this.#events.onArmed(report);
+      this.#events.onArmed?.(report);
       reports.set(site, report);
     }
     return reports;

@@ -6,12 +6,15 @@
 import { Session } from 'node:inspector';
 import { runInThisContext } from 'node:vm';
 import type { InjectConfig, Injection } from '../agent/inject/config.ts';
+import { checkArgument } from '../arguments.ts';
+import { writeAgent } from './agent-file.ts';
 import { agentTexts } from './agent-text.ts';
-import { checked, type Injected, makeConfig, openSession, WorkerCounter, writeAgent } from './attach.ts';
+import { checked, type Injected, makeConfig, openSession, SESSION_EVENTS, WorkerCounter } from './attach.ts';
 import type { SessionEvents, TraceSession } from './session.ts';
 
 /** Errors: EBUSY somebody traces this process already, EPERMISSION, EWORKER, EACCES. Call it on the main thread. */
 export async function selfSession(events: SessionEvents): Promise<TraceSession> {
+  checkArgument('selfSession()', 'events', events, SESSION_EVENTS);
   const config = makeConfig(false);
   const workers = countOwnWorkers();
   // the text that other processes evaluate

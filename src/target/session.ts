@@ -95,17 +95,18 @@ export interface NotRestored {
   readonly reason: string;
 }
 
+/** What a session tells; what nobody listens to is dropped. */
 export interface SessionEvents {
   /** A whole record of a ring buffer, which is the map with this index; the view is valid for the call only. */
-  onRecord(record: DataView, ring: number): void;
-  onArmed(report: ArmReport): void;
+  onRecord?(record: DataView, ring: number): void;
+  onArmed?(report: ArmReport): void;
   /** Ring records that found no room, since the last call. */
-  onLost(count: number): void;
-  onWarning(message: string): void;
+  onLost?(count: number): void;
+  onWarning?(message: string): void;
   /** A program called bpf_trace_printk(); undefined: more than can be told. */
   onPrint?(call: PrintkCall | undefined): void;
   /** The target exited or the connection broke. */
-  onGone(reason: string): void;
+  onGone?(reason: string): void;
 }
 
 export interface ListOptions {

@@ -23,6 +23,7 @@ import { FunctionCalls } from './function-calls.ts';
 import { COUNTERS_MAP, HitCounts } from './hit-counts.ts';
 import type { ArmOptions, TraceSession } from './session.ts';
 import { StackSymbols } from './stack-symbols.ts';
+import { SystemClocks } from './system-clocks.ts';
 import { ProcessTracepoints } from './trace-arch-events.ts';
 import { ProbePlaces } from './trace-arch-places.ts';
 import { COUNTERS, ProbePrograms, RING } from './trace-arch-programs.ts';
@@ -30,14 +31,10 @@ import { HitRecords } from './trace-arch-records.ts';
 import { ProcessSymbols } from './trace-arch-symbols.ts';
 import { WorkQueue } from './work-queue.ts';
 
-/** The main thread, and the agent's worker: where a session's programs run. */
-const NCPU = 1;
 /** The longest string that a record holds, with its NUL. */
 const MAX_STRING = 256;
 /** Bytes of the process's memory that hists may use; they are touched as they are. */
 const RESERVE = 16 << 20;
-/** Clocks that are CLOCK_MONOTONIC here. */
-const MONOTONIC: ReadonlySet<string> = new Set(['local', 'global', 'perf', 'mono']);
 
 export interface ProcessArchOptions {
   readonly session: TraceSession;
@@ -49,6 +46,8 @@ export interface ProcessArchOptions {
   readonly maxString?: number;
   /** Hits are filtered and counted in the process where that can be; with false all are sent. True by default. */
   readonly inTarget?: boolean;
+  /** CPUs that the folder has: records are of the first. 1 by default. */
+  readonly cpus?: number;
   /** Functions are listed when loadFunctions() asks for them, not before. */
   readonly lazy?: boolean;
   /** A probe could not be armed. */
@@ -56,7 +55,7 @@ export interface ProcessArchOptions {
 }
 
 export class ProcessTraceArch implements TraceArch {
-  readonly ncpu = NCPU;
+  readonly ncpu: number;
   readonly #options: ProcessArchOptions;
   readonly #session: TraceSession;
   #symbols: ProcessSymbols;
@@ -68,10 +67,12 @@ export class ProcessTraceArch implements TraceArch {
   readonly #calls: FunctionCalls;
   readonly #places: ProbePlaces;
   readonly #queue: WorkQueue;
+  readonly #clocks = new SystemClocks();
   readonly #records: HitRecords;
   #lost = 0;
 
   private constructor(options: ProcessArchOptions, symbols: ProcessSymbols) {
+    this.ncpu = options.cpus ?? 1;
     this.#options = options;
     this.#session = options.session;
     this.#symbols = symbols;
@@ -149,13 +150,15 @@ export class ProcessTraceArch implements TraceArch {
   }
 
   now(clock: string): bigint | undefined {
-    if (MONOTONIC.has(clock)) return process.hrtime.bigint();
-    return clock === 'tai' ? BigInt(Date.now()) * 1_000_000n : undefined;
+    return this.#clocks.now(clock);
   }
 
   clockAt(clock: string, ts: bigint): bigint | undefined {
-    if (MONOTONIC.has(clock)) return ts;
-    return clock === 'tai' ? ts + this.#session.info.monotonicToRealtimeNs : undefined;
+    return this.#clocks.at(clock, ts);
+  }
+
+  clockObstacle(clock: string): string | undefined {
+    return this.#clocks.obstacle(clock);
   }
 
   current(): { pid: number; tgid: number; comm: string; cpu: number } {

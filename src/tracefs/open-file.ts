@@ -1,3 +1,4 @@
+import { aFunction, anObject, checkArgument } from '../arguments.ts';
 import { KernelError } from '../kernel/errno.ts';
 import type { FileHandle, OpenFlags } from '../kernel/trace/file-operations.ts';
 
@@ -13,6 +14,9 @@ export class OpenFile {
   #open = true;
 
   constructor(handle: FileHandle, flags: OpenFlags, closed: () => void) {
+    checkArgument('new OpenFile()', 'handle', handle, anObject);
+    checkArgument('new OpenFile()', 'flags', flags, anObject);
+    checkArgument('new OpenFile()', 'closed', closed, aFunction);
     this.#handle = handle;
     this.#flags = flags;
     this.#closed = closed;

@@ -1,3 +1,4 @@
+import { aList, checkArgument, having, optional, someOptions } from '../arguments.ts';
 import { KernelError } from '../kernel/errno.ts';
 import type { FileOps, OpenFlags } from '../kernel/trace/file-operations.ts';
 import type { TraceArray } from '../kernel/trace/trace-array.ts';
@@ -5,6 +6,8 @@ import type { FilesPart } from '../kernel/trace/trace-files.ts';
 import type { Tracing } from '../kernel/trace/tracing.ts';
 import { OpenFile } from './open-file.ts';
 import { DEFAULT_PARTS } from './parts.ts';
+
+const TRACEFS_OPTIONS = someOptions<TracefsOptions>({ parts: optional(aList) });
 
 /** How a file is opened: as fopen() has it, or flags. */
 export type OpenMode = 'r' | 'w' | 'a' | 'r+' | (Partial<OpenFlags> & { readonly create?: boolean });
@@ -47,6 +50,8 @@ export class Tracefs {
   readonly #root: Folder;
 
   constructor(tracing: Tracing, options: TracefsOptions = {}) {
+    checkArgument('new Tracefs()', 'tracing', tracing, having('a Tracing', 'globalTrace', 'arch'));
+    checkArgument('new Tracefs()', 'options', options, TRACEFS_OPTIONS);
     this.tracing = tracing;
     this.#parts = [...DEFAULT_PARTS, ...(options.parts ?? [])];
     this.#root = this.#instanceFolder(tracing.globalTrace, true);

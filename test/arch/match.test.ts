@@ -119,6 +119,7 @@ describe('targets', () => {
     expect(failure('server.js:handelRequest').hint).toBe('did you mean src/server.js:handleRequest?');
     expect(failure('server.js:handle').hint).toBe('did you mean src/server.js:handleRequest?');
     expect(failure('server.js:totl').hint).toBe('did you mean src/server.js:Cart.total?');
+    expect(failure('Cart.prototype.total').hint).toBe('did you mean src/server.js:Cart.total?');
     expect(failure('db.ts:hmoe').hint).toBe('did you mean src/server.js:home?');
     expect(failure('sever.js:home')).toEqual({
       code: 'ENOENT',

@@ -63,8 +63,46 @@ describe('functions that read a variable', () => {
   test('undefined where a breakpoint would end the process: fields beside static ones, on V8 12', () => {
     const field = 'function f() {}\nconst make = () => class { a = f(); static b = 2; };';
     expect(readers(field, 10, '12.4.254.21-node.33')).toBeUndefined();
-    expect(readers(field, 10, '13.6.233')).toEqual(['make']);
     const inside = 'function f() {}\nclass C { m() { return f(); } a = () => f(); static b = 2; }';
     expect(readers(inside, 10, '12.4.254.21-node.33')).toEqual(['C.m', 'C.a']);
+  });
+
+  test('undefined where a breakpoint would end the process: object literals with super, on V8 before 13', () => {
+    const literal = 'function f() {}\nconst make = () => ({ a: f(), m() { return super.a; } });';
+    const key = 'function f() {}\nconst make = () => ({ [f()]() {}, m() { return super.a; } });';
+    const given = 'function f() {}\nconst make = () => ({ m(a = f()) {}, n() { return super.a; } });';
+    for (const v8 of ['11.3.244.8-node.38', '12.4.254.21-node.57']) {
+      expect(readers(literal, 10, v8)).toBeUndefined();
+      expect(readers(literal.replace('super.a', "eval('super.a')"), 10, v8)).toBeUndefined();
+      expect(readers(key, 10, v8)).toBeUndefined();
+      expect(readers(given, 10, v8)).toBeUndefined();
+      expect(readers(literal.replace('super', 'this'), 10, v8)).toEqual(['make']);
+    }
+    expect(readers(literal, 10, '13.6.233')).toEqual(['make']);
+    const inside = 'function f() {}\nconst make = () => ({ a() { return f(); }, m() { return super.a; } });';
+    expect(readers(inside, 10, '11.3.244.8-node.38')).toEqual(['a']);
+  });
+
+  test('undefined where V8 would put a breakpoint into the constructor: the text of a class that a function makes', () => {
+    for (const text of [
+      'const make = () => class extends f {};',
+      'function make() { const a = 1; class C extends f { constructor() { super(); } } return C; }',
+      'const make = () => class { a = f(); static b = 2; };',
+      'const make = () => class { static { f(); } };',
+    ])
+      expect(readers(`function f() {}\n${text}`)).toBeUndefined();
+    const apart =
+      'function f() {}\nfunction make() { class C { m() { return f(); } } return f(C); }\nclass D extends f {}';
+    expect(readers(apart)).toEqual(['C.m', 'make']);
+  });
+
+  test('undefined where a breakpoint would end the process: beside a class with private and static fields, on V8 before 13', () => {
+    const text =
+      'function f() {}\nfunction* g() { class P { static n = 0; #x = 1; run() { return this.#x; } } yield f(); yield new P().run(); }';
+    for (const v8 of ['11.3.244.8-node.38', '12.4.254.21-node.57'])
+      expect(readers(text, 10, v8)).toBeUndefined();
+    expect(readers(text)).toEqual(['g']);
+    const before = text.replace('function* g() {', 'function* g() { f();').replace('yield f();', '');
+    expect(readers(before, 10, '11.3.244.8-node.38')).toEqual(['g']);
   });
 });

@@ -8,7 +8,8 @@ import { KERNEL_KFUNCS } from '../../src/bpf/helpers/kernel-kfuncs.ts';
 import { kernelProto } from '../../src/bpf/helpers/kernel-protos.ts';
 import { HELPER_NAMES } from '../../src/bpf/helpers/names.ts';
 import { createMachine } from '../../src/bpf/index.ts';
-import { BUILT_IN, SAME_IMPORT } from '../../src/bpf/jit/calls.ts';
+import { BUILT_IN } from '../../src/bpf/jit/calls.ts';
+import { SAME_IMPORT } from '../../src/bpf/jit/imports.ts';
 import { helperImports } from '../../src/bpf/machine/imports.ts';
 import type { MachineState } from '../../src/bpf/machine/machine.ts';
 
@@ -22,7 +23,7 @@ describe('docs/helpers.md', () => {
     const machine = createMachine() as MachineState;
     const given = helperImports(
       machine,
-      { withFrames: (_block, action) => action() },
+      { hasFunctions: false },
       {
         cpu: 0,
         clock: () => 0,

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { ProgramBuilder, R1 } from '../../src/bpf/builder.ts';
 import { HELPERS, helperById } from '../../src/bpf/index.ts';
 import * as isa from '../../src/bpf/isa.ts';
-import { kprobeContext, readsOf } from '../../src/kernel/trace/bpf-trace.ts';
+import { helperReads, kprobeContext, readsOf } from '../../src/kernel/trace/bpf-trace.ts';
 import { JS_KFUNCS } from '../../src/kernel/trace/js-kfuncs.ts';
 import { argumentRef, HANDLE_TAG, PT_REGS, READS, registerRef } from '../../src/kernel/trace/pt-regs.ts';
 
@@ -61,6 +61,8 @@ describe('kprobe programs', () => {
     expect(named(registerRef('r10'), registerRef('ax'), registerRef('r11'))).toBe(
       READS.raw | READS.this | READS.retval | READS.error,
     );
+    expect(helperReads({ helpersUsed: ['get_stack', 'ktime_get_ns'] })).toBe(0);
+    expect(helperReads({ helpersUsed: ['get_func_ip', 'get_attach_cookie'] })).toBe(READS.ip | READS.cookie);
     expect(named(registerRef('ax') + 1024n, HANDLE_TAG, registerRef('sp'), 5n)).toBe(0);
   });
 });

@@ -1,16 +1,11 @@
 import { describe, expect, test } from 'vitest';
 import { assemble } from '../../src/bpf/asm/assemble.ts';
-import {
-  checkClassic,
-  convertFilter,
-  decodeSockFilters,
-  SKB_HELPERS,
-  type SockFilter,
-} from '../../src/bpf/classic.ts';
+import { checkClassic, convertFilter, SKB_HELPERS } from '../../src/bpf/classic.ts';
 import { Interpreter } from '../../src/bpf/interpreter/interpreter.ts';
 import { jitRaw } from '../../src/bpf/jit/raw.ts';
 import { loadPacket, writeSkBuff } from '../../src/bpf/sk-buff.ts';
 import { callSkbHelper } from '../../src/bpf/skb-helpers.ts';
+import { decodeSockFilters, type SockFilter } from '../../src/bpf/sock-filter.ts';
 
 const memory = new WebAssembly.Memory({ initial: 1, maximum: 1, shared: true });
 const STACK = 1024;
@@ -128,6 +123,7 @@ function packet(port: number, { protocol = 6, options = 0, fragment = 0 } = {}):
   data.setUint8(14 + 20 + options + 12, 5 << 4);
   return bytes;
 }
+
 function give(bytes: Uint8Array): void {
   new Uint8Array(memory.buffer).fill(0, SKB);
   new Uint8Array(memory.buffer).set(bytes, DATA);

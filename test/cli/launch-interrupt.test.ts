@@ -41,7 +41,7 @@ async function interrupt(
   });
   const closed = new Promise<number | null>((resolve) => child.once('close', resolve));
   while (!ready(err) && child.exitCode === null) await sleep(5);
-  process.kill(group ? -(child.pid as number) : (child.pid as number), 'SIGINT');
+  if (child.exitCode === null) process.kill(group ? -(child.pid as number) : (child.pid as number), 'SIGINT');
   return { code: await closed, out, err };
 }
 
@@ -69,6 +69,13 @@ function expectNothingLeft(): void {
   expect(readdirSync(folder).filter((name) => name.startsWith('trapline-launch-'))).toEqual([]);
   expect(existsSync(path.join(folder, 'begun'))).toBe(false);
 }
+
+test('SIGINT to the command alone', async () => {
+  const command = `sh -c 'kill -INT $$; : ${folder}/waits'`;
+  const { code, out, err } = await interrupt(['-c', command, SCRIPT], () => false);
+  expect({ code, out, err }).toEqual({ code: 130, out: '', err: MESSAGE });
+  expectNothingLeft();
+});
 
 describe.each([
   ['to the tracer', false],

@@ -24,6 +24,10 @@ function tiny(a) { return a; }
 for (let i = 0; i < 10; i++) { tiny(i); aux(i); }
 process.exit(3);
 `,
+  'listener.cjs': `function tiny(a) { return a; }
+process.on('exit', () => { for (let i = 0; i < 1000; i++) tiny(i); process.exit(4); });
+for (let i = 0; i < 10; i++) tiny(i);
+`,
   'aux.cjs': 'exports.aux = function aux(x) { return x; };\n',
   'parent.cjs': `function tell(options, launch) { return options; }
 const { execFileSync } = require('node:child_process');
@@ -111,6 +115,16 @@ describe.each(nodeBinaries())('-c on Node $version', ({ path: node }) => {
     );
     expect({ code, out: out.trim() }).toEqual({ code: 0, out: '@a: 45\n@t: 10' });
   });
+
+  test('process.exit() in a listener of exit', async () => {
+    for (let i = 0; i < 3; i++) {
+      const { code, out } = await trace(
+        `'${node}' listener.cjs`,
+        'kprobe:listener.cjs:tiny { @calls = count(); } kretprobe:listener.cjs:tiny { @ends = count(); }',
+      );
+      expect({ code, out: out.trim() }).toEqual({ code: 0, out: '@calls: 1010\n@ends: 1010' });
+    }
+  });
 });
 
 describe('-c', () => {
@@ -146,6 +160,24 @@ describe('-c', () => {
     const { code, out, err } = await trace(`'${node}' once.cjs`, 'kprobe:once.cjs:tinny { @ = count(); }');
     expect({ code, out }).toEqual({ code: 1, out: '' });
     expect(err).toMatch(/no function matches tinny in once\.cjs[\s\S]*did you mean once\.cjs:tiny\?/);
+  });
+
+  test.each([
+    ['a function', 'kprobe:throws.mjs:thrower { @ = count(); }'],
+    ['a line, which is not known before it is loaded', 'kprobe:throws.mjs:1 { @ = count(); }'],
+    ['no function', 'BEGIN { printf("begins\\n"); }'],
+  ])('--dry-run runs no line of the program: %s', async (_, script) => {
+    const { code, out, err } = await run(['--dry-run', '-c', `'${node}' throws.mjs`, script]);
+    expect({ code, out }).toEqual({ code: 0, out: '' });
+    expect(err).not.toMatch(/at the end|WARNING|Attaching/);
+    const wrong = await run([
+      '--dry-run',
+      '-c',
+      `'${node}' throws.mjs`,
+      script.replace(/ \w+\(.*\)/, ' nothing()'),
+    ]);
+    expect({ code: wrong.code, out: wrong.out }).toEqual({ code: 1, out: '' });
+    expect(wrong.err).toContain("Unknown function: 'nothing'");
   });
 
   test('a probe that names no file, where there are many: what takes the time is told', async () => {

@@ -116,6 +116,18 @@ describe('declarations in a strict project that checks its libraries', () => {
     expect(imported.sort()).toEqual(entries.sort());
   });
 
+  test('no typed array has a type argument: TypeScript before 5.7 knows none', () => {
+    const files = readdirSync(path.join(root, 'dist'), { recursive: true, encoding: 'utf8' });
+    const declarations = files.filter((name) => name.endsWith('.d.ts'));
+    const generic = declarations.filter((name) =>
+      /\b(?:[A-Z]\w*\d+(?:Clamped)?Array|DataView)</.test(
+        readFileSync(path.join(root, 'dist', name), 'utf8'),
+      ),
+    );
+    expect(declarations.length).toBeGreaterThan(300);
+    expect(generic).toEqual([]);
+  });
+
   test.each([
     { lib: ['ES2022'], types: [], text: ENGINE },
     { lib: ['ES2022', 'DOM'], types: [], text: ENGINE },

@@ -20,16 +20,20 @@ describe.each(nodeBinaries())('random sessions on random modules, Node $version'
     async (seed) => {
       const next = random(seed * 7919);
       const file = `random${seed}.${seed % 2 === 0 ? 'mjs' : 'cjs'}`;
-      const module = randomModule(next);
+      const module = randomModule(next, file.endsWith('.cjs'));
       writeFileSync(path.join(folder, file), module.text);
       const service = await startService({ node, file: path.join(folder, file) });
       const texts = await service.ask('texts');
       const results = await service.ask('results');
       const fs = await attachTracefs(service.pid, { maxPauseMs: 60_000 });
       const told: string[] = [];
+      // calls go on while the next writes arm and disarm
+      let under = service.ask('results');
       for (const step of randomSession(next, module, file)) {
         if ('call' in step) {
+          expect(await under, told.join('\n')).toEqual(results);
           expect(await service.ask('results'), told.join('\n')).toEqual(results);
+          under = service.ask('results');
           continue;
         }
         const { write, text, append } = step;
@@ -39,6 +43,7 @@ describe.each(nodeBinaries())('random sessions on random modules, Node $version'
         await done.catch((error: Error) => told.push(`  ${error.message}`));
       }
       const { failures = [] } = await fs.detach();
+      expect(await under, told.join('\n')).toEqual(results);
       expect(failures, told.join('\n')).toEqual([]);
       expect(await service.ask('results'), told.join('\n')).toEqual(results);
       expect(await service.ask('texts'), told.join('\n')).toEqual(texts);

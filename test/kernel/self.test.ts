@@ -82,3 +82,16 @@ it.each(nodes)('%s: a caller that was optimized while its callee was rewritten',
   ]);
   expect(stdout).toBe('9000');
 });
+
+it.each(nodes)('%s: probes where a breakpoint would change the function', async (node) => {
+  const { stdout } = await run(node, [path.join(root, 'test/fixtures/self/hazards.mjs'), library]);
+  const names = ['new Derived', '5', 'given', 'declared', '20'];
+  expect(JSON.parse(stdout)).toEqual(
+    Object.fromEntries(
+      names.flatMap((name) => [
+        [name, [6, true]],
+        [`${name} post`, [12, true]],
+      ]),
+    ),
+  );
+});

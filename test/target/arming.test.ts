@@ -17,6 +17,23 @@ runInContext('function inner(a) { /* foreign */ return a + 1; } var go = () => i
 const classes = '\\n\\nfunction beside() { return 1; }\\nconst make = () => {\\n  const C = class { a = beside(); static b = 2; };\\n'
   + '  const D = class { a = 3; };\\n  return [new C().a, C.b, new D().a];\\n};\\nmake;';
 const make = require('node:vm').runInThisContext(classes, { filename: '/classes.js' });
+function inside(a) {
+  return a + 1;
+}
+function literal(a) {
+  return { a: inside(a), later: () => a, toString() { return super.toString(); } }.a;
+}
+function given(arguments) { /* named */
+  return arguments;
+}
+function declared(a) { /* let */
+  let arguments = a;
+  return arguments;
+}
+function second(a) { /* second of a let */
+  let x = a, arguments = a;
+  return x === 3 ? arguments : 0;
+}
 function unreached(a) { /* unreached */
   return a * 2;
 }
@@ -80,6 +97,19 @@ class Evaluated extends Base {
     this.a = a;
   }
 }
+const mixin = (Of) => /* mixin */class extends Of {
+  constructor(a) {
+    const later = () => this.a;
+    super();
+    this.a = a;
+    this.later = later;
+  }
+};
+function local(a) {
+  keep[0] = a;
+  class Of extends Base { constructor() { const later = () => a; super(); this.later = later; } } // local
+  for (let i = 0; i < 3; i++) if (new Of().later() !== a) throw new Error('not a');
+}
 function slipped(a) { /* slipped */
   return a + 1;
 }
@@ -104,6 +134,12 @@ const calls = {
       if (seen !== '["ReferenceError",null,' + a + ',true]') throw new Error(seen);
     }
   },
+  literal: () => { if (literal(1) !== 2) throw new Error('not 2'); },
+  named: () => { if (given(3) !== 3) throw new Error('not 3'); },
+  let: () => { if (declared(3) !== 3) throw new Error('not 3'); },
+  second: () => { if (second(3) !== 3) throw new Error('not 3'); },
+  mixin: () => { if (new (mixin(Base))(3).later() !== 3) throw new Error('not 3'); },
+  local: () => local(3),
   slipped: () => others.get(other)(1),
 };
 let last = performance.now();
@@ -277,6 +313,45 @@ describe.each(nodeBinaries())('arming on Node $version', ({ path: node }) => {
     await session.detach();
   });
 
+  test.each([
+    ['named', 'named'],
+    ['let', 'let'],
+    ['second', 'second of a let'],
+  ])('edited where a breakpoint would change a variable: %s', async (name, mark) => {
+    const { pid, file, call } = await start(node);
+    await call(name, 1);
+    const { session } = await openSession(pid);
+    const request = entryOf(functionAround(await session.functions(), file, `/* ${mark} */`));
+    for (const way of ['break', 'bind'] as const)
+      await expect(session.attach([request], { ...ARM, way })).rejects.toThrow(/variable named arguments/);
+    const [report] = await session.attach([request], ARM);
+    expect(report?.way).toBe('edit');
+    expect((await call(name, 20)).done).toBe(20);
+    await session.detach();
+  });
+
+  test.each(['mixin', 'local'] as const)(
+    'no breakpoint on a class, which V8 would put into its constructor: %s',
+    async (name) => {
+      const { pid, file, call } = await start(node);
+      await call(name, 1);
+      const { session } = await openSession(pid);
+      const symbols = await session.functions();
+      const request =
+        name === 'local'
+          ? lineRequest(symbols.find((symbol) => symbol.file === file && symbol.name === name)!, '// local')
+          : entryOf(functionAround(symbols, file, `/* ${name} */`));
+      const broken = session.attach([request], { ...ARM, way: 'break' });
+      await expect(broken).rejects.toThrow(/into the class's constructor/);
+      const [report] = await session.attach([request], ARM);
+      expect(report?.way).toBe('edit');
+      expect((await call(name, 20)).done).toBe(20);
+      expect((await readCounts(session))[0]).toBe(20);
+      await session.detach();
+      expect((await call(name, 20)).done).toBe(20);
+    },
+  );
+
   test('breakpoints where super() is not concerned: behind it, without closures, in functions inside', async () => {
     const { pid, file, call } = await start(node);
     for (const name of ['derived', 'plain', 'arrows', 'fields']) await call(name, 1);
@@ -312,18 +387,21 @@ describe.each(nodeBinaries())('arming on Node $version', ({ path: node }) => {
     expect((await call('made', 20)).done).toBe(20);
   });
 
-  test('bound while instances are made whose fields call it, beside static ones', async () => {
+  test.each([
+    ['instances are made whose fields call it, beside static ones', 'made', 'beside'],
+    ['objects are made with what it returns, and with a method that uses super', 'literal', 'inside'],
+  ] as const)('bound while %s', async (_, calls, name) => {
     const { pid, call } = await start(node);
     // what is posted by two messages has calls in between
     execFileSync('taskset', ['-a', '-p', '-c', '0', `${pid}`]);
     let over = false;
     const calling = async (): Promise<void> => {
-      while (!over) await call('made', 0, 50);
+      while (!over) await call(calls, 0, 50);
     };
     const running = calling();
     for (let i = 0; i < 8; i++) {
       const { session, events } = await openSession(pid);
-      const symbol = (await session.functions()).find(({ name }) => name === 'beside');
+      const symbol = (await session.functions()).find((found) => found.name === name);
       await session.attach([entryOf(symbol!)], { ...ARM, way: 'bind' });
       await until('calls are counted', async () => (await readCounts(session))[0]! > 100);
       await session.detach();

@@ -1,8 +1,17 @@
-/** `trapline bpf attach` as a child, for the tests of objects on a process. */
+/** A process, and `trapline bpf attach` as a child, for the tests of objects on a process. */
 
 import { spawn } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import path from 'node:path';
-import { own, root } from '../e2e/support.ts';
+import { pathToFileURL } from 'node:url';
+import { afterEach } from 'vitest';
+import { openObject } from '../../src/bpf/index.ts';
+import {
+  type AttachedObject,
+  type AttachObjectOptions,
+  attachObject,
+} from '../../src/target/object/attach-object.ts';
+import { fixture, own, root, type Service, startService, stopAll } from '../e2e/support.ts';
 
 export interface AttachCommand {
   readonly out: () => string;
@@ -38,6 +47,37 @@ export async function attachCommand(file: string, pid: number, more: string[] = 
       const ended = new Promise((resolve) => child.once('close', resolve));
       child.kill('SIGINT');
       return ended;
+    },
+  };
+}
+
+const library = pathToFileURL(path.join(root, 'dist/index.js')).href;
+
+/** A service that has defined the event shop:checkout. */
+export async function shop(node: string): Promise<Service> {
+  const service = await startService({ node, file: fixture('events.cjs') });
+  await service.ask('define', { library });
+  return service;
+}
+
+/** An object of fixtures/, for one file of tests: what they attach and start is gone behind each. */
+export function objectOnProcess(name: string): {
+  readonly file: string;
+  run(pid: number, options?: AttachObjectOptions): Promise<AttachedObject>;
+} {
+  const file = path.join(root, 'test/target/fixtures', name);
+  const bytes = readFileSync(file);
+  const attached: AttachedObject[] = [];
+  afterEach(async () => {
+    for (const one of attached.splice(0)) await one.detach();
+    await stopAll();
+  });
+  return {
+    file,
+    async run(pid, options = {}) {
+      const one = await attachObject(pid, openObject(bytes, name), { maxPauseMs: 60_000, ...options });
+      attached.push(one);
+      return one;
     },
   };
 }

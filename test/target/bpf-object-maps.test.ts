@@ -1,41 +1,8 @@
-import { readFileSync } from 'node:fs';
-import path from 'node:path';
-import { pathToFileURL } from 'node:url';
-import { afterEach, describe, expect, test } from 'vitest';
-import { openObject } from '../../src/bpf/index.ts';
-import {
-  type AttachedObject,
-  type AttachObjectOptions,
-  attachObject,
-} from '../../src/target/object/attach-object.ts';
-import { fixture, root, type Service, startService, stopAll } from '../e2e/support.ts';
+import { describe, expect, test } from 'vitest';
 import { nodeBinaries } from '../support/nodes.ts';
-import { attachCommand } from './attach-command.ts';
+import { attachCommand, objectOnProcess, shop } from './attach-command.ts';
 
-const file = path.join(root, 'test/target/fixtures/on-process-maps.o');
-const bytes = readFileSync(file);
-const library = pathToFileURL(path.join(root, 'dist/index.js')).href;
-const attached: AttachedObject[] = [];
-
-afterEach(async () => {
-  for (const one of attached.splice(0)) await one.detach();
-  await stopAll();
-});
-
-async function shop(node: string): Promise<Service> {
-  const service = await startService({ node, file: fixture('events.cjs') });
-  await service.ask('define', { library });
-  return service;
-}
-
-async function run(pid: number, options: AttachObjectOptions = {}): Promise<AttachedObject> {
-  const one = await attachObject(pid, openObject(bytes, 'on-process-maps.o'), {
-    maxPauseMs: 60_000,
-    ...options,
-  });
-  attached.push(one);
-  return one;
-}
+const { file, run } = objectOnProcess('on-process-maps.o');
 
 const u32 = (value: number): Uint8Array => new Uint8Array(Uint32Array.of(value).buffer);
 const text = (data: Uint8Array): string => Buffer.from(data).toString('utf8').replace(/\0+$/, '');

@@ -1,6 +1,5 @@
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
-import { pathToFileURL } from 'node:url';
 import { afterEach, describe, expect, test } from 'vitest';
 import { type BtfValue, openObject } from '../../src/bpf/index.ts';
 import {
@@ -8,24 +7,17 @@ import {
   type AttachObjectOptions,
   attachObject,
 } from '../../src/target/object/attach-object.ts';
-import { fixture, root, type Service, startService, stopAll } from '../e2e/support.ts';
+import { root, stopAll } from '../e2e/support.ts';
 import { nodeBinaries } from '../support/nodes.ts';
-import { attachCommand } from './attach-command.ts';
+import { attachCommand, shop } from './attach-command.ts';
 
 const bytes = readFileSync(new URL('./fixtures/on-process.o', import.meta.url));
-const library = pathToFileURL(path.join(root, 'dist/index.js')).href;
 const attached: AttachedObject[] = [];
 
 afterEach(async () => {
   for (const one of attached.splice(0)) await one.detach();
   await stopAll();
 });
-
-async function shop(node: string): Promise<Service> {
-  const service = await startService({ node, file: fixture('events.cjs') });
-  await service.ask('define', { library });
-  return service;
-}
 
 async function run(pid: number, options: AttachObjectOptions = {}, set: Record<string, BtfValue> = {}) {
   const object = openObject(bytes, 'on-process.o');

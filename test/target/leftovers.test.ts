@@ -1,8 +1,8 @@
 import inspector from 'node:inspector';
 import { afterEach, describe, expect, test } from 'vitest';
 import type { ScriptInfo } from '../../src/arch/v8/types.ts';
-import { replacedScripts } from '../../src/target/leftovers.ts';
-import { fixture, run, startService, stopAll, trapline } from '../e2e/support.ts';
+import { dropLeftovers, replacedScripts } from '../../src/target/leftovers.ts';
+import { fixture, mapsOf, run, startService, stopAll, trapline } from '../e2e/support.ts';
 import { nodeBinaries } from '../support/nodes.ts';
 
 afterEach(stopAll);
@@ -37,6 +37,42 @@ describe('scripts that a live edit has replaced', () => {
     expect(replacedScripts(collected)).toEqual(new Set());
     const second = scripts([1, 'a'], [2, 'b'], [30, 'b'], [4, 'c'], [5, 'd'], [3, 'b']);
     expect(replacedScripts(second)).toEqual(new Set(['30']));
+  });
+
+  test('both of a module that was loaded twice, edited and put back: what runs are those that were there first', () => {
+    // in either order of the edits
+    for (const moved of [
+      [2, 3],
+      [3, 2],
+    ]) {
+      const list = scripts(
+        [1, 'a'],
+        [30, 'b'],
+        [31, 'b'],
+        [4, 'c'],
+        [5, 'd'],
+        [29, ''],
+        [32, 'b'],
+        [33, 'b'],
+        ...moved.map((id): [number, string] => [id, 'b']),
+      );
+      const replaced = replacedScripts(list);
+      expect([...replaced].filter((id) => Number(id) < 30)).toEqual([]);
+      const sources = list.map(({ scriptId }) => (Number(scriptId) > 31 ? '$tl0123456789ab_1e(' : 'text'));
+      const { live, doubtful } = dropLeftovers(list, sources, replaced);
+      expect([...live].filter(({ url }) => url === 'b').map(({ scriptId }) => Number(scriptId))).toEqual(
+        moved,
+      );
+      expect(doubtful).toEqual([]);
+    }
+  });
+
+  test('a module that was loaded once more after an edit is in doubt', () => {
+    const list = scripts([1, 'a'], [30, 'b'], [3, 'c'], [4, 'd'], [29, ''], [31, 'b'], [2, 'b'], [40, 'b']);
+    const sources = list.map(({ scriptId }) => (scriptId === '31' ? '$tl0123456789ab_1e(' : 'text'));
+    const { live, doubtful } = dropLeftovers(list, sources, replacedScripts(list));
+    expect([...live].map(({ scriptId }) => Number(scriptId))).toEqual([1, 3, 4, 29, 2]);
+    expect(doubtful.map(({ scriptId }) => scriptId)).toEqual(['40']);
   });
 
   test('two scripts next to each other tell nothing', () => {
@@ -76,6 +112,32 @@ describe('scripts that a live edit has replaced', () => {
 });
 
 describe.each(nodeBinaries())('edited and put back, Node $version', ({ path }) => {
+  test('all copies of a module that was loaded twice are counted, each time', {
+    timeout: 60_000,
+  }, async () => {
+    const service = await startService({
+      node: path,
+      file: fixture('reloaded.cjs'),
+      flags: ['--no-compilation-cache'],
+    });
+    const count = async (way: string) => {
+      const { pid } = service;
+      const script = 'kprobe:legacy.cjs:price { @ = count(); }';
+      const tracer = trapline('-v', '--arm', way, '--max-pause', '1000', '-p', String(pid), script);
+      await tracer.attached();
+      await service.ask('call', { times: 50 });
+      const { code, out, err } = await tracer.interrupt();
+      expect(code).toBe(0);
+      return { counted: mapsOf(out)['@'], told: err.includes('legacy.cjs may have been loaded again') };
+    };
+    for (const way of ['edit', 'edit', 'bind', 'edit'])
+      expect({ way, ...(await count(way)) }).toEqual({ way, counted: 100, told: false });
+    await service.ask('load');
+    // V8 may have collected what the edits have left
+    const { counted, told } = await count('edit');
+    expect(counted).toBe(told ? 100 : 150);
+  });
+
   test('functions of a text without a name are there once', { timeout: 60_000 }, async () => {
     const service = await startService({ node: path, file: fixture('evaluated.cjs') });
     const pid = String(service.pid);

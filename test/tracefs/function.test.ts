@@ -165,6 +165,78 @@ describe.each(nodeBinaries())('function tracers on a process with Node $version'
     expect(await fs.readFile('trace')).not.toContain('<stack trace>');
   });
 
+  test('stacks of synthetic events are those of the hits that made them', async () => {
+    const { child, fs } = await start(path);
+    await fs.writeFile('kprobe_events', 'p:shop/begin routes.cjs:parse\np:shop/end routes.cjs:work\n');
+    await fs.writeFile('synthetic_events', 'took u64 ns');
+    await fs.writeFile('events/shop/begin/trigger', 'hist:keys=common_pid:ts0=common_timestamp');
+    const end = 'hist:keys=common_pid:ns=common_timestamp-$ts0:onmatch(shop.begin).trace(took,$ns)';
+    await fs.writeFile('events/shop/end/trigger', end);
+    await fs.writeFile('events/synthetic/took/enable', '1');
+    const traced = async (count: number): Promise<string> => {
+      await fs.writeFile('trace', '');
+      await run(child, '/a/b', count);
+      return await fs.readFile('trace');
+    };
+    // Until both functions are armed.
+    await expect.poll(async () => (await traced(1)).match(/: took: ns=\d+\n/g)).toHaveLength(1);
+    const stack = /<stack trace>\n => work \[.*routes.cjs\]\n => handle \[.*routes.cjs\]\n/g;
+    expect(await traced(3)).not.toContain('<stack trace>');
+    await fs.writeFile('events/synthetic/took/trigger', 'stacktrace:2');
+    const two = await traced(3);
+    expect(two.match(/: took: /g)).toHaveLength(3);
+    expect(two.match(stack)).toHaveLength(2);
+    await fs.writeFile('events/synthetic/took/trigger', '!stacktrace:2');
+    expect(await traced(2)).not.toContain('<stack trace>');
+    await fs.writeFile('options/stacktrace', '1');
+    expect((await traced(4)).match(stack)).toHaveLength(4);
+    await fs.writeFile('options/stacktrace', '0');
+    await fs.writeFile('events/synthetic/took/trigger', 'hist:keys=common_stacktrace');
+    await run(child, '/a/b', 5);
+    const hist = await fs.readFile('events/synthetic/took/hist');
+    // The first call has the message's frames below it, too.
+    const keys = hist.match(/common_stacktrace:\n +work\+0x0\/0x\S+ \[.*routes.cjs\]\n +handle\+/g);
+    expect(keys).toHaveLength(Number(/Entries: (\d+)/.exec(hist)?.[1]));
+    expect(hist).toContain('Hits: 5\n');
+    await fs.writeFile('events/synthetic/took/trigger', '!hist:keys=common_stacktrace');
+    // Of a probe on the synthetic event.
+    await fs.appendFile('dynamic_events', 'e:mine/again synthetic.took ns=$ns:u64');
+    await fs.writeFile('events/mine/again/enable', '1');
+    await fs.writeFile('events/mine/again/trigger', 'stacktrace');
+    const again = await traced(2);
+    expect(again.match(stack)).toHaveLength(2);
+    expect(again.match(/: again: \(synthetic\.took\) ns=\d+\n/g)).toHaveLength(2);
+    await fs.writeFile('events/mine/again/trigger', '!stacktrace');
+    expect(await traced(1)).not.toContain('<stack trace>');
+    await fs.writeFile('events/shop/end/trigger', `!${end}`);
+    expect(await traced(1)).not.toContain('took: ');
+  });
+
+  test('a field of a synthetic event holds the stack of the hit that a variable kept', async () => {
+    const { child, fs } = await start(path);
+    await fs.writeFile('kprobe_events', 'p:shop/begin routes.cjs:work\np:shop/end routes.cjs:store\n');
+    await fs.writeFile('synthetic_events', 'slow u64 ns; unsigned long[] from');
+    await fs.writeFile(
+      'events/shop/begin/trigger',
+      'hist:keys=common_pid:ts0=common_timestamp,s=common_stacktrace',
+    );
+    await fs.writeFile(
+      'events/shop/end/trigger',
+      'hist:keys=common_pid:ns=common_timestamp-$ts0,kept=$s:onmatch(shop.begin).trace(slow,$ns,$kept)',
+    );
+    await fs.writeFile('events/synthetic/slow/enable', '1');
+    const traced = async (count: number): Promise<string> => {
+      await fs.writeFile('trace', '');
+      await run(child, '/a/b', count);
+      return await fs.readFile('trace');
+    };
+    await expect.poll(async () => (await traced(1)).match(/: slow: /g)).toHaveLength(1);
+    const found = (await traced(3)).match(
+      /: slow: ns=\d+ from=STACK:\n=> work\+0x0\/0x\S+ \[.*routes.cjs\]\n=> handle\+\S+ \[.*routes.cjs\]\n/g,
+    );
+    expect(found).toHaveLength(3);
+  });
+
   test('stacks lead to the application and into Node, and returned values are shown', async () => {
     const { child, fs } = await start(path);
     await fs.writeFile('set_ftrace_filter', 'work parse');

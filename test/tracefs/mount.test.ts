@@ -128,6 +128,7 @@ describe('the mounted folder of a process', unless(obstacle), () => {
     const service = await startService({ file: fixture('events.cjs') });
     const dir = mkdtempSync(path.join(tmpdir(), 'trapline-mount-'));
     const { fs, close, ...more } = await processSystem(service.pid, {
+      cpus: 1,
       maxPauseMs: 1,
       warning: () => undefined,
     });

@@ -265,6 +265,21 @@ describe.each(nodeBinaries())('the tracing folder of a process with Node $versio
     expect(await fs.readFile('kprobe_events')).toBe('');
     expect(await fs.readFile('error_log')).toContain('trace_kprobe: error: ');
     expect(fs.exists('events/shop')).toBe(false);
+    // Within a function there is no place: the kernel's messages, and where in the command.
+    await fs.writeFile('error_log', '');
+    for (const [definition, code] of [
+      ['p:shop/x shop.cjs:handle+4', 'EILSEQ'],
+      ['r:shop/x shop.cjs:handle+4', 'EINVAL'],
+      ['p:shop/x shop.cjs:handle+0x100000', 'ENOENT'],
+    ] as const)
+      await expect(fs.writeFile('kprobe_events', definition), definition).rejects.toMatchObject({ code });
+    expect((await fs.readFile('error_log')).replace(/^\[.*?\] /gm, '')).toBe(
+      [
+        'trace_kprobe: error: Probe point is not an instruction boundary\n  Command: p:shop/x shop.cjs:handle+4\n                    ^\n',
+        'trace_kprobe: error: Retprobe address must be an function entry\n  Command: r:shop/x shop.cjs:handle+4\n                    ^\n',
+        'trace_kprobe: error: Invalid probed address or symbol\n  Command: p:shop/x shop.cjs:handle+0x100000\n                    ^\n',
+      ].join(''),
+    );
   });
 
   test('a probe that cannot be armed says so, in error_log too', async () => {

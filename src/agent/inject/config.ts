@@ -9,6 +9,8 @@ export interface InjectConfig {
   readonly nonce: string;
   /** The inspector was opened for this session: it has to be closed again, whatever becomes of the tracer. */
   readonly closeInspector: boolean;
+  /** The session's folder, where the tracer has made it, with AGENT_FILE in it. */
+  readonly folder?: string;
 }
 
 /**

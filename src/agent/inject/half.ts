@@ -1,5 +1,5 @@
 /**
- * The main thread's half of the agent, which the injected text leaves for the worker to find. Nothing here may throw into the
+ * The main thread's half of the agent: what the worker has done here. Nothing here may throw into the
  * application, keep its event loop alive, or stay behind.
  */
 
@@ -8,7 +8,7 @@ import type { MemoryLayout } from '../../bpf/index.ts';
 import type { AgentMain, CreateAgent } from '../agent-main.ts';
 import type { Arming, ArmingOptions } from '../arming/arming.ts';
 import type { HookNotice } from '../arming/notice.ts';
-import { ERRAND_ANSWERS, ERRAND_DONE, type Errand, type ErrandOf } from '../errand.ts';
+import type { Errand, ErrandAnswer, ErrandOf } from '../errand.ts';
 import type { Events, EventsOptions } from '../events/events.ts';
 import type { PrintkCall, ProgramImage } from '../protocol.ts';
 import type { Part } from '../worker/parts.ts';
@@ -42,13 +42,12 @@ export interface CompiledInPiece {
   readonly next: readonly [script: number, index: number];
 }
 
-/** The main thread's half of the agent. The worker calls its methods through its inspector session. */
+/** The main thread's half of the agent. The worker has its methods called by errands, or calls them through its inspector session. */
 export class MainHalf {
   readonly #builtin: Builtin;
   readonly #port: import('node:worker_threads').MessagePort;
   readonly #stamps: Float64Array;
-  readonly #errandStamps: Float64Array;
-  /** [acknowledgements of hooks, what has come of the errand, times that hold() was let go on] */
+  /** [acknowledgements of hooks, times that hold() was let go on] */
   readonly #acknowledged: Int32Array;
   readonly #nonce: string;
   /** Another tracer may come from then on. */
@@ -59,7 +58,7 @@ export class MainHalf {
   #events: Events | undefined;
   #script: import('node:vm').Script | undefined;
   /** What has come of the agent until it is made. */
-  #parts: { agent?: unknown; arming?: unknown; events?: unknown; memory?: unknown } = {};
+  #parts: { agent?: unknown; arming?: unknown; events?: unknown } = {};
 
   constructor(
     builtin: Builtin,
@@ -72,8 +71,7 @@ export class MainHalf {
     this.#builtin = builtin;
     this.#port = port;
     this.#stamps = new Float64Array(shared, 0, 2);
-    this.#acknowledged = new Int32Array(shared, 16, 3);
-    this.#errandStamps = new Float64Array(shared, 32, 2);
+    this.#acknowledged = new Int32Array(shared, 16, 2);
     this.#nonce = nonce;
     // not performance.now(): what it stands in may not be loaded, and takes more than a millisecond
     const { hrtime } = process;
@@ -81,6 +79,12 @@ export class MainHalf {
       const [s, ns] = Reflect.apply(hrtime, process, []) as [number, number];
       return s * 1e3 + ns / 1e6;
     };
+  }
+
+  /** Takes errands from now on. */
+  listen(): void {
+    this.#port.on('message', this.#onErrand);
+    this.#port.unref();
   }
 
   get port(): import('node:worker_threads').MessagePort {
@@ -235,17 +239,8 @@ export class MainHalf {
     return this.#closingMs;
   }
 
-  /** What the worker sent by the port before it made this call. */
-  #receive<T>(): T {
-    const { receiveMessageOnPort } = this.#builtin('worker_threads');
-    const received = receiveMessageOnPort(this.#port) as { message: T } | undefined;
-    if (received === undefined) throw new Error('what was sent has not arrived');
-    return received.message;
-  }
-
   /** Takes a part's text and what V8 made of it on the worker's thread; true when V8 took that. */
-  readPart(): boolean {
-    const { text, code } = this.#receive<Part>();
+  readPart({ text, code }: Part): boolean {
     const { Script } = this.#builtin('vm');
     this.#script = new Script(text, { filename: '', cachedData: code });
     return this.#script.cachedDataRejected !== true;
@@ -257,12 +252,7 @@ export class MainHalf {
     this.#script = undefined;
   }
 
-  readMemory(): void {
-    this.#parts.memory = this.#receive();
-  }
-
-  makeAgent(): void {
-    const { memory, layout } = this.#parts.memory as { memory: WebAssembly.Memory; layout: MemoryLayout };
+  makeAgent(memory: WebAssembly.Memory, layout: MemoryLayout): void {
     const createAgent = this.#parts.agent as CreateAgent;
     const builtin = this.#builtin as (id: string) => unknown;
     const print = (call: PrintkCall): void => this.#print(call);
@@ -307,25 +297,21 @@ export class MainHalf {
     this.#events = createEvents({ agent, require: this.#builtin as (id: string) => unknown });
   }
 
-  /** The programs' modules have come by the port. */
-  loadPrograms(programs: readonly Omit<ProgramImage, 'wasm'>[]): void {
-    const modules = this.#receive<WebAssembly.Module[]>();
+  loadPrograms(
+    programs: readonly Omit<ProgramImage, 'wasm'>[],
+    modules: readonly WebAssembly.Module[],
+  ): void {
     this.#agent?.load(programs.map((program, index) => ({ ...program, wasm: modules[index]! })));
   }
 
+  /** What the worker asked for, until it is begun. */
   #errand: Errand | undefined;
 
-  /**
-   * Calls a method of the half or of a part of it in a turn of the event loop that has nothing else of ours, notes how long that takes,
-   * and tells the worker by shared memory. One at a time.
-   */
-  later(of: ErrandOf, method: string, args: readonly unknown[]): void {
-    const errand: Errand = { of, method, args, state: 'asked', value: undefined, error: undefined };
+  readonly #onErrand = (errand: Errand): void => {
     this.#errand = errand;
-    Atomics.store(this.#acknowledged, 1, 0);
-    // the first one may come before the loop has looked for events
-    this.#immediate(() => this.#immediate(() => this.#do(errand)));
-  }
+    // in a turn that has nothing else of ours
+    this.#immediate(() => this.#immediate(() => this.#do()));
+  };
 
   #immediate(callback: () => void): void {
     const { setImmediate } = this.#builtin('timers');
@@ -334,53 +320,52 @@ export class MainHalf {
     else this.#events.own(make);
   }
 
-  #do(errand: Errand): void {
-    if (errand.state !== 'asked') return;
-    errand.state = 'begun';
+  /** Does it, unless that was begun, and answers; how long it took is without the answer. */
+  #do(): void {
+    const errand = this.#errand;
+    if (errand === undefined) return;
+    this.#errand = undefined;
+    this.#isBusy = true;
     const before = this.#now();
+    let value: unknown;
+    let error: string | undefined;
     try {
-      const parts = { half: this, agent: this.#agent, arming: this.#arming, events: this.#events };
-      const target = parts[errand.of] as unknown as Record<string, (...args: unknown[]) => unknown>;
-      errand.value = target[errand.method]?.(...errand.args);
-    } catch (error) {
-      errand.error = { error };
+      const target = this.part(errand.of) as unknown as Record<string, (...args: unknown[]) => unknown>;
+      value = target[errand.method]?.(...errand.args);
+    } catch (thrown) {
+      error = String(thrown);
     }
-    this.#errandStamps[0] = before;
-    this.#errandStamps[1] = this.#now();
-    errand.state = 'done';
-    const told = errand.value !== undefined || errand.error !== undefined;
-    Atomics.store(this.#acknowledged, 1, told ? ERRAND_ANSWERS : ERRAND_DONE);
+    const answer: ErrandAnswer = { answer: errand.errand, ms: this.#now() - before, value, error };
+    this.#isBusy = false;
+    this.#port.postMessage(answer);
   }
 
+  /** Something of ours is being done. */
+  #isBusy = false;
+
   /**
-   * What has come of it, in an array, which is empty for undefined (JSON would make it null); it is done now where the event loop has not
-   * turned. Null: it is being done just now.
+   * The event loop does not turn, and the worker has had no answer: by an interrupt, wherever this thread is just now. Where that
+   * is in the middle of an errand nothing is begun.
    */
-  outcome(): [unknown] | [] | null {
-    const errand = this.#errand;
-    if (errand === undefined) return [];
-    this.#do(errand);
-    // this message has come in the middle of it
-    if (errand.state !== 'done') return null;
-    this.#errand = undefined;
-    if (errand.error !== undefined) throw errand.error.error;
-    return errand.value === undefined ? [] : [errand.value];
+  catchUp(): void {
+    const { receiveMessageOnPort } = this.#builtin('worker_threads');
+    const received = receiveMessageOnPort(this.#port) as { message: Errand } | undefined;
+    if (received !== undefined) this.#errand = received.message;
+    this.#do();
   }
 
   /** Nothing else runs here until the worker has posted what is to come next: `turn` says which time it is. */
   hold(turn: number): void {
     for (;;) {
-      const released = Atomics.load(this.#acknowledged, 2);
-      if (released >= turn || Atomics.wait(this.#acknowledged, 2, released, HOLD_MS) === 'timed-out') return;
+      const released = Atomics.load(this.#acknowledged, 1);
+      if (released >= turn || Atomics.wait(this.#acknowledged, 1, released, HOLD_MS) === 'timed-out') return;
     }
   }
 
-  getAgent(): AgentMain | undefined {
-    return this.#agent;
-  }
-
-  getArming(): Arming | undefined {
-    return this.#arming;
+  /** A part that is there: the worker calls its methods. */
+  part(of: ErrandOf): MainHalf | AgentMain | Arming | Events | undefined {
+    const parts = { half: this, agent: this.#agent, arming: this.#arming, events: this.#events };
+    return parts[of];
   }
 
   #notify(notice: HookNotice, wait: boolean): void {
@@ -392,7 +377,7 @@ export class MainHalf {
   /** One profile sample, when JavaScript of the application is running below. */
   sample(program: number): boolean {
     // what runs just now is ours
-    if (this.#errand?.state === 'begun' || !this.#busy()) return false;
+    if (this.#isBusy || !this.#busy()) return false;
     this.#agent?.run(program);
     return true;
   }
@@ -422,7 +407,6 @@ export class MainHalf {
     this.#agent?.dispose();
     this.#agent = undefined;
     this.#arming = undefined;
-    this.#port.close();
     this.#release();
   }
 
@@ -439,6 +423,7 @@ export class MainHalf {
   /** The worker ends by itself; when it was ended by something else, its folder is still there. */
   workerGone(folder: string): void {
     this.dispose();
+    this.#port.close();
     const { setImmediate } = this.#builtin('timers');
     // not in the turn that has ended the thread
     setImmediate(() => {

@@ -1,10 +1,11 @@
 /**
- * What the injected text does in the traced process, on its main thread: makes the folder, starts the worker, and leaves
- * this half (`MainHalf`) where the worker's inspector session finds it, once. Nothing here may throw into the application,
+ * What the injected text does in the traced process, on its main thread: makes the folder, this thread's half (`MainHalf`), and
+ * starts the worker. Nothing here may throw into the application,
  * keep its event loop alive, or stay behind.
  */
 
 import { holderAlive } from '../holder.ts';
+import { sessionBase } from '../knock-protocol.ts';
 import type { WorkerConfig } from '../worker/requests.ts';
 import type { Builtin } from './builtins.ts';
 import {
@@ -15,10 +16,7 @@ import {
   type InjectStep,
 } from './config.ts';
 import type { MainHalf } from './half.ts';
-import { rehearseWorker, UnstartedWorker, WORKER_OPTIONS } from './rehearsal.ts';
-
-/** Longest path of a Unix socket, with room for its file name. */
-const SOCKET_PATH = 90;
+import { rehearseExit, rehearseWorker, UnstartedWorker, WORKER_OPTIONS } from './rehearsal.ts';
 
 /** How often an injection looks whether its tracer is still there: killed between two pieces, it is to leave nothing. */
 const WATCH_MS = 200;
@@ -48,7 +46,7 @@ export function inject(config: InjectConfig, Half: typeof MainHalf): Injection {
   const { hrtime } = process;
   const builtin = ((id: string) =>
     Reflect.apply(getBuiltin as (id: string) => unknown, process, [id])) as unknown as Builtin;
-  let folder = '';
+  let folder = config.folder ?? '';
   let done = false;
   let tracerSeen = false;
   let channel: import('node:worker_threads').MessageChannel | undefined;
@@ -56,21 +54,22 @@ export function inject(config: InjectConfig, Half: typeof MainHalf): Injection {
   let half: MainHalf | undefined;
   let options: import('node:worker_threads').WorkerOptions = WORKER_OPTIONS;
   let worker: UnstartedWorker | undefined;
-  const claim: Claim = { tracer: config.tracer };
+  let unstarted: ReturnType<typeof rehearseWorker>;
+  const claim: Claim = { tracer: config.tracer, half: () => undefined };
 
   function removeFolder(): void {
     if (folder !== '') builtin('fs').rmSync(folder, { recursive: true, force: true });
   }
 
-  function abort(): void {
+  /** `refused`: a tracer that made the folder finds the answer there. */
+  function abort(refused = false): void {
     unwatch();
     if (done) return;
     done = true;
     channel?.port1.close();
     worker?.drop();
-    Reflect.deleteProperty(globalThis, config.key);
     releaseClaim(claim);
-    removeFolder();
+    if (!refused || config.folder === undefined) removeFolder();
   }
 
   let watching: NodeJS.Timeout | undefined;
@@ -110,8 +109,10 @@ export function inject(config: InjectConfig, Half: typeof MainHalf): Injection {
       return busy;
     },
     () => {
+      if (config.folder !== undefined) return undefined;
       try {
-        folder = builtin('fs').mkdtempSync(builtin('path').join(baseOf(), `trapline-${process.pid}-`));
+        const base = sessionBase(process.env);
+        folder = builtin('fs').mkdtempSync(builtin('path').join(base, `trapline-${process.pid}-`));
         return undefined;
       } catch (error) {
         const message = `cannot make a folder for the socket: ${String(error)}`;
@@ -135,20 +136,26 @@ export function inject(config: InjectConfig, Half: typeof MainHalf): Injection {
       return undefined;
     },
     makeHalf,
+    () => void half?.listen(),
     rehearse(0),
     rehearse(1),
     rehearse(2),
+    () => {
+      unstarted = rehearseWorker(builtin, 3);
+      return undefined;
+    },
+    () => void rehearseExit(unstarted),
     prepareWorker,
     makeWorker,
     listen,
     startWorker,
   ];
 
-  /** Leaves this thread's half where the worker fetches it. */
   function makeHalf(): undefined {
     const { port1 } = channel as import('node:worker_threads').MessageChannel;
-    half = new Half(builtin, port1, shared, config.nonce, () => releaseClaim(claim));
-    Object.defineProperty(globalThis, config.key, { value: half, configurable: true, enumerable: false });
+    const made = new Half(builtin, port1, shared, config.nonce, () => releaseClaim(claim));
+    half = made;
+    claim.half = (key) => (key === config.key ? made : undefined);
   }
 
   function prepareWorker(): undefined {
@@ -200,7 +207,7 @@ export function inject(config: InjectConfig, Half: typeof MainHalf): Injection {
       } finally {
         ticks.release();
       }
-      if (result?.ok === false) abort();
+      if (result?.ok === false) abort(true);
       else if (result !== undefined) {
         unwatch();
         done = true;
@@ -257,7 +264,7 @@ export function inject(config: InjectConfig, Half: typeof MainHalf): Injection {
       if (step.result === undefined) ask();
       return step;
     },
-    abort,
+    abort: () => abort(),
   };
 }
 
@@ -306,15 +313,6 @@ function permissionDenied(): InjectResult | undefined {
   return { ok: false, code: 'EPERMISSION', message, hint: 'start it with --allow-worker too' };
 }
 
-/** Where sessions' folders are made. */
-function baseOf(): string {
-  const { TMPDIR, TMP, TEMP } = process.env;
-  // what os.tmpdir() answers: its module need not be loaded for that
-  const named = TMPDIR || TMP || TEMP || '/tmp';
-  const base = named.length > 1 && named.endsWith('/') ? named.slice(0, -1) : named;
-  return base.length > SOCKET_PATH - 30 ? '/tmp' : base;
-}
-
 /** What the global MessageChannel needs is a part of what Node's worker_threads need. Older Node loads it at the first reading. */
 function loadMessaging(): undefined {
   const textOf = Function.prototype.toString;
@@ -327,6 +325,8 @@ function loadMessaging(): undefined {
 /** A session's mark on the process: one at a time. Nothing of the file system has to be looked through for it. */
 interface Claim {
   readonly tracer: number;
+  /** The main thread's half, for who knows the session's key: the worker, through its inspector session. */
+  half(key: unknown): MainHalf | undefined;
 }
 
 const CLAIM = Symbol.for('trapline.session');

@@ -4,6 +4,7 @@
  * further on the way. None of them gets a thread, and nothing of them stays.
  */
 
+import { OWN_WORKER } from '../knock-protocol.ts';
 import type { Builtin } from './builtins.ts';
 
 export const WORKER_OPTIONS: import('node:worker_threads').WorkerOptions = {
@@ -22,19 +23,48 @@ export const WORKER_OPTIONS: import('node:worker_threads').WorkerOptions = {
 type Worker = import('node:worker_threads').Worker;
 type Options = import('node:worker_threads').WorkerOptions;
 
+/** Node's half of a Worker. */
+interface Handle {
+  startThread(): void;
+  /** Called when its thread has ended. */
+  onexit?(code: number): void;
+}
+
+/** What each stage makes a worker with. */
+const REFUSED: readonly Options[] = [
+  Object.defineProperty({ ...WORKER_OPTIONS }, 'name', {
+    get() {
+      throw undefined;
+    },
+  }),
+  { ...WORKER_OPTIONS, execArgv: ['--trapline-no-such-option'] },
+  { ...WORKER_OPTIONS, workerData: () => {} },
+  { ...WORKER_OPTIONS, workerData: () => {} },
+];
+
 /**
- * Stage 0 is refused for its options. Stage 1 gets its port and the streams behind it, and is stopped at the next property that its
- * constructor sets. Stage 2 is refused for data that cannot be cloned, the last thing before its thread would be started.
+ * Stage 0 is stopped when its name is read, stage 1 refused for its options. Stage 2 gets its port and the streams behind it, and is stopped
+ * at the next property that its constructor sets. Stage 3 is refused for data that cannot be cloned, the last thing before its thread would
+ * be started; what it leaves is for rehearseExit().
  */
-export function rehearseWorker(builtin: Builtin, stage: number): void {
-  const options =
-    stage === 0
-      ? { ...WORKER_OPTIONS, execArgv: ['--trapline-no-such-option'] }
-      : { ...WORKER_OPTIONS, workerData: () => {} };
+export function rehearseWorker(builtin: Builtin, stage: number): Handle | undefined {
+  let handle: Handle | undefined;
   try {
-    new UnstartedWorker(builtin, '', options, stage === 1);
+    new UnstartedWorker(builtin, '', REFUSED[stage] as Options, stage === 2, (made) => {
+      handle = made;
+    });
   } catch {
     // as it should
+  }
+  return handle;
+}
+
+/** As if the thread had ended: nobody listens. */
+export function rehearseExit(handle: Handle | undefined): void {
+  try {
+    handle?.onexit?.(0);
+  } catch {
+    // nor does anybody care
   }
 }
 
@@ -43,10 +73,16 @@ export class UnstartedWorker {
   readonly worker: Worker;
   readonly #builtin: Builtin;
   /** Node's, with our own way to start it in front of the prototype's. */
-  #handle: { startThread(): void } | undefined;
+  #handle: Handle | undefined;
 
-  /** `stop`: at the first property that is set behind its port. */
-  constructor(builtin: Builtin, text: string, options: Options, stop = false) {
+  /** `stop`: at the first property that is set behind its port. `onHandle` is told, also where there will be no Worker. */
+  constructor(
+    builtin: Builtin,
+    text: string,
+    options: Options,
+    stop = false,
+    onHandle: (handle: Handle) => void = () => {},
+  ) {
     this.#builtin = builtin;
     const { Worker, MessagePort } = builtin('worker_threads');
     let made: object | undefined;
@@ -55,10 +91,12 @@ export class UnstartedWorker {
       // properties that the constructor adds come by here
       set: (_, key, value, worker) => {
         if (stop && ports > 0) return false;
+        if (made === undefined) Reflect.defineProperty(worker, OWN_WORKER, { value: true });
         made = worker;
         if (value instanceof MessagePort) ports++;
         else if (typeof value?.startThread === 'function') {
           this.#handle = value;
+          onHandle(value);
           define(value, 'startThread', () => {});
           // all that follows is set as in any Worker
           if (!stop) Reflect.setPrototypeOf(worker, Worker.prototype);

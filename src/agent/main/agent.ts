@@ -67,10 +67,11 @@ export function createAgentMain(options: AgentOptions): AgentMain {
     print: (line) => options.print?.(line),
     stacks,
     maps: layout.maps,
+    ctx: block.ctx,
   });
   const programs = createPrograms(memory, MAIN_CPU, kfuncs.imports, helpers, (name) => {
     // What these need is made now, rather than in the first hit.
-    if (name === 'js_stackid' || name === 'get_stackid') stacks.prepare();
+    if (name === 'js_stackid' || name === 'get_stackid' || name === 'get_stack') stacks.prepare();
     if (name === 'js_value') natives.hasFewProperties({});
   });
   const sites = createSites(values);

@@ -4,7 +4,15 @@
  */
 
 import type { MemoryLayout } from '../../bpf/index.ts';
-import { STACK_BUCKET, STACKID, stackNumber } from '../../kernel/trace/stack-map.ts';
+import { PT_REGS, PT_REGS_SIZE } from '../../kernel/trace/pt-regs.ts';
+import {
+  FRAME_ADDRESS,
+  STACK_BUCKET,
+  STACK_BUILD_ID,
+  STACK_USER_BUILD_ID,
+  STACKID,
+  stackNumber,
+} from '../../kernel/trace/stack-map.ts';
 import type { PrintkCall } from '../protocol.ts';
 import {
   type AnyFunction,
@@ -38,7 +46,9 @@ export interface HelperParts {
   /** Memory of the helpers' own. */
   readonly scratch: number;
   readonly print: (call: PrintkCall) => void;
-  readonly stacks: Pick<Stacks, 'id' | 'length'>;
+  readonly stacks: Pick<Stacks, 'id' | 'length' | 'frames'>;
+  /** The `struct pt_regs` of the hit. */
+  readonly ctx: number;
   readonly maps: MemoryLayout['maps'];
 }
 
@@ -75,7 +85,7 @@ function taskName(): string {
 }
 
 export function createHelpers(parts: HelperParts): Helpers {
-  const { strings, kfuncs, view, clockBase, scratch, print, stacks, maps } = parts;
+  const { strings, kfuncs, view, clockBase, scratch, print, stacks, maps, ctx } = parts;
   // CLOCK_MONOTONIC goes through memory of our own, as two words: V8 makes no BigInt of it then, and calls the clock directly.
   const stamp = new BigUint64Array(1);
   const words = new Uint32Array(stamp.buffer);
@@ -94,6 +104,7 @@ export function createHelpers(parts: HelperParts): Helpers {
 
   const bytes = new Uint8Array(dataViewBuffer(view) as ArrayBuffer);
   const words32 = new Int32Array(dataViewBuffer(view) as ArrayBuffer);
+  const registers = new BigUint64Array(dataViewBuffer(view) as ArrayBuffer, ctx, PT_REGS_SIZE / 8);
   const end = bytes.length;
 
   // An address as two words, without a BigInt being made of either.
@@ -179,8 +190,48 @@ export function createHelpers(parts: HelperParts): Helpers {
     return toBigInt(place);
   }
 
+  /** A word at an address of any alignment. */
+  function put32(at: number, value: number): void {
+    for (let i = 0; i < 4; i++) bytes[at + i] = value >>> (8 * i);
+  }
+
+  /** bpf_get_stack: as for bpf_get_stackid, there is one stack. Of build ids only the addresses that stand for them are known. */
+  function getStack(_ctx: number, buffer: number, size: number, flags: bigint): bigint {
+    strings.zero(buffer, size);
+    const low = toNumber(asUintN(32, flags));
+    const known = STACKID.skipMask | STACKID.userStack | STACK_USER_BUILD_ID;
+    if (asUintN(64, flags) !== toBigInt(low) || (low & ~known) !== 0) return toBigInt(-EINVAL);
+    const byBuildId = (low & STACK_USER_BUILD_ID) !== 0;
+    if (byBuildId && (low & STACKID.userStack) === 0) return toBigInt(-EINVAL);
+    const each = byBuildId ? STACK_BUILD_ID.size : 8;
+    if (size % each !== 0) return toBigInt(-EINVAL);
+    const skip = low & STACKID.skipMask;
+    let frames: readonly number[];
+    try {
+      const stack = stacks.id(size / each + skip, getStack as AnyFunction);
+      if (stack === 0) return toBigInt(-ENOMEM);
+      frames = stacks.frames(stack);
+    } catch {
+      return toBigInt(-EFAULT);
+    }
+    if (frames.length <= skip) return toBigInt(-EFAULT);
+    let at = buffer;
+    for (let i = skip; i < frames.length && at + each <= buffer + size; i++) {
+      if (byBuildId) put32(at, STACK_BUILD_ID.isAddress);
+      const address = byBuildId ? at + STACK_BUILD_ID.address : at;
+      put32(address, frames[i]! * FRAME_ADDRESS.step);
+      put32(address + 4, FRAME_ADDRESS.high);
+      at += each;
+    }
+    return toBigInt(at - buffer);
+  }
+
   return {
     get_stackid: getStackid,
+    get_stack: getStack,
+    // Of a probe on a function: where it begins, also when it returns. Events have no address.
+    get_func_ip: () => registers[PT_REGS.ip >> 3]!,
+    get_attach_cookie: () => registers[PT_REGS.bx >> 3]!,
     // Every program that an array may hold is in the table of programs, so that there is none to go on with.
     tail_call: () => 0,
     // The program adds the clock base in the memory's header. What is left is exact for a hundred days of a thread's life.

@@ -22,6 +22,8 @@ export interface Stacks {
   id(depth: number, top: AnyFunction): number;
   /** How many frames a stack has. */
   length(id: number): number;
+  /** The numbers of a stack's frames (FRAME_ADDRESS), innermost first. */
+  frames(id: number): readonly number[];
   /** Stacks with numbers above `after`: innermost frame first. */
   since(after: number): { id: number; frames: string[] }[];
   dispose(): void;
@@ -104,6 +106,9 @@ export function createStacks(
   const table = new MapConstructor<number, number>();
   const scripts = new MapConstructor<string, number>();
   const stacks: string[][] = [];
+  const numbers: number[][] = [];
+  const numberOf = new MapConstructor<string, number>();
+  let numbered = 0;
   let scriptCount = 0;
   let spare = SPARE_AT_FIRST;
 
@@ -220,9 +225,27 @@ export function createStacks(
     return stacks.length;
   }
 
+  function frames(number: number): readonly number[] {
+    while (numbers.length < number) {
+      const texts = stacks[numbers.length]!;
+      const own: number[] = [];
+      for (let i = 0; i < texts.length; i++) {
+        let known = mapGet(numberOf, texts[i]!) as number | undefined;
+        if (known === undefined) {
+          known = numbered++;
+          mapSet(numberOf, texts[i]!, known);
+        }
+        own[i] = known;
+      }
+      numbers[numbers.length] = own;
+    }
+    return numbers[number - 1] ?? [];
+  }
+
   return {
     prepare,
     id,
+    frames,
     length: (number) => stacks[number - 1]?.length ?? 0,
     since(after) {
       const found: { id: number; frames: string[] }[] = [];

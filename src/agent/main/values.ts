@@ -194,7 +194,7 @@ export function createValues(memory: WebAssembly.Memory, _layout: MemoryLayout, 
 
   function setCookie(cookie: number): void {
     i32[BX] = cookie;
-    i32[BX + 1] = 0;
+    i32[BX + 1] = cookie / 4294967296;
   }
 
   function loadRest(

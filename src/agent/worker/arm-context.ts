@@ -17,9 +17,9 @@ export class ArmContext {
   readonly session: MainSession;
   readonly scripts: Scripts;
   readonly code: CompiledCode;
-  /** Handles of the agent and of the rebinding half. */
-  readonly agent: string;
-  readonly main: string;
+  /** The parts on the main thread. */
+  readonly agent = 'agent';
+  readonly main = 'arming';
   readonly events: ArmingEvents;
   /** Disables the debugger when nothing needs it any more. */
   readonly idle: () => Promise<void>;
@@ -33,19 +33,10 @@ export class ArmContext {
   arming = 0;
   #work: Promise<unknown> = Promise.resolve();
 
-  constructor(
-    session: MainSession,
-    scripts: Scripts,
-    agent: string,
-    main: string,
-    events: ArmingEvents,
-    idle: () => Promise<void>,
-  ) {
+  constructor(session: MainSession, scripts: Scripts, events: ArmingEvents, idle: () => Promise<void>) {
     this.session = session;
     this.scripts = scripts;
-    this.code = new CompiledCode(session, main);
-    this.agent = agent;
-    this.main = main;
+    this.code = new CompiledCode(session);
     this.events = events;
     this.idle = idle;
   }

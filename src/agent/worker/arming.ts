@@ -40,16 +40,9 @@ export class WorkerArming {
   readonly #breaks: Breaks;
   readonly #sources: EventSources;
 
-  constructor(
-    session: MainSession,
-    scripts: Scripts,
-    agent: string,
-    main: string,
-    events: ArmingEvents,
-    sources: EventSources,
-  ) {
+  constructor(session: MainSession, scripts: Scripts, events: ArmingEvents, sources: EventSources) {
     this.#sources = sources;
-    const context = new ArmContext(session, scripts, agent, main, events, () => this.#idle());
+    const context = new ArmContext(session, scripts, events, () => this.#idle());
     this.#context = context;
     this.#properties = new Properties(context);
     const breakpoints = new Breakpoints(context);
@@ -139,7 +132,8 @@ export class WorkerArming {
 
   /** Counters of sites are about to be read. */
   async beforeStats(): Promise<void> {
-    await this.#context.session.call(this.#context.main, 'tellUnseen');
+    if (this.#bindings.size > 0)
+      await this.#context.session.errand('tell unseen', this.#context.main, 'tellUnseen');
   }
 
   /** How long one walk of the heap takes; undefined: not measured. */
@@ -199,9 +193,7 @@ export class WorkerArming {
     const sites = [...breaks, ...(await this.#undoBindings(chosen))];
     for (const some of inPieces(sites)) {
       await this.#context.attempt('what its calls go through', some, `hooks ${some}`, () =>
-        this.#context.session.stopping('remove hooks', () =>
-          this.#context.session.call(this.#context.agent, 'removeHooks', some),
-        ),
+        this.#context.session.errand('remove hooks', this.#context.agent, 'removeHooks', some),
       );
     }
     await this.#edits.undo(only);

@@ -54,6 +54,10 @@ export class Bindings {
     });
   }
 
+  get size(): number {
+    return this.#binds.size;
+  }
+
   isBound(site: number): boolean {
     return this.#binds.get(site)?.bound === true;
   }

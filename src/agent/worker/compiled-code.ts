@@ -16,22 +16,20 @@ import type { MainSession } from './session.ts';
 
 export class CompiledCode {
   readonly #session: MainSession;
-  readonly #main: string;
   /** The native function; null: there is none. */
   #place: string | null | undefined;
   #breakpoint: string | undefined;
   /** The breakpoint is there, or on its way. */
   #placing = false;
 
-  constructor(session: MainSession, main: string) {
+  constructor(session: MainSession) {
     this.#session = session;
-    this.#main = main;
   }
 
   /** Before those below: finds the function, once. */
   async prepare(): Promise<void> {
     if (this.#place !== undefined) return;
-    const { objectId } = await this.#session.callRaw(this.#main, 'nativePlace', [], false);
+    const { objectId } = await this.#session.callRaw('arming', 'nativePlace', [], false);
     this.#place = objectId ?? null;
   }
 

@@ -61,7 +61,8 @@ export class Edits {
       if (on) this.#off.delete(site);
       else this.#off.add(site);
     }
-    await this.#context.session.call(this.#context.agent, on ? 'enable' : 'disable', sites);
+    const method = on ? 'enable' : 'disable';
+    await this.#context.session.errand(`${method} sites`, this.#context.agent, method, sites);
     return undefined;
   }
 

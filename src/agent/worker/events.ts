@@ -1,17 +1,13 @@
 /** Events as sources of hits: the part on the main thread (../events), loaded when the first one is asked for, and its undo log. */
 
-import type { MessagePort } from 'node:worker_threads';
 import { compilePart, sendPart } from './parts.ts';
 import type { EventInfo, EventItem } from './requests.ts';
 import { InspectorError, type MainSession } from './session.ts';
 
 export interface EventSourcesOptions {
   readonly session: MainSession;
-  readonly port: MessagePort;
   /** The part's text. */
   readonly text: string;
-  /** The main thread's half. */
-  readonly state: () => string;
 }
 
 export class EventSources {
@@ -26,11 +22,10 @@ export class EventSources {
   /** The part, loaded piece by piece as the others are. */
   #load(): Promise<unknown> {
     this.#part ??= (async () => {
-      const { session, port, text } = this.#options;
+      const { session, text } = this.#options;
       const piece = (what: string, method: string, ...args: unknown[]): Promise<unknown> =>
         session.errand(what, 'half', method, ...args);
-      sendPart(port, compilePart(text));
-      await piece('load events', 'readPart');
+      await sendPart(session, 'load events', compilePart(text));
       await piece('run events', 'runPart', 'events');
       await piece('make events', 'makeEvents');
     })();
@@ -57,8 +52,8 @@ export class EventSources {
   }
 
   async defined(): Promise<readonly EventInfo[]> {
-    const { session, state } = this.#options;
-    return (await session.call(state(), 'definedEvents')) as EventInfo[];
+    const { session } = this.#options;
+    return (await session.errand<EventInfo[]>('defined events', 'half', 'definedEvents')).value;
   }
 
   /** Node keeps the channels to itself: V8 is asked for the objects of their class. */
@@ -66,24 +61,14 @@ export class EventSources {
     const { session } = this.#options;
     const names = new Set<string>();
     for (const kind of [0, 1]) {
-      const prototype = await session.callRaw(
-        this.#options.state(),
-        'channelPrototype',
-        [{ value: kind }],
-        false,
-      );
+      const prototype = await session.callRaw('half', 'channelPrototype', [{ value: kind }], false);
       if (prototype.objectId === undefined) throw new InspectorError('channels have no prototype');
       const { objects } = (
         await session.stopping('find channels', () =>
           session.post('Runtime.queryObjects', { prototypeObjectId: prototype.objectId }),
         )
       ).value as { objects: { objectId: string } };
-      const found = await session.callRaw(
-        this.#options.state(),
-        'channelNames',
-        [{ objectId: objects.objectId }],
-        true,
-      );
+      const found = await session.callRaw('half', 'channelNames', [{ objectId: objects.objectId }], true);
       for (const name of found.value as string[]) names.add(name);
       await session.post('Runtime.releaseObject', { objectId: objects.objectId });
     }

@@ -5,6 +5,7 @@ import { availableParallelism, loadavg } from 'node:os';
 import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
 import { stripTypes } from '../../arch/v8/typescript.ts';
 import type { HookNotice } from '../arming/notice.ts';
+import type { ErrandAnswer } from '../errand.ts';
 import { holderAlive } from '../holder.ts';
 import type { AgentFile } from '../inject/config.ts';
 import { reasonOf } from './arm-context.ts';
@@ -57,33 +58,26 @@ class AgentWorker {
   readonly #inspector: OpenInspector;
   readonly #scripts: Scripts;
   readonly #events: EventSources;
-  /** The main thread's half, made by the injected text. */
-  #state = '';
-  #agent = '';
   #data: DataPlane | undefined;
   #arming: WorkerArming | undefined;
   #contexts: WorkerContexts | undefined;
   #ending = false;
   #prepared = false;
   readonly #hello: NodeJS.Timeout;
-  readonly #connected: Promise<void>;
 
   constructor(config: WorkerConfig, texts: AgentFile, port: MessagePort, shared: SharedArrayBuffer) {
     this.#config = config;
     this.#texts = texts;
     this.#port = port;
     this.#shared = shared;
-    this.#session = new MainSession(shared);
+    const key = JSON.stringify(config.key);
+    this.#session = new MainSession(port, shared, `globalThis[Symbol.for('trapline.session')].half(${key})`);
     this.#inspector = new OpenInspector(this.#session);
     this.#scripts = new Scripts(this.#session);
-    this.#events = new EventSources({
-      session: this.#session,
-      port,
-      text: texts.events,
-      state: () => this.#state,
-    });
-    port.on('message', (notice: HookNotice | WorkerNotice | PrintNotice) => {
-      if ('print' in notice) this.#server.json({ event: 'print', params: notice });
+    this.#events = new EventSources({ session: this.#session, text: texts.events });
+    port.on('message', (notice: ErrandAnswer | HookNotice | WorkerNotice | PrintNotice) => {
+      if ('answer' in notice) this.#session.answered(notice);
+      else if ('print' in notice) this.#server.json({ event: 'print', params: notice });
       else if ('worker' in notice) this.#server.json({ event: 'worker', params: {} });
       else this.#onHook(notice);
     });
@@ -101,17 +95,6 @@ class AgentWorker {
           : waited > HELLO_MS || holderAlive(tracer, readFileSync) === false;
       if (gone) void this.end();
     }, WATCH_MS);
-    this.#connected = this.#connect();
-    // told to whoever says hello
-    this.#connected.catch(() => undefined);
-  }
-
-  async #connect(): Promise<void> {
-    const key = JSON.stringify(this.#config.key);
-    // the main thread's half was left at a global for a moment: taken, and gone
-    this.#state = await this.#session.connect(
-      `(()=>{const s=globalThis[${key}];delete globalThis[${key}];return s})()`,
-    );
   }
 
   #onHook(notice: HookNotice): void {
@@ -154,7 +137,6 @@ class AgentWorker {
   readonly #handlers: Handlers = {
     hello: async () => {
       clearInterval(this.#hello);
-      await this.#connected;
       const { value } = await this.#session.errand<TargetInfo>('info', 'half', 'info');
       const realtime = BigInt(Math.round((performance.timeOrigin + performance.now()) * 1e6));
       const info = { ...value, monotonicToRealtimeNs: String(realtime - process.hrtime.bigint()) };
@@ -162,7 +144,7 @@ class AgentWorker {
       await this.#session.errand('watch workers', 'half', 'watchWorkers');
       return info;
     },
-    closeInspector: () => this.#inspector.close(this.#state),
+    closeInspector: () => this.#inspector.close(),
     scripts: () => this.#scripts.list(),
     modules: () => inPieces<string>(this.#session, 'modules'),
     source: async ({ scriptId }) => ({ source: await this.#scripts.source(scriptId) }),
@@ -243,13 +225,13 @@ class AgentWorker {
       this.#plane().map(index).zero();
       return undefined;
     },
-    faults: async () => (await this.#session.call(this.#agent, 'faults')) as [number, number, number][],
+    faults: async () => (await this.#session.errand<Methods['faults'][1]>('faults', 'agent', 'faults')).value,
     siteStats: async () => {
       await this.#arming?.beforeStats();
-      return (await this.#session.call(this.#agent, 'siteStats')) as Methods['siteStats'][1];
+      return (await this.#session.errand<Methods['siteStats'][1]>('site stats', 'agent', 'siteStats')).value;
     },
     stacks: async ({ after }) =>
-      (await this.#session.call(this.#agent, 'stacks', after)) as Methods['stacks'][1],
+      (await this.#session.errand<Methods['stacks'][1]>('stacks', 'agent', 'stacks', after)).value,
     flush: async () => {
       const { rings } = this.#plane();
       await rings.drainAll();
@@ -259,7 +241,7 @@ class AgentWorker {
     cost: async ({ walk }) => {
       if (walk) await this.#arming?.measureWalk();
       return {
-        heapBytes: Number(await this.#session.call(this.#state, walk ? 'oldHeapUsed' : 'heapUsed')),
+        heapBytes: await this.#heapBytes(walk ? 'oldHeapUsed' : 'heapUsed'),
         debuggerEnabled: this.#scripts.enabled,
         enableMs: this.#session.longest.get('enable debugger'),
         walkMs: this.#arming?.walkMs,
@@ -269,6 +251,10 @@ class AgentWorker {
     detach: () => this.#restore(),
   };
 
+  async #heapBytes(method: 'heapUsed' | 'oldHeapUsed'): Promise<number> {
+    return (await this.#session.errand<number>('heap size', 'half', method)).value;
+  }
+
   #sampling = false;
 
   /** One sample at a time: when the main thread is busy in native code, periods are skipped. */
@@ -276,7 +262,7 @@ class AgentWorker {
     if (this.#sampling) return;
     this.#sampling = true;
     void this.#session
-      .call(this.#state, 'sample', program)
+      .call('half', 'sample', program)
       .catch(() => undefined)
       .finally(() => {
         this.#sampling = false;
@@ -293,14 +279,13 @@ class AgentWorker {
     }
     const data = new DataPlane(params, this.#server);
     try {
-      const { agent, arming: main } = await this.#loader().load(data, params);
-      this.#agent = agent;
-      this.#contexts = new WorkerContexts(this.#session, main);
+      await this.#loader().load(data, params);
+      this.#contexts = new WorkerContexts(this.#session);
       const events = {
         onArmed: (notice: ArmedNotice) => this.#server.json({ event: 'armed', params: notice }),
         onWarning: (message: string) => this.#server.json({ event: 'warning', params: { message } }),
       };
-      this.#arming = new WorkerArming(this.#session, this.#scripts, this.#agent, main, events, this.#events);
+      this.#arming = new WorkerArming(this.#session, this.#scripts, events, this.#events);
     } catch (error) {
       data.stop();
       throw error;
@@ -310,7 +295,7 @@ class AgentWorker {
   }
 
   #loader(): Loader {
-    return new Loader(this.#session, this.#port, this.#texts, this.#state);
+    return new Loader(this.#session, this.#texts);
   }
 
   async #addPrograms(params: Pick<LoadParams, 'programs' | 'paths'>): Promise<undefined> {
@@ -340,14 +325,13 @@ class AgentWorker {
       });
       await attempt('shared memory', () => this.#data?.end());
       await attempt('the debugger', () => this.#scripts.disable());
-      if (this.#config.closeInspector)
-        await attempt("the inspector's port", () => this.#inspector.close(this.#state));
+      if (this.#config.closeInspector) await attempt("the inspector's port", () => this.#inspector.close());
       await attempt("the inspector's port", async () => {
         await this.#inspector.closed;
-        const closing = Number(await this.#session.call(this.#state, 'closingMs'));
+        const { value: closing } = await this.#session.errand<number>('closing time', 'half', 'closingMs');
         if (closing > 0) this.#session.note('close inspector', closing);
       });
-      await attempt('the agent', () => this.#session.call(this.#state, 'dispose'));
+      await attempt('the agent', () => this.#session.errand('dispose', 'half', 'dispose'));
       return {
         ...report,
         pausesMs: [...this.#session.pauses],

@@ -17,23 +17,23 @@ export class OpenInspector {
     this.#session = session;
   }
 
-  /** `state`: the main thread's half. False where that has been asked for before. */
-  async close(state: string): Promise<boolean> {
+  /** False where that has been asked for before. */
+  async close(): Promise<boolean> {
     if (this.#isClosing) return false;
     this.#isClosing = true;
-    const closing = (await this.#session.call(state, 'closeInspector')) as boolean;
-    this.closed = this.#closeHeldUp(state);
+    const closing = await this.#session.errand<boolean>('ask to close', 'half', 'closeInspector');
+    this.closed = this.#closeHeldUp();
     this.closed.catch(() => undefined);
-    return closing;
+    return closing.value;
   }
 
   /** An event loop that turns closes the port by itself, from an empty stack. One that does not is given HELD_UP_MS for it. */
-  async #closeHeldUp(state: string): Promise<void> {
+  async #closeHeldUp(): Promise<void> {
     const since = performance.now();
     while (performance.now() - since < HELD_UP_MS) {
       await new Promise((resolve) => setTimeout(resolve, TURN_MS));
-      if ((await this.#session.call(state, 'isClosed')) === true) return;
+      if ((await this.#session.errand('is it closed', 'half', 'isClosed')).value === true) return;
     }
-    await this.#session.call(state, 'closeHeldUp');
+    await this.#session.call('half', 'closeHeldUp');
   }
 }

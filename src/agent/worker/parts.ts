@@ -5,18 +5,17 @@
  */
 
 import { Script } from 'node:vm';
-import type { MessagePort } from 'node:worker_threads';
 import type { CreateAgent } from '../agent-main.ts';
 import type { Arming, ArmingOptions } from '../arming/arming.ts';
 import type { AgentFile } from '../inject/config.ts';
 import { OWN_MARK } from '../protocol.ts';
 import type { LoadParams } from './requests.ts';
+import type { MainSession } from './session.ts';
 
 /** What a part is called in V8: nothing, as what an inspector evaluates. */
 const FILENAME = '';
 const SITE = 1;
 
-/** Sent by the port, in front of the call that takes it. */
 export interface Part {
   readonly text: string;
   readonly code: Uint8Array;
@@ -44,8 +43,11 @@ export function compilePart(text: string): Part {
   return { text: marked, code: script.createCachedData() };
 }
 
-export function sendPart(port: MessagePort, part: Part): void {
-  port.postMessage(part, part.code.buffer instanceof ArrayBuffer ? [part.code.buffer] : []);
+/** Has the main thread read a part. */
+export async function sendPart(session: MainSession, what: string, part: Part): Promise<void> {
+  const { buffer } = part.code;
+  const transfer = buffer instanceof ArrayBuffer ? [buffer] : [];
+  await session.errandWith(what, { of: 'half', method: 'readPart', args: [part] }, transfer);
 }
 
 /** What the main thread will call, with a function of this thread and no program. The memory's content is made anew after that. */

@@ -86,6 +86,12 @@ function helpers(
     },
     trace_printk: () => 0n,
     get_stackid: () => BigInt(-EFAULT),
+    get_stack: (_ctx: number, dst: number, size: number) => {
+      bytes.fill(0, dst, dst + size);
+      return BigInt(-EFAULT);
+    },
+    get_func_ip: () => 0n,
+    get_attach_cookie: () => 0n,
     tail_call: () => 0,
   };
   const { probe_read_kernel: read, probe_read_kernel_str: readStr } = made;

@@ -1,6 +1,8 @@
 /**
- * The in-process inspector session with the main thread. Every message is dispatched on the main thread, by an
- * interrupt when JavaScript runs there, so every message stops it for a moment.
+ * What the worker has the main thread do. By errands: messages on a port, each of which is done in a turn of the event loop. And by
+ * an in-process inspector session, for what V8's debugger does and where the loop does not turn: every message of it is dispatched
+ * on the main thread, by an interrupt when JavaScript runs there, so every message stops it for a moment, and the first ones for a
+ * millisecond. It is connected when it is needed.
  *
  * `stopping()` measures that: a mark before the operation and one behind it are posted with it in one go and dispatched
  * in the same batch; each mark has the main thread store its own clock in shared memory. The difference is the time the
@@ -9,7 +11,8 @@
 
 import { readFileSync } from 'node:fs';
 import { Session } from 'node:inspector';
-import { ERRAND_DONE, type ErrandOf } from '../errand.ts';
+import type { MessagePort } from 'node:worker_threads';
+import type { Errand, ErrandAnswer, ErrandOf } from '../errand.ts';
 import { OWN_MARK } from '../protocol.ts';
 
 export interface RemoteObject {
@@ -25,8 +28,9 @@ export interface EvaluateResult {
 }
 
 const TURN_MS = 5;
-/** An event loop that has not turned for so long is not waited for. */
-const ERRAND_MS = 20;
+/** An event loop that has not turned for so long is not waited for: first, and once it was found not to. */
+const PATIENCE_MS = 100;
+const HELD_UP_MS = 10;
 
 /** How long the main thread has waited for a processor that others used, in ms; 0 where the kernel does not tell. */
 function runQueueMs(): number {
@@ -39,8 +43,6 @@ function runQueueMs(): number {
 }
 
 export const NO_STOP = { ms: 0, waitedMs: 0 } as const;
-
-const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
 export class InspectorError extends Error {
   readonly code = 'EINSPECTOR';
@@ -56,34 +58,47 @@ export interface Stopped<T> {
   readonly waitedMs: number;
 }
 
+/** What is still to come of an errand. */
+type Awaited = (answer: ErrandAnswer) => void;
+
 export class MainSession {
   readonly #session = new Session();
+  readonly #port: MessagePort;
+  /** Where the main thread's half is found: an expression. */
+  readonly #where: string;
   /** Clock stamps of the main thread, in ms: [before, behind]. */
   readonly #stamps: Float64Array;
   /** How many times the main thread was let go on: MainHalf.hold(). */
   readonly #released: Int32Array;
-  /** What has come of the errand: MainHalf.later(). */
-  readonly #errand: Int32Array;
-  readonly #errandStamps: Float64Array;
   #errands: Promise<unknown> = Promise.resolve();
+  #last = 0;
+  #awaited: Awaited | undefined;
+  #patienceMs = PATIENCE_MS;
   #holds = 0;
-  /** The main thread's half: `{ stamp(i), … }`. */
-  #state: string | undefined;
+  /** The main thread's half, once the inspector is connected. */
+  #half: string | undefined;
+  #connected: Promise<void> | undefined;
   readonly pauses: number[] = [];
   readonly #operations = new Map<string, number>();
 
-  constructor(stamps: SharedArrayBuffer) {
+  constructor(port: MessagePort, stamps: SharedArrayBuffer, where: string) {
+    this.#port = port;
+    this.#where = where;
     this.#stamps = new Float64Array(stamps, 0, 2);
-    this.#released = new Int32Array(stamps, 24, 1);
-    this.#errand = new Int32Array(stamps, 20, 1);
-    this.#errandStamps = new Float64Array(stamps, 32, 2);
+    this.#released = new Int32Array(stamps, 20, 1);
   }
 
-  /** Connects; `state` is an expression whose value is the main thread's half. */
-  async connect(state: string): Promise<string> {
-    this.#session.connectToMainThread();
-    this.#state = await this.evaluateHandle(state);
-    return this.#state;
+  /** The inspector, for what errands cannot do. */
+  #connect(): Promise<void> {
+    this.#connected ??= (async () => {
+      this.#session.connectToMainThread();
+      const expression = OWN_MARK + this.#where;
+      const reply = await this.#send('Runtime.evaluate', { expression, silent: true });
+      const { objectId } = unwrap('connect', reply as EvaluateResult);
+      if (objectId === undefined) throw new InspectorError('connect: the agent is not there');
+      this.#half = objectId;
+    })();
+    return this.#connected;
   }
 
   on(event: string, listener: (message: { params: unknown }) => void): void {
@@ -106,7 +121,13 @@ export class MainSession {
     }
   }
 
+  /** At once where the inspector is connected: what is posted in one go is dispatched so. */
   post(method: string, params: object = {}): Promise<unknown> {
+    if (this.#half !== undefined) return this.#send(method, params);
+    return this.#connect().then(() => this.#send(method, params));
+  }
+
+  #send(method: string, params: object): Promise<unknown> {
     return new Promise((resolve, reject) => {
       this.#expect(1);
       this.#session.post(method, params, (error, result) => {
@@ -122,6 +143,7 @@ export class MainSession {
 
   /** Posts operations between two marks and notes how long the main thread stood still. */
   async stopping<T>(what: string, operations: () => Promise<T>): Promise<Stopped<T>> {
+    if (this.#half === undefined) await this.#connect();
     const queued = runQueueMs();
     const before = this.#mark(0);
     const pending = operations();
@@ -137,10 +159,11 @@ export class MainSession {
 
   /** As `stopping`, and nothing of the application runs between the first operation and the last: the main thread waits until all are posted. */
   async stoppingTogether<T>(what: string, operations: () => Promise<T>): Promise<Stopped<T>> {
+    if (this.#half === undefined) await this.#connect();
     const turn = ++this.#holds;
     let held: Promise<unknown> | undefined;
     const stopped = this.stopping(what, () => {
-      held = this.call(this.#state as string, 'hold', turn);
+      held = this.call('half', 'hold', turn);
       return operations();
     });
     // everything has been posted
@@ -152,42 +175,60 @@ export class MainSession {
   }
 
   /**
-   * Calls a method of the main thread's half, or of a part of it, with JSON arguments, in a turn of the event loop of its own: dispatching
-   * the message that asks for it takes about as long as what it does, and is no part of that stop.
+   * Calls a method of the main thread's half, or of a part of it, in a turn of the event loop of its own, one after the other; `args` are
+   * cloned, or moved where they are in `transfer`.
    */
   errand<T = unknown>(what: string, of: ErrandOf, method: string, ...args: unknown[]): Promise<Stopped<T>> {
-    const done = this.#errands.then(() => this.#runErrand<T>(what, of, method, args));
+    return this.errandWith(what, { of, method, args }, []);
+  }
+
+  errandWith<T = unknown>(
+    what: string,
+    errand: Omit<Errand, 'errand'>,
+    transfer: readonly ArrayBuffer[],
+  ): Promise<Stopped<T>> {
+    const done = this.#errands.then(() => this.#runErrand<T>(what, errand, transfer));
     this.#errands = done.catch(() => undefined);
     return done;
   }
 
-  async #runErrand<T>(
-    what: string,
-    of: ErrandOf,
-    method: string,
-    args: readonly unknown[],
-  ): Promise<Stopped<T>> {
-    const state = this.#state as string;
-    await this.call(state, 'later', of, method, args);
-    const since = performance.now();
-    const isOver = (): boolean => Atomics.load(this.#errand, 0) !== 0;
-    while (!isOver() && performance.now() - since < ERRAND_MS) await sleep(1);
-    try {
-      let value: unknown;
-      if (Atomics.load(this.#errand, 0) !== ERRAND_DONE) {
-        let outcome = await this.call(state, 'outcome');
-        // while it is being done
-        for (; outcome === null; outcome = await this.call(state, 'outcome')) await sleep(1);
-        [value] = outcome as unknown[];
-      }
-      return { value: value as T, ...this.#errandStop() };
-    } finally {
-      this.note(what, this.#errandStop().ms);
-    }
+  /** The port's message to an errand. */
+  answered(answer: ErrandAnswer): void {
+    if (answer.answer === this.#last) this.#awaited?.(answer);
   }
 
-  #errandStop(): { ms: number; waitedMs: number } {
-    return { ms: Math.max(0, (this.#errandStamps[1] ?? 0) - (this.#errandStamps[0] ?? 0)), waitedMs: 0 };
+  async #runErrand<T>(
+    what: string,
+    errand: Omit<Errand, 'errand'>,
+    transfer: readonly ArrayBuffer[],
+  ): Promise<Stopped<T>> {
+    const number = ++this.#last;
+    let answer: ErrandAnswer | undefined;
+    let wake: () => void = () => undefined;
+    this.#awaited = (given) => {
+      answer = given;
+      wake();
+    };
+    this.#port.postMessage({ ...errand, errand: number } satisfies Errand, [...transfer]);
+    const answeredWithin = (ms: number): Promise<void> =>
+      new Promise((resolve) => {
+        const timer = setTimeout(resolve, ms);
+        wake = () => {
+          clearTimeout(timer);
+          resolve();
+        };
+        if (answer !== undefined) wake();
+      });
+    await answeredWithin(this.#patienceMs);
+    this.#patienceMs = answer === undefined ? HELD_UP_MS : PATIENCE_MS;
+    while (answer === undefined) {
+      await this.call('half', 'catchUp');
+      await answeredWithin(HELD_UP_MS);
+    }
+    const { ms, value, error } = answer as ErrandAnswer;
+    this.note(what, ms);
+    if (error !== undefined) throw new InspectorError(`${errand.method}: ${error}`);
+    return { value: value as T, ms, waitedMs: 0 };
   }
 
   /** `waitedMs` of the stop were spent waiting for a processor. */
@@ -208,18 +249,18 @@ export class MainSession {
 
   #mark(index: number): Promise<unknown> {
     return this.post('Runtime.callFunctionOn', {
-      objectId: this.#state,
+      objectId: this.#half,
       functionDeclaration: `function(i){${OWN_MARK}this.stamp(i)}`,
       arguments: [{ value: index }],
       silent: true,
     });
   }
 
-  /** Calls a method of an object on the main thread with JSON arguments; the result comes back by value. */
-  async call(objectId: string, method: string, ...args: unknown[]): Promise<unknown> {
+  /** Calls a method of a part on the main thread with JSON arguments, by an interrupt; the result comes back by value. */
+  async call(of: ErrandOf, method: string, ...args: unknown[]): Promise<unknown> {
     return (
       await this.callRaw(
-        objectId,
+        of,
         method,
         args.map((value) => ({ value })),
         true,
@@ -228,14 +269,15 @@ export class MainSession {
   }
 
   async callRaw(
-    objectId: string,
+    of: ErrandOf,
     method: string,
     args: readonly CallArgument[],
     returnByValue: boolean,
   ): Promise<RemoteObject> {
+    if (this.#half === undefined) await this.#connect();
     const reply = (await this.post('Runtime.callFunctionOn', {
-      objectId,
-      functionDeclaration: `function(...a){${OWN_MARK}return this.${method}(...a)}`,
+      objectId: this.#half,
+      functionDeclaration: `function(...a){${OWN_MARK}return this.part('${of}').${method}(...a)}`,
       arguments: args,
       returnByValue,
       silent: true,
@@ -249,16 +291,8 @@ export class MainSession {
     return unwrap('evaluate', reply as EvaluateResult).value;
   }
 
-  async evaluateHandle(text: string): Promise<string> {
-    const expression = OWN_MARK + text;
-    const reply = await this.post('Runtime.evaluate', { expression, silent: true });
-    const { objectId } = unwrap('evaluate', reply as EvaluateResult);
-    if (objectId === undefined) throw new InspectorError('evaluate: the value is not an object');
-    return objectId;
-  }
-
   disconnect(): void {
-    this.#session.disconnect();
+    if (this.#connected !== undefined) this.#session.disconnect();
   }
 }
 

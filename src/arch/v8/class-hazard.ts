@@ -6,27 +6,60 @@
  * process ends), V8 12 (Node 22) fields of instances for static ones (they are missing). Undoing the edit does not help. A
  * class at the top of its script has been made when the script was loaded; those inside functions are what matters.
  */
-import { forEachChild, isFunction, type Node } from './symbols-parse.ts';
+import { forEachChild, isFunction, type Node, parseScript } from './symbols-parse.ts';
 import type { FunctionSymbol } from './types.ts';
 
 /**
- * Whether a breakpoint at this offset, in the own text of the function, may be in what initialises the fields of a class that has
- * static members too: V8 12 (Node 22) mixes up the two functions when it evaluates a condition there, and ends the process. A
- * breakpoint goes to the next place that can have one, so that the class's text before a field counts as well; by the words of the
- * text only. Statements and entries of functions are such places themselves.
+ * Whether a breakpoint at this offset of the function, which is no statement of its own and not its entry, may end the process. By
+ * the words of the text only.
+ *
+ * V8 12 (Node 22) mixes up what initialises the fields of a class and what initialises its static ones when it evaluates a condition
+ * in the former. A breakpoint goes to the next place that can have one, so that the class's text before a field counts as well.
+ *
+ * On V8 11 (Node 20) a condition in what is evaluated of a class may end the process, too.
+ *
+ * V8 before 13 has a scope for each object literal that has `super` in it, and finds none of the frame's there when it
+ * evaluates a condition in the literal: what its properties are, and their computed keys. Functions in it are not concerned.
+ *
+ * A method's key and its default values are evaluated by a function around it, which may have either anywhere in the text.
  */
-export function breaksFields(
+export function breaksScopes(
   v8: string | undefined,
   source: string,
+  { start, end, bodyStart }: FunctionSymbol,
+  offset: number,
+): boolean {
+  const major = Number(v8?.split('.')[0]);
+  if (!(major < 13)) return false;
+  const [from, to] = offset < bodyStart ? [0, source.length] : [start, end];
+  const text = source.slice(from, to);
+  return SUPER.test(text) || CLASS.test(source.slice(from, offset));
+}
+
+/** Names may be written with escapes, and eval() may have it. */
+const SUPER = /\bsuper\b|\beval\b|\\u/;
+const CLASS = /\bclass\b/;
+
+/**
+ * Whether an offset of the function is in the text of a class that it makes: V8 takes it for a place in the class's constructor,
+ * even where the class's name is. A breakpoint there is met by other calls, and as any other in a constructor it may break super().
+ */
+export function isInClass(
+  source: string,
+  isModule: boolean,
   { start, end }: FunctionSymbol,
   offset: number,
 ): boolean {
-  if (v8?.startsWith('12.') !== true) return false;
-  return CLASS.test(source.slice(start, offset)) && STATIC.test(source.slice(start, end));
+  if (!CLASS.test(source.slice(start, offset + 'class'.length))) return false;
+  let found = false;
+  const look = (node: Node): void => {
+    if (found || node.start > offset || node.end <= offset) return;
+    if (isClass(node) && node.start >= start && node.end <= end) found = true;
+    else forEachChild(node, look);
+  };
+  look(parseScript(source, isModule).program);
+  return found;
 }
-
-const CLASS = /\bclass\b/;
-const STATIC = /\bstatic\b/;
 
 /** Why no function of a script may be edited; undefined where all may. `v8` as in `process.versions`. */
 export function classObjection(v8: string, source: string, program: Node): string | undefined {

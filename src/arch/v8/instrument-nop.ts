@@ -218,9 +218,9 @@ function selfPath(
   const [root, ...keys] = names;
   if (root === undefined || !/^[\p{ID_Start}$_][\p{ID_Continue}$]*$/u.test(root)) return undefined;
   // Inside, the name may mean something else, or a variable that has no value yet
-  const own = new Set(facts.functions);
+  if (facts.functions.has(root) || facts.declared.has(root)) return undefined;
+  const own = new Set<string>();
   for (const param of node.params) bound(param, own);
-  for (const name of facts.declared) own.add(name);
   if (own.has(root)) return undefined;
   return { root, path: { keys, length, ...(accessor === undefined ? {} : { accessor }) } };
 }

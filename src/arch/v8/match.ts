@@ -222,7 +222,10 @@ export class SymbolIndex {
     const choose = (from: readonly SourceFile[]) => {
       const all = from.flatMap((file) => file.symbols.map((symbol) => ({ file, symbol })));
       const last = lastName(func);
+      // methods have their class before their name
+      const method = func.replace('.prototype.', '.');
       return (
+        all.find(({ symbol }) => method !== func && symbol.name === method) ??
         nearest(last, all, ({ symbol }) => lastName(symbol.name)) ??
         nearest(func, all, ({ symbol }) => symbol.name)
       );

@@ -9,11 +9,10 @@ export class FunctionFacts {
   readonly isArrow: boolean;
   /** Its returns and awaits are kept: ends of async functions are told by them. */
   readonly keepsReturns: boolean;
-  readonly functions = new Set<string>();
-  readonly vars = new Set<string>();
-  readonly lexical = new Set<string>();
-  /** Function declarations in inner blocks. */
-  readonly inner = new Set<string>();
+  #functions: Set<string> | undefined;
+  #vars: Set<string> | undefined;
+  #lexical: Set<string> | undefined;
+  #inner: Set<string> | undefined;
   usesArguments = false;
   usesThis = false;
   directEval = false;
@@ -24,20 +23,46 @@ export class FunctionFacts {
     this.keepsReturns = keepsReturns;
   }
 
+  // Made when there is something in them: most functions declare nothing.
+
+  get functions(): Set<string> {
+    this.#functions ??= new Set();
+    return this.#functions;
+  }
+
+  get vars(): Set<string> {
+    this.#vars ??= new Set();
+    return this.#vars;
+  }
+
+  get lexical(): Set<string> {
+    this.#lexical ??= new Set();
+    return this.#lexical;
+  }
+
+  /** Function declarations in inner blocks. */
+  get inner(): Set<string> {
+    this.#inner ??= new Set();
+    return this.#inner;
+  }
+
   /** At the function's end: what an arrow function takes of the call that it runs in, the function around it does. */
   done(): SiteFacts {
-    const { outer, functions, vars, lexical, usesArguments, usesThis, directEval } = this;
+    const { outer, usesArguments, usesThis, directEval } = this;
     if (outer !== undefined && this.isArrow) {
       outer.usesArguments ||= usesArguments;
       outer.usesThis ||= usesThis;
     }
-    for (const name of this.inner) if (!functions.has(name)) vars.add(name);
+    const functions = this.#functions ?? NOTHING;
+    for (const name of this.#inner ?? NOTHING) if (!functions.has(name)) this.vars.add(name);
+    const vars = this.#vars ?? NOTHING;
+    const lexical = this.#lexical ?? NOTHING;
     let varClash: string | undefined;
-    for (const name of functions) if (vars.has(name)) varClash = name;
+    if (vars.size > 0) for (const name of functions) if (vars.has(name)) varClash = name;
     return {
       functions,
       varClash,
-      declared: new Set([...vars, ...lexical]),
+      declared: vars.size === 0 ? lexical : lexical.size === 0 ? vars : new Set([...vars, ...lexical]),
       usesArguments,
       usesThis: directEval || usesThis,
       declaresArguments: vars.has('arguments') || lexical.has('arguments'),
@@ -45,3 +70,5 @@ export class FunctionFacts {
     };
   }
 }
+
+const NOTHING: ReadonlySet<string> = new Set();

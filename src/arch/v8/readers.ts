@@ -3,7 +3,8 @@
  * one of them inlined.
  */
 
-import { breaksFields } from './class-hazard.ts';
+import { breaksArguments } from './arguments-hazard.ts';
+import { breaksScopes, isInClass } from './class-hazard.ts';
 import { breaksSuper } from './super-hazard.ts';
 import type { FunctionSymbol } from './types.ts';
 
@@ -39,7 +40,9 @@ export function readersOf(
     if (symbol === undefined || symbol.index === held.index || readers.has(symbol.index)) continue;
     if (!isName(source, offset, name)) continue;
     if (readers.size === most || breaksSuper(source, isModule, symbol, offset)) return undefined;
-    if (breaksFields(v8, source, symbol, offset)) return undefined;
+    if (breaksScopes(v8, source, symbol, offset) || breaksArguments(source, isModule, symbol))
+      return undefined;
+    if (isInClass(source, isModule, symbol, offset)) return undefined;
     readers.set(symbol.index, { symbol, offset });
   }
   return [...readers.values()];

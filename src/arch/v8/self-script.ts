@@ -1,7 +1,9 @@
 /** One script of the own process with its sites: brings its running text in line with what the sites want. */
 
+import { KernelError } from '../../kernel/errno.ts';
 import type { KprobeDemands, KprobeSlot } from '../../kernel/kprobes/index.ts';
 import { READS } from '../../kernel/trace/pt-regs.ts';
+import { breakObjection } from './break-hazard.ts';
 import { type InstrumentEdit, instrument } from './instrument.ts';
 import { lostInEdit, tightenTails } from './live-edit-fit.ts';
 import type { SelfHooks } from './self-hooks.ts';
@@ -139,14 +141,17 @@ export class SelfScript {
     return [...head, ...this.#plan(half, rest, refused)];
   }
 
+  /** EOPNOTSUPP: the trap would change what the function does. */
   setTrap(site: Site): void {
     if (site.breakpoint !== undefined) return;
+    const { symbol, at } = site;
+    const { source, info } = this.text;
+    const objection = breakObjection(source, info.isModule, symbol, at ?? symbol.entry);
+    if (objection !== undefined) throw new KernelError('EOPNOTSUPP', `${symbol.name}: ${objection}`);
     const location = this.#location(site);
     if (location === undefined) return;
     this.#hooks.install(site);
-    const args = site.symbol.isArrow
-      ? site.symbol.params.map((name) => name ?? 'void 0').join(',')
-      : '...arguments';
+    const args = symbol.isArrow ? symbol.params.map((name) => name ?? 'void 0').join(',') : '...arguments';
     const self = '(()=>{try{return this}catch{}})()';
     const condition = `${this.#hooks.breakHook(site.id)}(${self}${args === '' ? '' : `,${args}`})`;
     site.breakpoint = this.#inspector.setBreakpoint(location, condition);

@@ -1,5 +1,6 @@
 /** The assembler: one instruction a line, in the kernel's or the conformance suite's syntax, which may be mixed. */
 
+import { checkArgument, stringOf } from '../arguments.ts';
 import type { Insn } from '../isa.ts';
 import * as isa from '../isa.ts';
 import { parseConformance } from './conformance-syntax.ts';
@@ -17,6 +18,7 @@ function firstExit(insns: readonly Insn[]): number | undefined {
  * number and code as the kernel prints them (`3: (b7) `) are skipped. Throws AsmError (code EASM), whose message names the line.
  */
 export function assemble(text: string): Insn[] {
+  checkArgument('assemble()', 'text', text, stringOf('a string: instructions, one a line'));
   const insns: Insn[] = [];
   const fixups: Fixup[] = [];
   const labels = new Map<string, number>();

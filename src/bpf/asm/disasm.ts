@@ -1,4 +1,7 @@
 /** The disassembler. The kernel's syntax is that of print_bpf_insn (kernel/bpf/disasm.c). */
+
+import { anInsn, insnList } from '../argument-shapes.ts';
+import { aBoolean, aFunction, checkArgument, optional, someOptions } from '../arguments.ts';
 import { HELPER_NAMES } from '../helpers/names.ts';
 import type { Insn } from '../isa.ts';
 import * as isa from '../isa.ts';
@@ -17,6 +20,11 @@ import {
   SIZE_SUFFIXES,
 } from './names.ts';
 
+const DISASM_OPTIONS = someOptions<DisasmOptions>({
+  kfuncName: optional(aFunction),
+  bpftool: optional(aBoolean),
+});
+
 const signed = (value: number): string => (value < 0 ? String(value) : `+${value}`);
 const hex = (value: number): string => `0x${(value >>> 0).toString(16)}`;
 const memory = (size: string, reg: number, off: number): string => `(${size} *)(r${reg} ${signed(off)})`;
@@ -33,6 +41,8 @@ export interface DisasmOptions {
 
 /** One instruction in the kernel's syntax, without its code. `next` is the second slot of an lddw. */
 export function printInsn(insn: Insn, next?: Insn, options: DisasmOptions = {}): string {
+  checkArgument('printInsn()', 'insn', insn, anInsn);
+  checkArgument('printInsn()', 'next', next, optional(anInsn));
   switch (isa.BPF_CLASS(insn.code)) {
     case isa.BPF_ALU:
     case isa.BPF_ALU64:
@@ -149,6 +159,8 @@ function printJump(insn: Insn, options: DisasmOptions): string {
 
 /** A whole program in the kernel's syntax, a line an instruction: `slot: (code) text`. */
 export function disassemble(insns: readonly Insn[], options: DisasmOptions = {}): string {
+  checkArgument('disassemble()', 'insns', insns, insnList);
+  checkArgument('disassemble()', 'options', options, DISASM_OPTIONS);
   const lines: string[] = [];
   for (let pc = 0; pc < insns.length; pc++) {
     const insn = insns[pc]!;
@@ -167,6 +179,8 @@ const ATOMIC_NAMES = invertNames(ATOMIC_MNEMONICS);
 
 /** One instruction in the conformance suite's syntax; jumps are written `+N`. */
 export function printConformanceInsn(insn: Insn, next?: Insn): string {
+  checkArgument('printConformanceInsn()', 'insn', insn, anInsn);
+  checkArgument('printConformanceInsn()', 'next', next, optional(anInsn));
   const { code, dst, src, off, imm } = insn;
   const size = SUFFIXES.get(isa.BPF_SIZE(code))!;
   const at = (reg: number): string => `[%r${reg}${off === 0 ? '' : signed(off)}]`;

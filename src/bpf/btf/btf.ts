@@ -1,3 +1,4 @@
+import { checkArgument, having } from '../arguments.ts';
 import { BtfError, typeLabel } from './error.ts';
 import {
   BTF_INT_BOOL,
@@ -52,6 +53,12 @@ export class Btf {
   #pointerSize: 4 | 8 | undefined;
 
   constructor(storage: BtfStorage) {
+    checkArgument(
+      'new Btf()',
+      'storage',
+      storage,
+      having('types as words: parseBtf() makes them of bytes', 'words', 'offsets', 'strings'),
+    );
     this.base = storage.base;
     this.startId = storage.base?.typeCount ?? 0;
     this.#startStr = storage.base?.stringsEnd ?? 0;

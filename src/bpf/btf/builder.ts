@@ -1,3 +1,5 @@
+import { aBtf } from '../argument-shapes.ts';
+import { checkArgument, optional } from '../arguments.ts';
 import type { Btf } from './btf.ts';
 import { BtfError } from './error.ts';
 import { forEachNameWord, forEachTypeWord, wordCount } from './fields.ts';
@@ -78,6 +80,7 @@ export class BtfBuilder {
   #nextId: number;
 
   constructor(base?: Btf) {
+    checkArgument('new BtfBuilder()', 'base', base, optional(aBtf));
     this.#base = base;
     this.#strings = new StringTable(base?.stringsEnd ?? 0);
     this.#nextId = base?.typeCount ?? 1;
@@ -251,7 +254,7 @@ export class BtfBuilder {
     return this.raw(name, k.makeInfo(k.BTF_KIND_FLOAT), size);
   }
 
-  toBytes(littleEndian = true): Uint8Array<ArrayBuffer> {
+  toBytes(littleEndian = true): Uint8Array {
     return encodeBtf(this.#words.subarray(0, this.#length), this.#strings.bytes, littleEndian);
   }
 

@@ -6,6 +6,9 @@
  * same if their whole graphs are, under the hypothesis that they are; 4. forward declarations to the one struct of their
  * name; 5. what refers to types by their contents, now that what they refer to is known; 6. the rest gets new ids.
  */
+
+import { aBtf } from '../argument-shapes.ts';
+import { checkArgument } from '../arguments.ts';
 import type { Btf } from './btf.ts';
 import { StringTable } from './builder.ts';
 import * as compare from './dedup-compare.ts';
@@ -386,5 +389,6 @@ function* allStrings(btf: Btf): Generator<[string, number], void, undefined> {
  * split BTF that the base has become the base's. Throws BtfError for types that refer to themselves.
  */
 export function dedupBtf(btf: Btf): DedupResult {
+  checkArgument('dedupBtf()', 'btf', btf, aBtf);
   return new Dedup(btf).run();
 }

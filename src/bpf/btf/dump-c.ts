@@ -1,9 +1,17 @@
+import { aBtf } from '../argument-shapes.ts';
+import { aBoolean, anIterable, aString, checkArgument, optional, someOptions } from '../arguments.ts';
 import type { Btf } from './btf.ts';
 import { CWriter } from './c-declare.ts';
 import { CLayouts } from './c-layout.ts';
 import { CNames } from './c-names.ts';
 import { BtfError } from './error.ts';
 import { isAnyEnum, isComposite } from './kinds.ts';
+
+const DUMP_OPTIONS = someOptions<DumpCOptions>({
+  roots: optional(anIterable),
+  guard: optional(aString),
+  preserveAccessIndex: optional(aBoolean),
+});
 
 /** How long a chain of types that need each other first may be. */
 const MAX_CHAIN = 1000;
@@ -210,6 +218,8 @@ class Dump {
  * (`name___2`). Throws BtfError where types contain themselves.
  */
 export function dumpC(btf: Btf, options: DumpCOptions = {}): string {
+  checkArgument('dumpC()', 'btf', btf, aBtf);
+  checkArgument('dumpC()', 'options', options, DUMP_OPTIONS);
   const dump = new Dump(btf);
   if (options.roots === undefined) dump.all();
   else for (const id of options.roots) dump.need(id, true);

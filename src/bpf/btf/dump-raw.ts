@@ -1,3 +1,5 @@
+import { aBtf, aTypeId } from '../argument-shapes.ts';
+import { checkArgument } from '../arguments.ts';
 import type { Btf } from './btf.ts';
 import type { BtfType } from './types.ts';
 
@@ -62,11 +64,14 @@ function body(btf: Btf, type: BtfType): string {
 
 /** One type as `bpftool btf dump` lists it: `[4] STRUCT 'foo' size=8 vlen=1` and a line for each member. */
 export function dumpRawType(btf: Btf, id: number): string {
+  checkArgument('dumpRawType()', 'btf', btf, aBtf);
+  checkArgument('dumpRawType()', 'id', id, aTypeId);
   const type = btf.type(id);
   return `[${id}] ${type.kind} ${quote(type.name)}${body(btf, type)}`;
 }
 
 /** Every type as `bpftool btf dump … format raw` lists them (without a base's), piece by piece. */
 export function* dumpRaw(btf: Btf): Generator<string, void, undefined> {
+  checkArgument('dumpRaw()', 'btf', btf, aBtf);
   for (let id = Math.max(1, btf.startId); id < btf.typeCount; id++) yield `${dumpRawType(btf, id)}\n`;
 }

@@ -1,3 +1,5 @@
+import { aBtf } from '../argument-shapes.ts';
+import { bytesOf, checkArgument } from '../arguments.ts';
 import type { Btf } from './btf.ts';
 import { BtfError } from './error.ts';
 import { byteOrder } from './parse.ts';
@@ -137,6 +139,8 @@ function parseTable<T>(
  * ids are checked against it. Throws BtfError.
  */
 export function parseBtfExt(bytes: Uint8Array, btf: Btf): BtfExt {
+  checkArgument('parseBtfExt()', 'bytes', bytes, bytesOf('a Uint8Array: a section .BTF.ext'));
+  checkArgument('parseBtfExt()', 'btf', btf, aBtf);
   const littleEndian = byteOrder(bytes, '.BTF.ext', 24);
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   if (view.getUint8(2) !== 1) throw new BtfError('unsupported .BTF.ext version', { errno: 'ENOTSUPP' });

@@ -1,3 +1,5 @@
+import { aBtf, aTypeId } from '../argument-shapes.ts';
+import { checkArgument } from '../arguments.ts';
 import type { Btf } from './btf.ts';
 import { BtfError } from './error.ts';
 import { isComposite, isModifier, MAX_RESOLVE_DEPTH } from './kinds.ts';
@@ -11,6 +13,8 @@ function tooDeep(btf: Btf, id: number): never {
 
 /** Skips const, volatile, restrict and type tags, and typedefs too (skip_mods_and_typedefs of libbpf). Returns an id. */
 export function resolveType(btf: Btf, id: number): number {
+  checkArgument('resolveType()', 'btf', btf, aBtf);
+  checkArgument('resolveType()', 'id', id, aTypeId);
   let at = id;
   for (let depth = 0; depth < MAX_RESOLVE_DEPTH; depth++) {
     if (!isModifier(btf.kind(at)) && btf.kindName(at) !== 'TYPEDEF') return at;
@@ -21,6 +25,8 @@ export function resolveType(btf: Btf, id: number): number {
 
 /** Skips const, volatile, restrict and type tags only. */
 export function skipModifiers(btf: Btf, id: number): number {
+  checkArgument('skipModifiers()', 'btf', btf, aBtf);
+  checkArgument('skipModifiers()', 'id', id, aTypeId);
   let at = id;
   for (let depth = 0; depth < MAX_RESOLVE_DEPTH; depth++) {
     if (!isModifier(btf.kind(at))) return at;
@@ -31,6 +37,8 @@ export function skipModifiers(btf: Btf, id: number): number {
 
 /** Bytes of a value of a type (btf__resolve_size). Throws BtfError for what has no size: void, functions, forwards. */
 export function sizeOf(btf: Btf, id: number): number {
+  checkArgument('sizeOf()', 'btf', btf, aBtf);
+  checkArgument('sizeOf()', 'id', id, aTypeId);
   let at = id;
   let count = 1;
   for (let depth = 0; depth < MAX_RESOLVE_DEPTH; depth++) {
@@ -75,6 +83,8 @@ export function sizeOf(btf: Btf, id: number): number {
 
 /** The natural alignment of a type in bytes (btf__align_of): 1 where a struct is packed. Throws where there is none. */
 export function alignOf(btf: Btf, id: number, depth = 0): number {
+  checkArgument('alignOf()', 'btf', btf, aBtf);
+  checkArgument('alignOf()', 'id', id, aTypeId);
   const at = resolveType(btf, id);
   if (depth > MAX_RESOLVE_DEPTH) return tooDeep(btf, id);
   switch (btf.kindName(at)) {

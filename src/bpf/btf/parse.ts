@@ -1,3 +1,5 @@
+import { aBtf } from '../argument-shapes.ts';
+import { bytesOf, checkArgument, optional } from '../arguments.ts';
 import { Btf } from './btf.ts';
 import { BtfError } from './error.ts';
 import { forEachNameWord, forEachTypeWord, wordCount } from './fields.ts';
@@ -160,6 +162,8 @@ function checkReferences(words: Uint32Array, offsets: Uint32Array, btf: Btf): vo
  * before it meets that.
  */
 export function parseBtf(bytes: Uint8Array, base?: Btf): Btf {
+  checkArgument('parseBtf()', 'bytes', bytes, bytesOf('a Uint8Array: a section .BTF'));
+  checkArgument('parseBtf()', 'base', base, optional(aBtf));
   const { types, strings, littleEndian } = parseHeader(bytes, base !== undefined);
   const lead = base === undefined ? 3 : 0;
   const words = toWords(types, littleEndian, lead);

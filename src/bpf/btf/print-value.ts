@@ -1,4 +1,7 @@
 /** Values of a type as `bpftool map dump` prints them (tools/bpf/bpftool/btf_dumper.c). */
+
+import { aBtf, aTypeId } from '../argument-shapes.ts';
+import { anIterable, anObject, checkArgument, optional, someBytes } from '../arguments.ts';
 import type { Btf } from './btf.ts';
 import { BtfError } from './error.ts';
 import { isAnyEnum, isComposite } from './kinds.ts';
@@ -214,6 +217,10 @@ class Reader {
  * end before the value does.
  */
 export function printValue(btf: Btf, typeId: number, bytes: Uint8Array, options: PrintOptions = {}): string {
+  checkArgument('printValue()', 'btf', btf, aBtf);
+  checkArgument('printValue()', 'typeId', typeId, aTypeId);
+  checkArgument('printValue()', 'bytes', bytes, someBytes);
+  checkArgument('printValue()', 'options', options, optional(anObject));
   const json = options.format === 'json';
   return write(new Reader(btf, bytes, json).node(typeId, 0), json, 0);
 }
@@ -232,6 +239,11 @@ export function printMapEntries(
   entries: Iterable<PrintedEntry>,
   options: PrintOptions & { readonly perCpu?: boolean } = {},
 ): string {
+  checkArgument('printMapEntries()', 'btf', btf, aBtf);
+  checkArgument('printMapEntries()', 'keyType', keyType, aTypeId);
+  checkArgument('printMapEntries()', 'valueType', valueType, aTypeId);
+  checkArgument('printMapEntries()', 'entries', entries, anIterable);
+  checkArgument('printMapEntries()', 'options', options, optional(anObject));
   const json = options.format === 'json';
   const read = (type: number, bytes: Uint8Array): Node => new Reader(btf, bytes, json).node(type, 0);
   const list: Node[] = [];

@@ -2,6 +2,9 @@
  * Values of a type as the kernel prints them: bpf_snprintf_btf() and bpf_seq_printf_btf() (kernel/bpf/btf.c, btf_type_show). What is zero
  * is left out, unless asked for; whether a struct has anything to show is found out by going through it once before.
  */
+
+import { aBtf, aTypeId } from '../argument-shapes.ts';
+import { anObject, checkArgument, optional, someBytes } from '../arguments.ts';
 import type { Btf } from './btf.ts';
 import { BtfError } from './error.ts';
 import * as k from './kinds.ts';
@@ -34,6 +37,10 @@ const MAX_INDENT = 32;
 
 /** One value's text. `bytes` are those of the value. Throws BtfError where the type has no size, or no end. */
 export function showValue(btf: Btf, typeId: number, bytes: Uint8Array, options: ShowOptions = {}): string {
+  checkArgument('showValue()', 'btf', btf, aBtf);
+  checkArgument('showValue()', 'typeId', typeId, aTypeId);
+  checkArgument('showValue()', 'bytes', bytes, someBytes);
+  checkArgument('showValue()', 'options', options, optional(anObject));
   let text = '';
   const flags =
     (options.compact === true ? BTF_F_COMPACT : 0) |

@@ -2,6 +2,9 @@
  * What the kernel demands of BTF before it takes it (btf_check_all_metas and btf_check_all_types of kernel/bpf/btf.c): each
  * type by itself first, then what it refers to.
  */
+
+import { aBtf } from '../argument-shapes.ts';
+import { checkArgument } from '../arguments.ts';
 import type { Btf } from './btf.ts';
 import { Resolver } from './resolve.ts';
 import { MetaChecker } from './validate-meta.ts';
@@ -13,6 +16,7 @@ import { ReferenceChecker } from './validate-references.ts';
  * in; a base is taken to be valid.
  */
 export function validateBtf(btf: Btf): void {
+  checkArgument('validateBtf()', 'btf', btf, aBtf);
   const first = Math.max(1, btf.startId);
   const metas = new MetaChecker(btf);
   for (let id = first; id < btf.typeCount; id++) metas.check(id);

@@ -1,13 +1,11 @@
+import { aBtf } from '../argument-shapes.ts';
+import { anObject, checkArgument, optional } from '../arguments.ts';
 import type { Btf } from './btf.ts';
 import { BTF_HEADER_LENGTH, BTF_MAGIC, BTF_VERSION } from './kinds.ts';
 import { hostIsLittleEndian } from './parse.ts';
 
 /** Header, types and strings as one .BTF section. `words` are in this machine's byte order. */
-export function encodeBtf(
-  words: Uint32Array,
-  strings: Uint8Array,
-  littleEndian: boolean,
-): Uint8Array<ArrayBuffer> {
+export function encodeBtf(words: Uint32Array, strings: Uint8Array, littleEndian: boolean): Uint8Array {
   const bytes = new Uint8Array(BTF_HEADER_LENGTH + words.length * 4 + strings.length);
   const view = new DataView(bytes.buffer);
   view.setUint16(0, BTF_MAGIC, littleEndian);
@@ -27,6 +25,8 @@ export function encodeBtf(
 }
 
 /** The bytes of a .BTF section, in the byte order that it was read in or in another. Split BTF is written without its base. */
-export function writeBtf(btf: Btf, options: { littleEndian?: boolean } = {}): Uint8Array<ArrayBuffer> {
+export function writeBtf(btf: Btf, options: { littleEndian?: boolean } = {}): Uint8Array {
+  checkArgument('writeBtf()', 'btf', btf, aBtf);
+  checkArgument('writeBtf()', 'options', options, optional(anObject));
   return encodeBtf(btf.typeWords, btf.strings, options.littleEndian ?? btf.littleEndian);
 }

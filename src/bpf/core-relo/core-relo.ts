@@ -1,3 +1,5 @@
+import { aBtf, insnList } from '../argument-shapes.ts';
+import { aList, anObject, checkArgument, optional } from '../arguments.ts';
 import type { Btf } from '../btf/btf.ts';
 import { BtfError } from '../btf/error.ts';
 import type { CoreRelo } from '../btf/ext.ts';
@@ -110,6 +112,11 @@ export function applyCoreRelocations(
   targetBtf: Btf,
   options: CoreRelocationOptions = {},
 ): { insns: Insn[]; report: CoreReloReport[] } {
+  checkArgument('applyCoreRelocations()', 'insns', insns, insnList);
+  checkArgument('applyCoreRelocations()', 'relos', relos, aList);
+  checkArgument('applyCoreRelocations()', 'localBtf', localBtf, aBtf);
+  checkArgument('applyCoreRelocations()', 'targetBtf', targetBtf, aBtf);
+  checkArgument('applyCoreRelocations()', 'options', options, optional(anObject));
   const patched = insns.map((insn) => ({ ...insn }));
   const candidates: Candidates = new Map();
   const budget = new Budget();

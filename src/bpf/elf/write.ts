@@ -88,7 +88,7 @@ class Names {
 export function writeElf(
   sections: readonly ElfOutputSection[],
   symbols: readonly ElfOutputSymbol[],
-): Uint8Array<ArrayBuffer> {
+): Uint8Array {
   const FIRST = 3;
   const STRTAB = 1;
   const SYMTAB = 2;
@@ -188,11 +188,7 @@ function relocationTable(
 }
 
 /** The file's header, the contents of the sections, the section headers behind an empty one. */
-function writeFile(
-  headers: readonly Header[],
-  nameOffsets: readonly number[],
-  names: number,
-): Uint8Array<ArrayBuffer> {
+function writeFile(headers: readonly Header[], nameOffsets: readonly number[], names: number): Uint8Array {
   let end = EHDR_SIZE;
   const offsets = headers.map(({ align, data }) => {
     const offset = alignUp(end, Math.max(1, align));

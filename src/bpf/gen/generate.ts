@@ -1,6 +1,10 @@
+import { anObjectFile } from '../argument-shapes.ts';
+import { aRecord, aString, checkArgument, optional, someBytes } from '../arguments.ts';
 import type { BpfObject } from '../object/index.ts';
 import { mapKind, type TypedMapSpec } from './map-kind.ts';
 import { pascalCase, propertyName, TypeScriptTypes } from './typescript-types.ts';
+
+const GENERATE_OPTIONS = aRecord<GenerateOptions>({ contents: someBytes, importFrom: optional(aString) });
 
 export interface GenerateOptions {
   /** The object file's contents, which the module then carries with it. */
@@ -83,6 +87,8 @@ function base64(bytes: Uint8Array): string {
  * `strict`.
  */
 export function generateSkeleton(object: BpfObject, options: GenerateOptions): string {
+  checkArgument('generateSkeleton()', 'object', object, anObjectFile);
+  checkArgument('generateSkeleton()', 'options', options, GENERATE_OPTIONS);
   const { spec } = object;
   const name = pascalCase(spec.name);
   const title = RESERVED.includes(name) ? `${name}Object` : name;

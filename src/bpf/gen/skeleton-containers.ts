@@ -2,6 +2,9 @@
  * Maps without keys in generated modules: queues, stacks and bloom filters of typed values, stacks of calls, and buffers whose records
  * the reader names.
  */
+
+import { aBtf, aMap, aMemory, aTypeId } from '../argument-shapes.ts';
+import { checkArgument, optional } from '../arguments.ts';
 import type { Btf } from '../btf/index.ts';
 import { BpfError, ERRNO } from '../errors.ts';
 import type { LoadedMap } from '../machine/index.ts';
@@ -20,6 +23,9 @@ export class TypedQueue<V> implements Iterable<V> {
   readonly #values: Codec<V>;
 
   constructor(map: LoadedMap, btf: Btf | undefined, valueType: number) {
+    checkArgument('new TypedQueue()', 'map', map, aMap);
+    checkArgument('new TypedQueue()', 'btf', btf, optional(aBtf));
+    checkArgument('new TypedQueue()', 'valueType', valueType, aTypeId);
     this.map = map;
     this.#values = new Codec(btf, valueType, map.spec.valueSize, `value of ${map.spec.name}`);
   }
@@ -63,6 +69,9 @@ export class TypedRingBuffer {
   readonly #btf: Btf | undefined;
 
   constructor(map: LoadedMap, btf: Btf | undefined, memory: WebAssembly.Memory) {
+    checkArgument('new TypedRingBuffer()', 'map', map, aMap);
+    checkArgument('new TypedRingBuffer()', 'btf', btf, optional(aBtf));
+    checkArgument('new TypedRingBuffer()', 'memory', memory, aMemory);
     this.map = map;
     this.consumer = new RingBufferConsumer(memory, map.placed);
     this.#btf = btf;
@@ -94,6 +103,8 @@ export class TypedUserRingBuffer {
   readonly #btf: Btf | undefined;
 
   constructor(map: LoadedMap, btf: Btf | undefined) {
+    checkArgument('new TypedUserRingBuffer()', 'map', map, aMap);
+    checkArgument('new TypedUserRingBuffer()', 'btf', btf, optional(aBtf));
     this.map = map;
     this.#ring = ofType(map, 'user_ringbuf');
     this.#btf = btf;
@@ -121,6 +132,9 @@ export class TypedBloomFilter<V> {
   readonly #values: Codec<V>;
 
   constructor(map: LoadedMap, btf: Btf | undefined, valueType: number) {
+    checkArgument('new TypedBloomFilter()', 'map', map, aMap);
+    checkArgument('new TypedBloomFilter()', 'btf', btf, optional(aBtf));
+    checkArgument('new TypedBloomFilter()', 'valueType', valueType, aTypeId);
     this.map = map;
     this.#filter = ofType(map, 'bloom_filter');
     this.#values = new Codec(btf, valueType, map.spec.valueSize, `value of ${map.spec.name}`);
@@ -142,6 +156,7 @@ export class TypedStackTraces implements Iterable<[number, bigint[]]> {
   readonly map: LoadedMap;
 
   constructor(map: LoadedMap) {
+    checkArgument('new TypedStackTraces()', 'map', map, aMap);
     this.map = map;
   }
 
@@ -183,6 +198,8 @@ export class TypedPerfEventArray {
   #reader: PerfReader | undefined;
 
   constructor(map: LoadedMap, btf: Btf | undefined) {
+    checkArgument('new TypedPerfEventArray()', 'map', map, aMap);
+    checkArgument('new TypedPerfEventArray()', 'btf', btf, optional(aBtf));
     this.map = map;
     this.#array = ofType(map, 'perf_event_array');
     this.#btf = btf;

@@ -1,4 +1,7 @@
 /** Maps of generated modules that hold maps or programs. */
+
+import { aBtf, aMachine, aMap, aTypeId } from '../argument-shapes.ts';
+import { aFunction, checkArgument, optional } from '../arguments.ts';
 import type { Btf } from '../btf/index.ts';
 import { BpfError, ERRNO } from '../errors.ts';
 import type { LoadedMap, LoadedProgram, Machine } from '../machine/index.ts';
@@ -25,6 +28,11 @@ export class TypedMapOfMaps<K, Inner> implements Iterable<[K, Inner]> {
     keyType: number,
     wrap: (inner: LoadedMap) => Inner,
   ) {
+    checkArgument('new TypedMapOfMaps()', 'map', map, aMap);
+    checkArgument('new TypedMapOfMaps()', 'machine', machine, aMachine);
+    checkArgument('new TypedMapOfMaps()', 'btf', btf, optional(aBtf));
+    checkArgument('new TypedMapOfMaps()', 'keyType', keyType, aTypeId);
+    checkArgument('new TypedMapOfMaps()', 'wrap', wrap, aFunction);
     this.map = map;
     this.#machine = machine;
     this.#keys = new Codec(btf, keyType, map.spec.keySize, `key of ${map.spec.name}`);
@@ -92,6 +100,8 @@ export class TypedProgArray implements Iterable<[number, LoadedProgram]> {
   readonly #machine: Machine;
 
   constructor(map: LoadedMap, machine: Machine) {
+    checkArgument('new TypedProgArray()', 'map', map, aMap);
+    checkArgument('new TypedProgArray()', 'machine', machine, aMachine);
     this.map = map;
     this.#machine = machine;
   }

@@ -1,4 +1,7 @@
 /** What generated modules stand on: an object whose maps, variables and programs are typed. */
+
+import { aBtf, aMap, aTypeId } from '../argument-shapes.ts';
+import { aString, checkArgument, either, listOf, optional, someBytes, stringOf } from '../arguments.ts';
 import type { Btf } from '../btf/index.ts';
 import { BpfError, ERRNO } from '../errors.ts';
 import type { LoadedMap, LoadedProgram, Machine } from '../machine/index.ts';
@@ -30,6 +33,10 @@ export class TypedMap<K, V> implements Iterable<[K, V]> {
   protected readonly values_: Codec<V>;
 
   constructor(map: LoadedMap, btf: Btf | undefined, keyType: number, valueType: number) {
+    checkArgument('new TypedMap()', 'map', map, aMap);
+    checkArgument('new TypedMap()', 'btf', btf, optional(aBtf));
+    checkArgument('new TypedMap()', 'keyType', keyType, aTypeId);
+    checkArgument('new TypedMap()', 'valueType', valueType, aTypeId);
     const { keySize, valueSize, name } = map.spec;
     this.map = map;
     this.keys_ = new Codec(btf, keyType, keySize, `key of ${name}`);
@@ -73,6 +80,10 @@ export class TypedPercpuMap<K, V> implements Iterable<[K, V[]]> {
   readonly #values: Codec<V>;
 
   constructor(map: LoadedMap, btf: Btf | undefined, keyType: number, valueType: number) {
+    checkArgument('new TypedPercpuMap()', 'map', map, aMap);
+    checkArgument('new TypedPercpuMap()', 'btf', btf, optional(aBtf));
+    checkArgument('new TypedPercpuMap()', 'keyType', keyType, aTypeId);
+    checkArgument('new TypedPercpuMap()', 'valueType', valueType, aTypeId);
     const { keySize, valueSize, name } = map.spec;
     this.map = map;
     this.#keys = new Codec(btf, keyType, keySize, `key of ${name}`);
@@ -186,6 +197,14 @@ export function openSkeleton<Maps, Programs extends string, Variables>(
   name: string,
   maps: readonly (keyof Maps & string)[],
 ): Skeleton<Maps, Programs, Variables> {
+  checkArgument(
+    'openSkeleton()',
+    'contents',
+    contents,
+    either(stringOf('a string in base64, or a Uint8Array'), someBytes),
+  );
+  checkArgument('openSkeleton()', 'name', name, aString);
+  checkArgument('openSkeleton()', 'maps', maps, listOf(aString));
   const bytes =
     typeof contents === 'string' ? Uint8Array.from(atob(contents), (c) => c.charCodeAt(0)) : contents;
   const object = openObject(bytes, name);

@@ -3,7 +3,7 @@ import { BpfError } from '../errors.ts';
 import type { Insn } from '../isa.ts';
 import * as isa from '../isa.ts';
 import { decode } from './decode.ts';
-import { execute } from './loop.ts';
+import { execute, type LoopState } from './loop.ts';
 import { ProgramMemory } from './memory.ts';
 import type { InterpreterOptions } from './options.ts';
 
@@ -31,11 +31,11 @@ const READ_MODIFY_WRITE: Record<number, (old: bigint, value: bigint) => bigint> 
 };
 
 /** One execution; `Interpreter` is what users see of it. */
-export class Execution {
+export class Execution implements LoopState {
   readonly options: InterpreterOptions;
   readonly memory: ProgramMemory;
   /** Registers as words, low first. Numbers that do not exist (11 to 15) read and write words behind. */
-  readonly words = new Int32Array(32);
+  readonly words: Int32Array = new Int32Array(32);
   readonly regs: BigUint64Array;
   readonly frames: Frame[] = [];
   insns: readonly Insn[];
@@ -183,8 +183,7 @@ export class Execution {
   #helper(id: number, args: readonly bigint[]): void {
     const { helper, tailCall, unwindHelper } = this.options;
     if (id === isa.BPF_FUNC_tail_call && tailCall !== undefined) {
-      const MAX_TAIL_CALL_CNT = 33;
-      const target = this.#tailCalls < MAX_TAIL_CALL_CNT ? tailCall(args) : undefined;
+      const target = this.#tailCalls < isa.MAX_TAIL_CALL_CNT ? tailCall(args) : undefined;
       if (target === undefined) this.pc++;
       else if (typeof target === 'bigint') {
         this.regs[0] = target;

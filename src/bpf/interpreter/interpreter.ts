@@ -2,11 +2,14 @@
  * The reference interpreter (___bpf_prog_run of kernel/bpf/core.c). Registers are pairs of
  * 32-bit words, so that nothing is allocated; addresses are offsets into the memory, as in compiled programs.
  */
+import { aBigint, checkArgument, having } from '../arguments.ts';
 import { BpfError } from '../errors.ts';
 import type { Insn } from '../isa.ts';
 import { Execution } from './execution.ts';
 import { execute } from './loop.ts';
 import type { InterpreterOptions } from './options.ts';
+
+const INTERPRETER_OPTIONS = having('options with insns, memory and stack', 'insns', 'memory', 'stack');
 
 /**
  * One execution. `step()` runs one instruction; `pc` and `regs` may be read and changed in between. Errors are BpfError:
@@ -19,6 +22,9 @@ export class Interpreter {
   readonly #execution: Execution;
 
   constructor(options: InterpreterOptions, r1: bigint = 0n, r2: bigint = 0n) {
+    checkArgument('new Interpreter()', 'options', options, INTERPRETER_OPTIONS);
+    checkArgument('new Interpreter()', 'r1', r1, aBigint);
+    checkArgument('new Interpreter()', 'r2', r2, aBigint);
     this.#execution = new Execution(options);
     this.regs = this.#execution.regs;
     this.reset(r1, r2);

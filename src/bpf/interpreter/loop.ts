@@ -1,14 +1,37 @@
 /** The loop over the opcodes of RFC 9669's table (___bpf_prog_run of kernel/bpf/core.c). */
 import { BpfError } from '../errors.ts';
+import type { Insn } from '../isa.ts';
 import * as isa from '../isa.ts';
 import { alu32, divide64, isTaken32, isTaken64, mulHigh, swapBytes } from './arithmetic.ts';
 import { FIELDS } from './decode.ts';
-import type { Execution } from './execution.ts';
+import type { ProgramMemory } from './memory.ts';
+import type { InterpreterOptions } from './options.ts';
 
 const SIZES = [4, 2, 1, 8] as const;
 
+/** What the loop works on: an execution (`execution.ts`). */
+export interface LoopState {
+  readonly options: InterpreterOptions;
+  readonly memory: ProgramMemory;
+  readonly words: Int32Array;
+  readonly regs: BigUint64Array;
+  readonly frames: readonly unknown[];
+  readonly insns: readonly Insn[];
+  readonly code: Int32Array;
+  pc: number;
+  steps: number;
+  readonly exited: boolean;
+  budget: number;
+  unknown(pc: number): never;
+  atomic(insn: Insn, bytes: number): void;
+  wide(insn: Insn): void;
+  packetLoad(insn: Insn): void;
+  call(insn: Insn): void;
+  exit(): void;
+}
+
 /** Runs until `steps` is `limit`, the program exits, or it is back in frame `depth`. */
-export function execute(vm: Execution, limit: number, depth: number): void {
+export function execute(vm: LoopState, limit: number, depth: number): void {
   const { words, memory } = vm;
   const { little } = memory;
   const { probes } = vm.options;

@@ -1,9 +1,12 @@
 /** Verified programs in the interpreter: the same memory, the same imports and the same results as their Wasm module. */
+
+import { aLayout, aMemory, aVerifiedProgram } from '../argument-shapes.ts';
+import { aBigint, anObject, checkArgument, optional } from '../arguments.ts';
 import { BpfError, ERRNO } from '../errors.ts';
 import { helperById } from '../helpers/helpers.ts';
 import { kernelProto } from '../helpers/kernel-protos.ts';
 import * as isa from '../isa.ts';
-import { MAX_CALL_FRAMES, type MemoryLayout, percpuBlock } from '../layout.ts';
+import { type MemoryLayout, percpuBlock } from '../layout.ts';
 import { ArrayMap } from '../maps/array.ts';
 import { HashMap } from '../maps/hashtab.ts';
 import { openMap } from '../maps/map.ts';
@@ -49,6 +52,11 @@ export function interpretProgram(
   r1: bigint,
   options: InterpretOptions = {},
 ): Interpreter {
+  checkArgument('interpretProgram()', 'verified', verified, aVerifiedProgram);
+  checkArgument('interpretProgram()', 'layout', layout, aLayout);
+  checkArgument('interpretProgram()', 'memory', memory, aMemory);
+  checkArgument('interpretProgram()', 'r1', r1, aBigint);
+  checkArgument('interpretProgram()', 'options', options, optional(anObject));
   const vm = programInterpreter(verified, layout, memory, options);
   vm.reset(r1);
   return vm;
@@ -114,7 +122,7 @@ export function programInterpreter(
     const { map } = mapAt(args[0]!);
     if (!(map instanceof HashMap) && !(map instanceof ArrayMap)) return BigInt(-ERRNO.EINVAL);
     // A key of its own for every nested call.
-    const key = block.scratch + block.scratchSize - 8 * (MAX_CALL_FRAMES + 1) + 8 * forEachDepth++;
+    const key = block.scratch + block.scratchSize - 8 * (isa.MAX_CALL_FRAMES + 1) + 8 * forEachDepth++;
     try {
       return forEachIn(map, key, args);
     } finally {

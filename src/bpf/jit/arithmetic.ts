@@ -1,7 +1,7 @@
 /** Arithmetic instructions, and what is pushed for a comparison. */
 import type { Insn } from '../isa.ts';
 import * as isa from '../isa.ts';
-import type { FunctionEmitter } from './lower.ts';
+import type { FunctionEmitter } from './emitter.ts';
 import { type Code, I32, I64, OP, type ValType } from './wasm.ts';
 
 const COMPARE64: Record<number, number> = {

@@ -1,6 +1,7 @@
 /** Operations on arrays. */
 import { ERRNO } from '../errors.ts';
-import { MAX_CALL_FRAMES, type PlacedMap, percpuBlock } from '../layout.ts';
+import { MAX_CALL_FRAMES } from '../isa.ts';
+import { type PlacedMap, percpuBlock } from '../layout.ts';
 import { BPF_F_LOCK, BPF_NOEXIST } from '../maps/map-layout.ts';
 import { emitAddCpu, emitVisit, type MapContext } from './map-context.ts';
 import { emitCopy } from './memory.ts';

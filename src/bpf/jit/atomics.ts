@@ -2,7 +2,7 @@
 
 import type { Insn } from '../isa.ts';
 import * as isa from '../isa.ts';
-import type { FunctionEmitter } from './lower.ts';
+import type { FunctionEmitter } from './emitter.ts';
 import { LOADS, STORES } from './memory.ts';
 import { ATOMIC, I32, I64, OP } from './wasm.ts';
 

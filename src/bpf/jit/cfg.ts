@@ -4,6 +4,7 @@
 import { BpfError } from '../errors.ts';
 import type { Insn } from '../isa.ts';
 import * as isa from '../isa.ts';
+import { scratch } from './scratch.ts';
 
 export interface BasicBlock {
   /** First slot. */
@@ -57,6 +58,11 @@ function threadJumps(insns: readonly Insn[], pc: number): number {
 /** No slot. */
 const NONE = -1;
 
+const marksOf = scratch();
+const takenOf = scratch();
+const otherOf = scratch();
+const blocksAt = scratch();
+
 /** What is known of an instruction once control has come by. */
 const SEEN = 1;
 const LEADER = 2;
@@ -69,10 +75,10 @@ const WIDE = 8;
  * allows. Throws BpfError EINVAL where control leaves the program.
  */
 export function buildCfg(insns: readonly Insn[], entry: number, reachable?: readonly boolean[]): Cfg {
-  const marks = new Uint8Array(insns.length);
+  const marks = marksOf(insns.length);
   /** Where control goes on behind a jump: the branch, and the slot behind. */
-  const taken = new Int32Array(insns.length).fill(NONE);
-  const other = new Int32Array(insns.length).fill(NONE);
+  const taken = takenOf(insns.length, NONE);
+  const other = otherOf(insns.length, NONE);
   const check = (target: number, from: number): void => {
     if (target < 0 || target >= insns.length) {
       throw new BpfError('EINVAL', `control leaves the program from instruction ${from}`);
@@ -123,7 +129,7 @@ export function buildCfg(insns: readonly Insn[], entry: number, reachable?: read
 function graph(
   insns: readonly Insn[],
   entry: number,
-  marks: Uint8Array,
+  marks: Int32Array,
   taken: Int32Array,
   other: Int32Array,
 ): Cfg {
@@ -131,7 +137,7 @@ function graph(
   for (let pc = 0; pc < insns.length; pc++) {
     if ((marks[pc]! & (LEADER | SEEN)) === (LEADER | SEEN) && pc !== entry) starts.push(pc);
   }
-  const blockAt = new Int32Array(insns.length);
+  const blockAt = blocksAt(insns.length);
   for (let index = 0; index < starts.length; index++) blockAt[starts[index]!] = index;
   const blocks: BasicBlock[] = new Array(starts.length);
   for (let index = 0; index < starts.length; index++) {
@@ -159,15 +165,20 @@ function graph(
 
 const NO_BLOCKS: readonly number[] = [];
 
+const statesOf = scratch();
+const stackOf = scratch();
+const takenSuccs = scratch();
+const filledOf = scratch();
+
 /** Depth-first order, dominators and reducibility. */
 function flow(blocks: readonly BasicBlock[]): Omit<Cfg, 'blocks'> {
   const n = blocks.length;
   const order = new Int32Array(n);
   let ordered = n;
-  const state = new Uint8Array(n);
+  const state = statesOf(n);
   /** The blocks on the way, and how many successors of each have been taken. */
-  const stack = new Int32Array(n);
-  const taken = new Uint8Array(n);
+  const stack = stackOf(n);
+  const taken = takenSuccs(n);
   let depth = 1;
   state[0] = 1;
   while (depth > 0) {
@@ -196,7 +207,8 @@ function flow(blocks: readonly BasicBlock[]): Omit<Cfg, 'blocks'> {
   }
   for (let block = 0; block < n; block++) predecessorsAt[block + 1]! += predecessorsAt[block]!;
   const predecessors = new Int32Array(predecessorsAt[n]!);
-  const filled = predecessorsAt.slice(0, n);
+  const filled = filledOf(n);
+  for (let block = 0; block < n; block++) filled[block] = predecessorsAt[block]!;
   for (let at = 0; at < n; at++) {
     const block = order[at]!;
     for (const succ of blocks[block]!.succs) predecessors[filled[succ]!++] = block;
@@ -204,18 +216,34 @@ function flow(blocks: readonly BasicBlock[]): Omit<Cfg, 'blocks'> {
 
   const idom = forwardDominators(order, position, predecessors, predecessorsAt);
 
-  // A graph is reducible when every backward edge goes to a block that dominates its source; dominance without backward edges
-  // is then the same as with them. It is asked by intervals of the dominator tree.
-  const { enter, leave } = dominatorIntervals(order, idom);
-  let reducible = true;
-  for (const block of order) {
-    for (const succ of blocks[block]!.succs) {
-      const backward = position[succ]! <= position[block]!;
-      if (backward && !(enter[succ]! <= enter[block]! && leave[block]! <= leave[succ]!)) reducible = false;
-    }
-  }
+  const reducible = isReducible(blocks, order, position, idom);
   return { order, position, idom, predecessors, predecessorsAt, reducible };
 }
+
+/**
+ * A graph is reducible when every backward edge goes to a block that dominates its source; dominance without backward edges
+ * is then the same as with them. It is asked by intervals of the dominator tree.
+ */
+function isReducible(
+  blocks: readonly BasicBlock[],
+  order: Int32Array,
+  position: Int32Array,
+  idom: Int32Array,
+): boolean {
+  let intervals: { enter: Int32Array; leave: Int32Array } | undefined;
+  for (let block = 0; block < blocks.length; block++) {
+    for (const succ of blocks[block]!.succs) {
+      if (position[succ]! > position[block]!) continue;
+      intervals ??= dominatorIntervals(order, idom);
+      const { enter, leave } = intervals;
+      if (!(enter[succ]! <= enter[block]! && leave[block]! <= leave[succ]!)) return false;
+    }
+  }
+  return true;
+}
+
+const depthsOf = scratch();
+const skipsOf = scratch();
 
 /**
  * Immediate dominators in the graph of forward edges: one pass in reverse postorder, each block's dominator being the nearest common
@@ -229,8 +257,8 @@ function forwardDominators(
   predecessorsAt: Int32Array,
 ): Int32Array {
   const idom = new Int32Array(position.length);
-  const depth = new Int32Array(position.length);
-  const skip = new Int32Array(position.length);
+  const depth = depthsOf(position.length);
+  const skip = skipsOf(position.length);
   const nearest = (first: number, second: number): number => {
     let a = first;
     let b = second;
@@ -264,17 +292,16 @@ function forwardDominators(
   return idom;
 }
 
+const entersOf = scratch();
+const leavesOf = scratch();
+const nextOf = scratch();
+
 function dominatorIntervals(order: Int32Array, idom: Int32Array): { enter: Int32Array; leave: Int32Array } {
-  const n = idom.length;
-  const size = new Int32Array(n).fill(1);
-  for (let at = order.length - 1; at > 0; at--) {
-    const block = order[at]!;
-    size[idom[block]!] = size[idom[block]!]! + size[block]!;
-  }
+  const size = dominatorSizes(order, idom);
   // Children take consecutive intervals after their parent's own number, in reverse postorder.
-  const enter = new Int32Array(n);
-  const leave = new Int32Array(n);
-  const next = new Int32Array(n);
+  const enter = entersOf(idom.length);
+  const leave = leavesOf(idom.length);
+  const next = nextOf(idom.length);
   for (const block of order) {
     if (block === 0) enter[block] = 0;
     else {
@@ -288,12 +315,14 @@ function dominatorIntervals(order: Int32Array, idom: Int32Array): { enter: Int32
   return { enter, leave };
 }
 
-/** Blocks in each dominator subtree. */
-export function dominatorSizes(cfg: Cfg): Int32Array {
-  const size = new Int32Array(cfg.blocks.length).fill(1);
-  for (let at = cfg.order.length - 1; at > 0; at--) {
-    const block = cfg.order[at]!;
-    const parent = cfg.idom[block]!;
+const sizesOf = scratch();
+
+/** Blocks in each dominator subtree, until the next call. */
+export function dominatorSizes(order: Int32Array, idom: Int32Array): Int32Array {
+  const size = sizesOf(idom.length, 1);
+  for (let at = order.length - 1; at > 0; at--) {
+    const block = order[at]!;
+    const parent = idom[block]!;
     size[parent] = size[parent]! + size[block]!;
   }
   return size;

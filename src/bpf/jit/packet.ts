@@ -3,7 +3,7 @@
 import type { Insn } from '../isa.ts';
 import * as isa from '../isa.ts';
 import { SK_BUFF, SK_BUFF_PRIVATE, SKF_LL_OFF, SKF_NET_OFF } from '../sk-buff.ts';
-import type { FunctionEmitter } from './lower.ts';
+import type { FunctionEmitter } from './emitter.ts';
 import { Code, type Func, I32, I64, OP, type WasmModule } from './wasm.ts';
 
 /** What no packet load can give. */

@@ -1,5 +1,6 @@
 /** The functions of one program in one module: entry points, BPF functions as they are called, and the function table. */
-import { ENTRY_TYPES, FunctionEmitter, type LowerContext } from './lower.ts';
+import { ENTRY_TYPES } from './emitter.ts';
+import { type LowerContext, lowerFunction } from './lower.ts';
 import { Code, type Func, I32, I64, OP, type WasmModule } from './wasm.ts';
 
 /** Larger programs share one body between both entry points. */
@@ -78,7 +79,7 @@ export class ProgramFunctions {
     const entries: readonly ('run' | 'run64')[] = isShared ? ['run64'] : wanted;
     for (const kind of entries) {
       const func = this.#module.declare(ENTRY_TYPES[kind].params, ENTRY_TYPES[kind].results);
-      this.#module.define(func, new FunctionEmitter(context, 0, kind).emit(prologue));
+      this.#module.define(func, lowerFunction(context, 0, kind, prologue));
       this.#module.export(kind, func);
       if (kind === 'run') this.#run = func;
       if (isShared) this.#wrap(func);
@@ -89,7 +90,7 @@ export class ProgramFunctions {
   #emitSubprogs(context: LowerContext, prologue: (code: Code, frame: number) => void): void {
     for (let entry = this.#queue.shift(); entry !== undefined; entry = this.#queue.shift()) {
       const func = this.#subprogs.get(entry)!;
-      this.#module.define(func, new FunctionEmitter(context, entry, 'sub').emit(prologue));
+      this.#module.define(func, lowerFunction(context, entry, 'sub', prologue));
     }
     if (this.#pointers.length > 0) {
       this.#module.table([undefined, ...this.#pointers.map((entry) => this.#subprogs.get(entry)!)]);

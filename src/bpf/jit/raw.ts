@@ -3,10 +3,14 @@
  * BigInts, `callx` takes a helper's id from a register, programs may tail-call each other. Memory accesses are checked by
  * WebAssembly itself.
  */
+
+import { insnList } from '../argument-shapes.ts';
+import { checkArgument, having } from '../arguments.ts';
 import { BpfError } from '../errors.ts';
 import type { Insn } from '../isa.ts';
 import * as isa from '../isa.ts';
-import { ENTRY_TYPES, FunctionEmitter, type LowerContext } from './lower.ts';
+import { ENTRY_TYPES, type FunctionEmitter } from './emitter.ts';
+import { type LowerContext, lowerFunction } from './lower.ts';
 import { PacketLoads } from './packet.ts';
 import { Code, type Func, I32, I64, type MemoryImport, OP, WasmModule } from './wasm.ts';
 
@@ -24,11 +28,10 @@ export interface RawOptions {
   readonly tailCalls?: readonly (readonly Insn[] | undefined)[];
 }
 
-/** Calls between programs that nest less deep than this (MAX_TAIL_CALL_CNT). */
-const MAX_TAIL_CALL_CNT = 33;
-
 /** Compiles to a module that exports `run64(r1: i64, r2: i64) → i64`. Throws BpfError EINVAL for what is no instruction. */
 export function jitRaw(insns: readonly Insn[], options: RawOptions): Uint8Array {
+  checkArgument('jitRaw()', 'insns', insns, insnList);
+  checkArgument('jitRaw()', 'options', options, having('options with memory and stack', 'memory', 'stack'));
   return new RawModule(insns, options).encode();
 }
 
@@ -63,10 +66,10 @@ class RawModule {
     module.define(run, code);
     module.export('run64', run);
     for (let next = this.#queue.pop(); next !== undefined; next = this.#queue.pop()) {
-      const emitter = new FunctionEmitter(this.#context(next.insns), next.entry, 'sub');
+      const context = this.#context(next.insns);
       module.define(
         next.func,
-        emitter.emit(() => {}),
+        lowerFunction(context, next.entry, 'sub', () => {}),
       );
     }
   }
@@ -191,7 +194,7 @@ class RawModule {
   #tailCall(fn: FunctionEmitter): void {
     const { code } = fn;
     const count = this.#tailCallCount;
-    code.global(count).i32(MAX_TAIL_CALL_CNT).op(OP.i32LtU);
+    code.global(count).i32(isa.MAX_TAIL_CALL_CNT).op(OP.i32LtU);
     code.if();
     for (const [index, program] of (this.#options.tailCalls ?? []).entries()) {
       if (program === undefined) continue;

@@ -5,6 +5,7 @@
  */
 import { type Cfg, dominatorSizes } from './cfg.ts';
 import type { UnrollPlan } from './loops.ts';
+import { scratch } from './scratch.ts';
 import { type Code, I32, type Label, OP } from './wasm.ts';
 
 /** What the structure needs of the instruction emitter. */
@@ -34,14 +35,21 @@ const END = 2;
 const BRANCH = 3;
 const KINDS = 4;
 
+const loops = scratch();
+const merges = scratch();
+const lastMerges = scratch();
+const previousMerges = scratch();
+const loopDepths = scratch();
+const mergeDepths = scratch();
+
 function emitTree(cfg: Cfg, code: Code, emitter: BlockEmitter): void {
   const { blocks, position, predecessors, predecessorsAt, idom, order } = cfg;
   const count = blocks.length;
-  const isLoop = new Uint8Array(count);
-  const isMerge = new Uint8Array(count);
+  const isLoop = loops(count);
+  const isMerge = merges(count);
   // Merge blocks that each block immediately dominates, the last in reverse postorder first.
-  const lastMerge = new Int32Array(count).fill(-1);
-  const previousMerge = new Int32Array(count).fill(-1);
+  const lastMerge = lastMerges(count, -1);
+  const previousMerge = previousMerges(count, -1);
   for (const block of order) {
     let forward = 0;
     for (let at = predecessorsAt[block]!; at < predecessorsAt[block + 1]!; at++) {
@@ -56,9 +64,9 @@ function emitTree(cfg: Cfg, code: Code, emitter: BlockEmitter): void {
       lastMerge[dominator] = block;
     }
   }
-  const sizes = dominatorSizes(cfg);
-  const loopDepth = new Int32Array(count);
-  const mergeDepth = new Int32Array(count);
+  const sizes = dominatorSizes(order, idom);
+  const loopDepth = loopDepths(count);
+  const mergeDepth = mergeDepths(count);
   const plans = new Map<number, UnrollPlan>();
   const work: number[] = [];
   const later = (kind: number, block: number): void => {

@@ -18,8 +18,8 @@ export class Code {
   readonly #out = new Bytes();
   readonly #locals: ValType[] = [];
   readonly #params: number;
-  /** Functions that are called, by where their index belongs: what is imported is known once all bodies are. */
-  readonly #calls: { readonly at: number; readonly func: Func }[] = [];
+  /** Functions that are called, by where the call belongs: what is imported is known once all bodies are. */
+  readonly #calls: { readonly at: number; readonly func: Func; readonly tail: boolean }[] = [];
   #depth = 0;
 
   constructor(params: number) {
@@ -76,14 +76,12 @@ export class Code {
     return this;
   }
   call(func: Func): this {
-    this.#out.byte(OP.call);
-    this.#calls.push({ at: this.#out.length, func });
+    this.#calls.push({ at: this.#out.length, func, tail: false });
     return this;
   }
   /** A call in tail position, which takes no stack. */
   returnCall(func: Func): this {
-    this.#out.byte(OP.returnCall);
-    this.#calls.push({ at: this.#out.length, func });
+    this.#calls.push({ at: this.#out.length, func, tail: true });
     return this;
   }
   callIndirect(type: number, { tail = false, table = 0 } = {}): this {
@@ -177,8 +175,8 @@ export class Code {
     return this;
   }
 
-  /** Writes the finished body: locals, instructions, end. The body is gone then. */
-  write(out: ModuleBytes): void {
+  /** Writes the finished body: locals, instructions, end. The body is gone then. `table` is where functions from outside are. */
+  write(out: ModuleBytes, table = 0): void {
     if (this.#depth !== 0) throw new Error(`${this.#depth} blocks are still open`);
     const locals = this.#locals;
     let runs = 0;
@@ -193,9 +191,18 @@ export class Code {
     }
     const { data } = this.#out;
     let from = 0;
-    for (const { at, func } of this.#calls) {
+    for (const { at, func, tail } of this.#calls) {
       out.bytes(data.subarray(from, at));
-      out.u32(func.index);
+      if (func.slot === undefined) {
+        out.byte(tail ? OP.returnCall : OP.call);
+        out.u32(func.index);
+      } else {
+        out.byte(OP.i32Const);
+        out.s32(func.slot);
+        out.byte(tail ? OP.returnCallIndirect : OP.callIndirect);
+        out.u32(func.type);
+        out.u32(table);
+      }
       from = at;
     }
     out.bytes(data.subarray(from));
@@ -215,6 +222,14 @@ export class Code {
 export interface Func {
   index: number;
   readonly type: number;
+  /** Where it is in the table of functions from outside, if it is called through that. */
+  readonly slot?: number;
+}
+
+/** A function that a module calls through its exported table `outside`, at its place in the list of them. */
+export interface OutsideFunction extends WasmImport {
+  readonly params: readonly ValType[];
+  readonly results: readonly ValType[];
 }
 
 export interface MemoryImport {
@@ -230,7 +245,7 @@ export interface WasmImport {
 
 /** One module. Memory is always the import env.memory; an optional table holds functions for indirect calls. */
 export class WasmModule {
-  readonly #types: string[] = [];
+  readonly #types: { readonly key: string; readonly lists: readonly (readonly ValType[])[] }[] = [];
   readonly #imports: { module: string; name: string; kind: number; payload: (out: ModuleBytes) => void }[] =
     [];
   readonly #importedFuncs: Func[] = [];
@@ -241,12 +256,18 @@ export class WasmModule {
   readonly #tags: number[] = [];
   #importedGlobals = 0;
   #importedTables = 0;
+  /** Functions from outside that are called through a table of the module's own; undefined where they are imported. */
+  readonly outside: OutsideFunction[] | undefined;
+
+  constructor({ outside = false }: { outside?: boolean } = {}) {
+    this.outside = outside ? [] : undefined;
+  }
 
   /** Index of a function type. */
   type(params: readonly ValType[], results: readonly ValType[]): number {
     const key = `${params.join(',')}>${results.join(',')}`;
-    const known = this.#types.indexOf(key);
-    return known >= 0 ? known : this.#types.push(key) - 1;
+    const known = this.#types.findIndex((type) => type.key === key);
+    return known >= 0 ? known : this.#types.push({ key, lists: [params, results] }) - 1;
   }
 
   importMemory(limits: MemoryImport): void {
@@ -277,6 +298,9 @@ export class WasmModule {
 
   importFunc(module: string, name: string, params: readonly ValType[], results: readonly ValType[]): Func {
     const type = this.type(params, results);
+    if (this.outside !== undefined) {
+      return { index: -1, type, slot: this.outside.push({ module, name, params, results }) - 1 };
+    }
     this.#imports.push({ module, name, kind: 0, payload: (out) => out.u32(type) });
     const func = { index: -1, type };
     this.#importedFuncs.push(func);
@@ -354,12 +378,11 @@ export class WasmModule {
       });
     };
     section(1, this.#types.length, (body) => {
-      for (const key of this.#types) {
+      for (const { lists } of this.#types) {
         body.byte(0x60);
-        for (const list of key.split('>')) {
-          const types = list === '' ? [] : list.split(',').map(Number);
-          body.u32(types.length);
-          for (const type of types) body.byte(type);
+        for (const list of lists) {
+          body.u32(list.length);
+          for (const type of list) body.byte(type);
         }
       }
     });
@@ -375,14 +398,19 @@ export class WasmModule {
       for (const { func } of this.#functions) body.u32(func.type);
     });
     const table = this.#table;
-    if (table !== undefined) {
-      section(4, 1, (body) => {
+    const outside = this.outside?.length ?? 0;
+    const tables = [
+      ...(table === undefined ? [] : [{ name: 'table', length: table.length }]),
+      ...(outside === 0 ? [] : [{ name: 'outside', length: outside }]),
+    ];
+    section(4, tables.length, (body) => {
+      for (const { length } of tables) {
         body.byte(0x70);
         body.byte(1);
-        body.u32(table.length);
-        body.u32(table.length);
-      });
-    }
+        body.u32(length);
+        body.u32(length);
+      }
+    });
     section(13, this.#tags.length, (body) => {
       for (const type of this.#tags) {
         body.byte(0);
@@ -403,11 +431,11 @@ export class WasmModule {
         body.byte(OP.end);
       }
     });
-    section(7, this.#exports.length + (table === undefined ? 0 : 1), (body) => {
-      if (table !== undefined) {
-        body.name('table');
+    section(7, this.#exports.length + tables.length, (body) => {
+      for (const [index, { name }] of tables.entries()) {
+        body.name(name);
         body.byte(1);
-        body.u32(this.ownTable);
+        body.u32(this.ownTable + index);
       }
       for (const { name, func } of this.#exports) {
         body.name(name);
@@ -436,7 +464,7 @@ export class WasmModule {
     section(10, this.#functions.length, (body) => {
       for (const { code } of this.#functions) {
         if (code === undefined) throw new Error('a declared function has no body');
-        body.sized(() => code.write(body));
+        body.sized(() => code.write(body, this.ownTable + tables.length - 1));
       }
     });
     return out.finish();

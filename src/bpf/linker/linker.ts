@@ -2,6 +2,7 @@
  * Static linking: several object files become one, as `bpftool gen object` does it (bpf_linker of libbpf). All objects are read
  * first; then it is decided where their sections come to, which definition each name stands for, and what the types are.
  */
+import { aRecord, aString, bytesOf, checkArgument, either, listOf, someBytes } from '../arguments.ts';
 import {
   type ElfOutputSection,
   ObjectError,
@@ -28,7 +29,18 @@ const IMM_OFFSET = 4;
  * Throws ObjectError: `OBJ_LINK_CONFLICT` (two definitions), `OBJ_LINK_MISMATCH` (a name with two meanings), `OBJ_LINK_SECTION`
  * (sections that do not go together), `OBJ_NO_BTF`, `ELF_…` and `OBJ_BAD_…` for broken files.
  */
-export function linkObjects(objects: readonly (Uint8Array | LinkInput)[]): Uint8Array<ArrayBuffer> {
+export function linkObjects(objects: readonly (Uint8Array | LinkInput)[]): Uint8Array {
+  checkArgument(
+    'linkObjects()',
+    'objects',
+    objects,
+    listOf(
+      either(
+        bytesOf('the bytes of an object file, or { name, bytes }'),
+        aRecord<LinkInput>({ name: aString, bytes: someBytes }),
+      ),
+    ),
+  );
   if (objects.length === 0) throw new ObjectError('OBJ_LINK_SECTION', 'no object to link');
   const inputs = objects.map((object, index) =>
     readInput(object instanceof Uint8Array ? { name: `object ${index + 1}`, bytes: object } : object),

@@ -1,11 +1,20 @@
 /** Sections of the result: those of one name behind each other, in the order in which the names come up. */
 import { type ElfOutputSection, type ElfSection, ObjectError, SHT_NOBITS } from '../elf/index.ts';
-import { alignUp } from '../elf/write.ts';
+import { alignUp, type ElfOutputSymbol } from '../elf/write.ts';
 import type { InputObject } from './input.ts';
-import type { OutputSymbol } from './symbols.ts';
 
 /** Sections of which one copy is kept: all have to be alike. */
 const ONCE = new Set(['license', 'version']);
+
+/** A symbol of the result; what it is may change while objects are added. */
+export interface OutputSymbol extends ElfOutputSymbol {
+  bind: number;
+  type: number;
+  visibility: number;
+  section: OutputSection | number;
+  value: number;
+  size: number;
+}
 
 export class OutputSection implements ElfOutputSection {
   readonly name: string;
@@ -15,7 +24,7 @@ export class OutputSection implements ElfOutputSection {
   readonly relocations: { offset: number; type: number; symbol: OutputSymbol }[] = [];
   align = 1;
   size = 0;
-  data = new Uint8Array(0);
+  data: Uint8Array = new Uint8Array(0);
   /** Who gave the first part. */
   readonly from: string;
   readonly #parts: { readonly offset: number; readonly data: Uint8Array }[] = [];

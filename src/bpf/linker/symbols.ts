@@ -1,6 +1,5 @@
 /** Symbols of the result: local ones as they are, of the others one by each name. */
 import {
-  type ElfOutputSymbol,
   type ElfSymbol,
   ObjectError,
   SHN_LORESERVE,
@@ -13,19 +12,9 @@ import {
 } from '../elf/index.ts';
 import type { InputObject, SymbolType } from './input.ts';
 import { mapDifference, typeDifference } from './same-type.ts';
-import type { OutputSection, Sections } from './sections.ts';
+import type { OutputSection, OutputSymbol, Sections } from './sections.ts';
 
 const MAPS = '.maps';
-
-/** A symbol of the result; what it is may change while objects are added. */
-export interface OutputSymbol extends ElfOutputSymbol {
-  bind: number;
-  type: number;
-  visibility: number;
-  section: OutputSection | number;
-  value: number;
-  size: number;
-}
 
 /** Where something of a name stands. */
 interface Mention {

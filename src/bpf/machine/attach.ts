@@ -2,6 +2,7 @@
  * A machine in another thread: the same memory, maps and programs, on a CPU of its own. Plain data goes over; the other thread opens maps
  * where they lie and instantiates the modules that the first one compiled.
  */
+import { checkArgument, having } from '../arguments.ts';
 import { BpfError } from '../errors.ts';
 import {
   bindHelpers,
@@ -10,14 +11,7 @@ import {
   type HelperOptions,
   HelperRuntime,
 } from '../helpers/impl/index.ts';
-import {
-  MEMORY_HEADER,
-  type MemoryLayout,
-  type PercpuBlock,
-  type PlacedMap,
-  percpuBlock,
-  percpuEnd,
-} from '../layout.ts';
+import { type MemoryLayout, machineLayout, type PlacedMap, percpuBlock } from '../layout.ts';
 import { Heap } from '../maps/heap.ts';
 import { openPlacedMap } from '../maps/map.ts';
 import { geometryOf, MAP_HEADER, MAP_MAGIC } from '../maps/map-layout.ts';
@@ -25,26 +19,7 @@ import { BPF_MAP_TYPE, MAP_TYPES, type MapSpec } from '../maps/map-spec.ts';
 import { viewMemory } from '../maps/memory-view.ts';
 import { ProgramContext } from './helper-context.ts';
 import { type HelperFunctions, helperImports, type ImportHost } from './imports.ts';
-import { savingFrames } from './program.ts';
-import type { LoadedMap } from './types.ts';
-
-/** What postMessage() takes over to another thread. */
-export interface SharedMachine {
-  readonly memory: WebAssembly.Memory;
-  readonly ncpu: number;
-  readonly maxPages: number;
-  readonly maps: readonly PlacedMap[];
-  readonly programs: readonly SharedProgram[];
-}
-
-export interface SharedProgram {
-  readonly id: number;
-  readonly name: string;
-  readonly type: string;
-  readonly wasm: Uint8Array;
-  readonly imports: readonly { readonly module: string; readonly name: string }[];
-  readonly hasFunctions: boolean;
-}
+import type { LoadedMap, SharedMachine, SharedProgram } from './types.ts';
 
 /** Options of helpers are this thread's own: its task, its trace buffer, its timers. */
 export interface AttachOptions extends HelperOptions {
@@ -59,21 +34,6 @@ export interface AttachOptions extends HelperOptions {
 type Run64 = (ctx: bigint, second: bigint) => bigint;
 
 const U32 = 2 ** 32;
-
-/** The layout of a machine's memory, without maps. */
-export function machineLayout(
-  ncpu: number,
-  maxPages: number,
-): Omit<MemoryLayout, 'pages' | 'byteLength' | 'maps'> {
-  return {
-    ncpu,
-    maxPages,
-    dynamicMaps: true,
-    clockBase: MEMORY_HEADER.clockBase,
-    percpuBase: MEMORY_HEADER.size,
-    percpuStride: (percpuEnd(ncpu) - MEMORY_HEADER.size) / ncpu,
-  };
-}
 
 /** A map by its header alone, for one that was made after this thread attached: without name, record and inner map. */
 function placedAt(memory: WebAssembly.Memory, address: number, ncpu: number): PlacedMap | undefined {
@@ -193,8 +153,8 @@ export class AttachedProgram {
     this.id = shared.id;
   }
 
-  withFrames<T>(block: PercpuBlock, action: () => T): T {
-    return this.#shared.hasFunctions ? savingFrames(this.#machine.memory, block, action) : action();
+  get hasFunctions(): boolean {
+    return this.#shared.hasFunctions;
   }
 
   instance64(): Run64 {
@@ -216,5 +176,12 @@ export class AttachedProgram {
 
 /** Opens a machine that another thread shares (`Machine.share()`). Throws BpfError EINVAL for a CPU that it does not have. */
 export function attachMachine(shared: SharedMachine, options: AttachOptions): AttachedMachine {
+  checkArgument(
+    'attachMachine()',
+    'shared',
+    shared,
+    having('what share() of a machine gave', 'memory', 'ncpu', 'maps', 'programs'),
+  );
+  checkArgument('attachMachine()', 'options', options, having('options with cpu', 'cpu'));
   return new AttachedMachine(shared, options);
 }

@@ -8,7 +8,7 @@ import type { Heap } from '../maps/heap.ts';
 import { viewMemory } from '../maps/memory-view.ts';
 import type { LoadedMap } from './types.ts';
 
-interface ContextHost {
+export interface ContextHost {
   readonly memory: WebAssembly.Memory;
   readonly layout: MemoryLayout;
   readonly heap: Heap;

@@ -1,3 +1,5 @@
+import { aMachine } from '../argument-shapes.ts';
+import { checkArgument } from '../arguments.ts';
 import type { Machine } from './types.ts';
 
 /**
@@ -9,6 +11,7 @@ export class MemoryImage {
   readonly #bytes: Uint8Array;
 
   constructor(machine: Machine) {
+    checkArgument('new MemoryImage()', 'machine', machine, aMachine);
     this.#machine = machine;
     this.#bytes = new Uint8Array(machine.memory.buffer).slice();
   }

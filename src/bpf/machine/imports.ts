@@ -1,6 +1,6 @@
 /** What the machine gives to every program: operations on maps by address, tail calls, the clock, random numbers. */
 import { ERRNO } from '../errors.ts';
-import { MAX_TAIL_CALL_CNT } from '../jit/calls.ts';
+import { MAX_TAIL_CALL_CNT } from '../isa.ts';
 import { type MemoryLayout, type PercpuBlock, percpuBlock } from '../layout.ts';
 import { ProgArray } from '../maps/fd-array.ts';
 import { HashMap } from '../maps/hashtab.ts';
@@ -26,7 +26,8 @@ export interface TailCallTarget {
 
 /** The program that imports. */
 export interface ImportCaller {
-  withFrames<T>(block: PercpuBlock, action: () => T): T;
+  /** Frames below a function that makes a tail call are still in use when the other program starts at the first one. */
+  readonly hasFunctions: boolean;
 }
 
 export interface ImportOptions {
@@ -47,6 +48,16 @@ const u64 = (value: bigint): bigint => BigInt.asUintN(64, value);
 
 /** Flags of map operations fit a number, or are wrong. */
 const flagsOf = (flags: bigint): number => (u64(flags) > MAX_UPDATE_FLAGS ? -1 : Number(u64(flags)));
+
+/** Runs `action` and puts the frames of a CPU back as they were. */
+function savingFrames<T>(memory: WebAssembly.Memory, { stack, stackSize }: PercpuBlock, action: () => T): T {
+  const saved = viewMemory(memory).u8.slice(stack, stack + stackSize);
+  try {
+    return action();
+  } finally {
+    viewMemory(memory).u8.set(saved, stack);
+  }
+}
 
 export function helperImports(
   machine: ImportHost,
@@ -73,7 +84,8 @@ export function helperImports(
     const target = machine.program(array.held(wanted));
     if (target === undefined) return 0;
     i32[count]!++;
-    const result = caller.withFrames(block, () => run(target));
+    const call = () => run(target);
+    const result = caller.hasFunctions ? savingFrames(machine.memory, block, call) : call();
     viewMemory(machine.memory).data.setBigUint64(block.resultSlot, u64(result), true);
     return 1;
   };

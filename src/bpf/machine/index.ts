@@ -1,4 +1,4 @@
-export { type AttachedMachine, type AttachOptions, attachMachine, type SharedMachine } from './attach.ts';
+export { type AttachedMachine, type AttachOptions, attachMachine } from './attach.ts';
 export { MemoryImage } from './image.ts';
 export { createMachine } from './machine.ts';
 export type {
@@ -8,6 +8,7 @@ export type {
   Machine,
   MachineOptions,
   RunOptions,
+  SharedMachine,
   TestRunOptions,
   TestRunResult,
 } from './types.ts';

@@ -2,19 +2,56 @@
  * The machine: one shared memory that grows, with maps and programs by id. Everything that bpf(2) does to a kernel is done to such a
  * machine (../syscall stands over it).
  */
+import { aMapSpec } from '../argument-shapes.ts';
+import {
+  aFunction,
+  anInteger,
+  anObject,
+  checkArgument,
+  having,
+  oneOf,
+  optional,
+  someOptions,
+} from '../arguments.ts';
 import { BpfError, errnoName } from '../errors.ts';
 import { freeFields, HelperRuntime } from '../helpers/impl/index.ts';
-import { MEMORY_HEADER, MEMORY_MAGIC, type MemoryLayout, percpuEnd, WASM_PAGE } from '../layout.ts';
+import {
+  MEMORY_HEADER,
+  MEMORY_MAGIC,
+  type MemoryLayout,
+  machineLayout,
+  percpuEnd,
+  WASM_PAGE,
+} from '../layout.ts';
 import { Heap } from '../maps/heap.ts';
 import { clearMap, initMap, openPlacedMap } from '../maps/map.ts';
 import { mapGeometry, roundUp } from '../maps/map-layout.ts';
 import type { MapRecord, MapSpec } from '../maps/map-spec.ts';
 import { viewMemory } from '../maps/memory-view.ts';
-import { machineLayout, type SharedMachine } from './attach.ts';
 import { type HelperFunctions, helperImports } from './imports.ts';
 import { Objects } from './objects.ts';
 import { Program } from './program.ts';
-import type { LoadedMap, LoadedProgram, LoadInput, Machine, MachineOptions } from './types.ts';
+import type { LoadedMap, LoadedProgram, LoadInput, Machine, MachineOptions, SharedMachine } from './types.ts';
+
+const LOAD_INPUT = having(
+  'a program: { name, type, insns, maps, loadedMaps }',
+  'insns',
+  'maps',
+  'loadedMaps',
+);
+const MACHINE_OPTIONS = someOptions<MachineOptions>({
+  ncpu: optional(anInteger(1, 64)),
+  maxPages: optional(anInteger(1, 65_536)),
+  clock: optional(aFunction),
+  random: optional(aFunction),
+  freeFields: optional(aFunction),
+  task: optional(anObject),
+  tracePrintk: optional(aFunction),
+  effect: optional(aFunction),
+  realClock: optional(aFunction),
+  stack: optional(aFunction),
+  timers: optional(oneOf('real', 'virtual')),
+});
 
 const MAX_PAGES = 65535;
 const CACHE_LINE = 64;
@@ -22,6 +59,7 @@ const U32 = 2 ** 32;
 
 /** Throws BpfError EINVAL for options out of range, ENOMEM where the memory cannot be had. */
 export function createMachine(options: MachineOptions = {}): Machine {
+  checkArgument('createMachine()', 'options', options, MACHINE_OPTIONS);
   return new MachineState(options);
 }
 
@@ -32,7 +70,6 @@ export class MachineState implements Machine {
   readonly objects = new Objects();
   readonly options: MachineOptions;
   readonly runtime: HelperRuntime;
-  /** Tail calls made by the program that runs on each CPU now. */
   /** By CPU: `run` of programs by their id, for tail calls. */
   readonly #programTables: (WebAssembly.Table | undefined)[] = [];
   /** By CPU: what all programs import alike. */
@@ -98,6 +135,7 @@ export class MachineState implements Machine {
   }
 
   createMap(spec: MapSpec): LoadedMap {
+    checkArgument('createMap()', 'spec', spec, aMapSpec);
     const geometry = mapGeometry(spec, this.ncpu, { heap: true });
     const size = geometry.byteLength + CACHE_LINE;
     const block = this.heap.alloc(size, (at) =>
@@ -152,6 +190,7 @@ export class MachineState implements Machine {
   }
 
   loadProgram(input: LoadInput): LoadedProgram {
+    checkArgument('loadProgram()', 'input', input, LOAD_INPUT);
     for (const [index, map] of input.loadedMaps.entries()) {
       if (this.mapAt(map.address) !== map) {
         throw new BpfError('EINVAL', `map ${index} (${map.spec.name}) is not one of this machine`);

@@ -5,20 +5,22 @@ import type { Interpreter } from '../interpreter/interpreter.ts';
 import { programInterpreter } from '../interpreter/program.ts';
 import { type JitModule, jitProgram } from '../jit/jit.ts';
 import { repeatModule } from '../jit/repeat.ts';
-import { type MemoryLayout, type PercpuBlock, percpuBlock } from '../layout.ts';
+import { type MemoryLayout, percpuBlock } from '../layout.ts';
 import { viewMemory } from '../maps/memory-view.ts';
 import type { VerifiedProgram } from '../verifier/types.ts';
 import { verifyProgram } from '../verifier/verifier.ts';
-import type { SharedProgram } from './attach.ts';
-import { ProgramContext } from './helper-context.ts';
+import { adapted } from './adapters.ts';
+import { type ContextHost, ProgramContext } from './helper-context.ts';
 import type { HelperFunctions } from './imports.ts';
-import type { MachineState } from './machine.ts';
+import type { Objects } from './objects.ts';
 import { testRun } from './test-run.ts';
+import type { TestMachine, TestProgram } from './test-run-common.ts';
 import type {
   LoadedMap,
   LoadedProgram,
   LoadInput,
   RunOptions,
+  SharedProgram,
   TestRunOptions,
   TestRunResult,
 } from './types.ts';
@@ -46,21 +48,18 @@ const MAX_TABLE = 1 << 16;
 
 let repeatLoop: WebAssembly.Module | undefined;
 
-/** Runs `action` and puts the frames of a CPU back as they were. */
-export function savingFrames<T>(
-  memory: WebAssembly.Memory,
-  { stack, stackSize }: PercpuBlock,
-  action: () => T,
-): T {
-  const saved = viewMemory(memory).u8.slice(stack, stack + stackSize);
-  try {
-    return action();
-  } finally {
-    viewMemory(memory).u8.set(saved, stack);
-  }
+/** What a program needs of the machine that it is in. */
+export interface ProgramHost extends ContextHost, TestMachine {
+  readonly objects: Objects;
+  /** BPF_ENABLE_STATS: how many ask for run times and counts. */
+  readonly statsUsers: number;
+  layoutOf(maps: readonly LoadedMap[]): MemoryLayout;
+  imports(cpu: number, program: Program): HelperFunctions;
+  cpuGlobal(cpu: number): WebAssembly.Global;
+  programTable(cpu: number): WebAssembly.Table;
 }
 
-export class Program implements LoadedProgram {
+export class Program implements LoadedProgram, TestProgram {
   readonly id: number;
   readonly name: string;
   readonly type: string;
@@ -70,7 +69,7 @@ export class Program implements LoadedProgram {
   runTimeNs = 0n;
   runCnt = 0n;
   readonly engine: 'jit' | 'interpreter';
-  readonly machine: MachineState;
+  readonly machine: ProgramHost;
   readonly #layout: MemoryLayout;
   readonly #imports: LoadInput['imports'];
   readonly #jit: JitModule | undefined;
@@ -82,7 +81,7 @@ export class Program implements LoadedProgram {
   #jit64: { readonly jit: JitModule; readonly module: WebAssembly.Module } | undefined;
   readonly #contexts = new Map<number, ProgramContext>();
 
-  constructor(machine: MachineState, input: LoadInput) {
+  constructor(machine: ProgramHost, input: LoadInput) {
     this.machine = machine;
     this.name = input.name;
     this.type = input.type;
@@ -103,7 +102,11 @@ export class Program implements LoadedProgram {
       });
     }
     if (this.engine === 'jit') {
-      this.#jit = jitProgram(this.verified, this.#layout, { entries: ['run'], programs: true });
+      this.#jit = jitProgram(this.verified, this.#layout, {
+        entries: ['run'],
+        programs: true,
+        outside: true,
+      });
       this.#module = new WebAssembly.Module(this.#jit.wasm);
       this.instance(0);
     }
@@ -176,15 +179,7 @@ export class Program implements LoadedProgram {
     return run;
   }
 
-  /**
-   * Runs `action`, which is a program that starts at the first frame, without touching frames of this program that are still in
-   * use: those below a function that makes a tail call.
-   */
-  withFrames<T>(block: PercpuBlock, action: () => T): T {
-    return this.hasFunctions ? savingFrames(this.machine.memory, block, action) : action();
-  }
-
-  private get hasFunctions(): boolean {
+  get hasFunctions(): boolean {
     return this.verified.subprogs.length > 1;
   }
 
@@ -209,7 +204,7 @@ export class Program implements LoadedProgram {
       };
       instance = { start, run };
     } else {
-      const isAlone = this.#jit.imports.every(({ module }) => module === 'env');
+      const isAlone = this.#jit.outside.length === 0;
       const { helper, kfunc } = isAlone ? NO_FUNCTIONS : this.#functions(cpu);
       const exports = this.#instantiate(cpu, this.#jit, this.#module!, {
         helper:
@@ -232,7 +227,7 @@ export class Program implements LoadedProgram {
     if (this.#jit === undefined) run = this.#interpreter(cpu, functions);
     else {
       if (this.#jit64 === undefined) {
-        const jit = jitProgram(this.verified, this.#layout, { entries: ['run64'] });
+        const jit = jitProgram(this.verified, this.#layout, { entries: ['run64'], outside: true });
         this.#jit64 = { jit, module: new WebAssembly.Module(jit.wasm) };
       }
       const { jit, module } = this.#jit64;
@@ -286,24 +281,24 @@ export class Program implements LoadedProgram {
 
   #instantiate(
     cpu: number,
-    { imports }: JitModule,
+    { outside }: JitModule,
     module: WebAssembly.Module,
-    { helper, kfunc }: ProgramFunctions,
+    functions: ProgramFunctions,
   ): Readonly<Record<string, unknown>> {
-    for (const { module, name } of imports) {
-      const missing = module === 'helper' ? !(name in helper) : module === 'kfunc' && !(name in kfunc);
-      if (missing)
-        throw new BpfError('EINVAL', `program ${this.name}: ${module} ${name} is not in this machine`);
-    }
     const { exports } = new WebAssembly.Instance(module, {
       env: {
         memory: this.machine.memory,
         cpu: this.machine.cpuGlobal(cpu),
         ...(this.#callsOn ? { programs: this.machine.programTable(cpu) } : {}),
       },
-      helper: helper as Record<string, WebAssembly.ImportValue>,
-      kfunc: kfunc as Record<string, WebAssembly.ImportValue>,
     });
+    for (const [index, func] of outside.entries()) {
+      const { module: kind, name } = func;
+      const from = functions[kind as keyof ProgramFunctions];
+      if (!(name in from))
+        throw new BpfError('EINVAL', `program ${this.name}: ${kind} ${name} is not in this machine`);
+      (exports.outside as WebAssembly.Table).set(index, adapted(func, from[name]!));
+    }
     const context = this.#contexts.get(cpu);
     if (context !== undefined) context.table = exports.table as WebAssembly.Table | undefined;
     return exports;

@@ -1,8 +1,29 @@
 /** What the test runs of all program types do alike (net/bpf/test_run.c). */
 import { BpfError } from '../errors.ts';
+import type { MemoryLayout } from '../layout.ts';
 import { viewMemory } from '../maps/memory-view.ts';
-import type { Program } from './program.ts';
 import type { TestRunOptions } from './types.ts';
+
+/** What a test run needs of the machine. */
+export interface TestMachine {
+  readonly memory: WebAssembly.Memory;
+  readonly ncpu: number;
+  readonly layout: MemoryLayout;
+  alloc(size: number): number;
+  free(address: number, size: number): void;
+}
+
+/** What a test run needs of the program. */
+export interface TestProgram {
+  readonly type: string;
+  readonly machine: TestMachine;
+  /** Bytes of context that the program needs at least. */
+  readonly contextSize: number;
+  /** The program as a function of its context, on a CPU. */
+  entry(cpu: number): (ctx: number) => number;
+  /** The program run `times` times, where nothing is to be done between the runs. */
+  repeater(cpu: number): ((ctx: number, times: number) => number) | undefined;
+}
 
 export const ETH_HLEN = 14;
 /** Test runs come from the loopback device, the only one there is. */
@@ -17,7 +38,7 @@ export const refuse = (code: string, message: string): never => {
 
 /** bpf_test_run: `repeat` runs and the mean time of one. */
 export function repeatRun(
-  program: Program,
+  program: TestProgram,
   options: TestRunOptions,
   ctx: number,
   prepare?: () => void,
@@ -49,7 +70,7 @@ export function repeatRun(
 }
 
 /** A block of memory for the time of a call. */
-export function withBlock<T>(program: Program, size: number, use: (address: number) => T): T {
+export function withBlock<T>(program: TestProgram, size: number, use: (address: number) => T): T {
   const { machine } = program;
   const address = machine.alloc(size);
   try {
@@ -60,7 +81,7 @@ export function withBlock<T>(program: Program, size: number, use: (address: numb
 }
 
 /** A copy of the memory between two addresses. */
-export function slice(program: Program, from: number, to: number): Uint8Array {
+export function slice(program: TestProgram, from: number, to: number): Uint8Array {
   const copy = new Uint8Array(Math.max(0, to - from));
   copy.set(viewMemory(program.machine.memory).u8.subarray(from, Math.max(from, to)));
   return copy;
@@ -76,7 +97,7 @@ export function checkPacket(data: Uint8Array | undefined, headroom: number, tail
 }
 
 /** Exactly `size` bytes: cut, or with zeros behind. */
-export function padded(bytes: Uint8Array, size: number): Uint8Array<ArrayBuffer> {
+export function padded(bytes: Uint8Array, size: number): Uint8Array {
   const copy = new Uint8Array(size);
   copy.set(bytes.subarray(0, size));
   return copy;

@@ -3,7 +3,6 @@ import { percpuBlock } from '../layout.ts';
 import { viewMemory } from '../maps/memory-view.ts';
 import { ETH_P_IP, ETH_P_IPV6 } from '../net.ts';
 import { SK_BUFF, SK_BUFF_PRIVATE, writeSkBuff } from '../sk-buff.ts';
-import type { Program } from './program.ts';
 import {
   checkPacket,
   ETH_HLEN,
@@ -13,6 +12,7 @@ import {
   refuse,
   repeatRun,
   slice,
+  type TestProgram,
   withBlock,
 } from './test-run-common.ts';
 import type { TestRunOptions, TestRunResult } from './types.ts';
@@ -91,7 +91,7 @@ function linkHeader(packet: Uint8Array): { protocol: number; pktType: number } {
 }
 
 /** bpf_prog_test_run_skb */
-export function runSkb(program: Program, options: TestRunOptions): TestRunResult {
+export function runSkb(program: TestProgram, options: TestRunOptions): TestRunResult {
   const { machine, type } = program;
   const { ctxIn } = options;
   if ((options.flags ?? 0) !== 0 || (options.batchSize ?? 0) !== 0)
@@ -150,7 +150,7 @@ export function runSkb(program: Program, options: TestRunOptions): TestRunResult
 }
 
 /** bpf_prog_test_run_flow_dissector, bpf_flow_dissect: the packet from its link header on; the keys are the output. */
-export function runFlowDissector(program: Program, options: TestRunOptions): TestRunResult {
+export function runFlowDissector(program: TestProgram, options: TestRunOptions): TestRunResult {
   const { machine } = program;
   const { ctxIn } = options;
   if ((options.flags ?? 0) !== 0 || (options.batchSize ?? 0) !== 0)

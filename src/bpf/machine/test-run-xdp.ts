@@ -1,7 +1,6 @@
 /** Test runs of XDP programs (bpf_prog_test_run_xdp). */
 import { percpuBlock } from '../layout.ts';
 import { viewMemory } from '../maps/memory-view.ts';
-import type { Program } from './program.ts';
 import {
   checkPacket,
   ETH_HLEN,
@@ -12,6 +11,7 @@ import {
   repeatRun,
   slice,
   TAILROOM,
+  type TestProgram,
   withBlock,
 } from './test-run-common.ts';
 import type { TestRunOptions, TestRunResult } from './types.ts';
@@ -20,7 +20,7 @@ import { XDP_MD, XDP_MD_PRIVATE } from './xdp.ts';
 /** Kept free before the packet. */
 const XDP_PACKET_HEADROOM = 256;
 
-export function runXdp(program: Program, options: TestRunOptions): TestRunResult {
+export function runXdp(program: TestProgram, options: TestRunOptions): TestRunResult {
   const { machine } = program;
   const { ctxIn } = options;
   if ((options.flags ?? 0) !== 0 || (options.batchSize ?? 0) !== 0)

@@ -4,8 +4,7 @@
  */
 import { percpuBlock } from '../layout.ts';
 import { viewMemory } from '../maps/memory-view.ts';
-import type { Program } from './program.ts';
-import { refuse, repeatRun, slice, withBlock } from './test-run-common.ts';
+import { refuse, repeatRun, slice, type TestProgram, withBlock } from './test-run-common.ts';
 import { runFlowDissector, runSkb } from './test-run-skb.ts';
 import { runXdp } from './test-run-xdp.ts';
 import type { TestRunOptions, TestRunResult } from './types.ts';
@@ -26,7 +25,7 @@ export const SKB_TYPES: ReadonlySet<string> = new Set([
   'lwt_seg6local',
 ]);
 
-export function testRun(program: Program, options: TestRunOptions): TestRunResult {
+export function testRun(program: TestProgram, options: TestRunOptions): TestRunResult {
   const { type } = program;
   if (SKB_TYPES.has(type)) return runSkb(program, options);
   switch (type) {
@@ -47,7 +46,7 @@ export function testRun(program: Program, options: TestRunOptions): TestRunResul
 const isGiven = (value: number | undefined): boolean => value !== undefined && value !== 0;
 
 /** The context has what the program may read (max_ctx_offset), and no more than there can be. */
-function checkContextSize(program: Program, ctxIn: Uint8Array, most: number): void {
+function checkContextSize(program: TestProgram, ctxIn: Uint8Array, most: number): void {
   const least = program.contextSize;
   if (ctxIn.length < least || ctxIn.length > most) {
     refuse('EINVAL', `context of ${ctxIn.length} bytes, not ${least} to ${most}`);
@@ -55,7 +54,7 @@ function checkContextSize(program: Program, ctxIn: Uint8Array, most: number): vo
 }
 
 /** bpf_prog_test_run_raw_tp */
-function runRawTracepoint(program: Program, options: TestRunOptions): TestRunResult {
+function runRawTracepoint(program: TestProgram, options: TestRunOptions): TestRunResult {
   const { ctxIn = new Uint8Array(0), cpu = 0 } = options;
   const other = options.dataIn !== undefined || isGiven(options.repeat) || isGiven(options.batchSize);
   if (other) refuse('EINVAL', 'a raw tracepoint takes a context only');
@@ -69,7 +68,7 @@ function runRawTracepoint(program: Program, options: TestRunOptions): TestRunRes
 }
 
 /** bpf_prog_test_run_syscall */
-function runSyscall(program: Program, options: TestRunOptions): TestRunResult {
+function runSyscall(program: TestProgram, options: TestRunOptions): TestRunResult {
   const { ctxIn = new Uint8Array(0) } = options;
   const other = options.dataIn !== undefined || isGiven(options.repeat) || isGiven(options.flags);
   if (other) refuse('EINVAL', 'a syscall program takes a context only');

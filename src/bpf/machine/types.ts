@@ -3,11 +3,10 @@
 import type { HelperOptions, HelperRuntime } from '../helpers/impl/index.ts';
 import type { Interpreter } from '../interpreter/interpreter.ts';
 import type { ProgramImports } from '../interpreter/program.ts';
-import type { MemoryLayout } from '../layout.ts';
+import type { MemoryLayout, PlacedMap } from '../layout.ts';
 import type { MapRecord, MapSpec } from '../maps/map-spec.ts';
 import type { BpfMap } from '../maps/map-types.ts';
 import type { ProgramInput, VerifiedProgram } from '../verifier/types.ts';
-import type { SharedMachine } from './attach.ts';
 
 export interface MachineOptions extends HelperOptions {
   /** Threads that run programs. Default 1. */
@@ -68,7 +67,10 @@ export interface LoadedProgram {
   readonly verified: VerifiedProgram;
   readonly maps: readonly LoadedMap[];
   readonly engine: 'jit' | 'interpreter';
-  /** The module, for other threads and for dumps; undefined in the interpreter. */
+  /**
+   * The module, for dumps; undefined in the interpreter. What it calls outside of itself is in a table, which whoever makes an instance fills
+   * (`outside`, src/bpf/jit/README.md). `Machine.share()` is for other threads.
+   */
   readonly wasm: Uint8Array | undefined;
   /** An execution in the reference interpreter that has not begun, for step(): same maps, same helpers. */
   interpret(ctx: number, options?: RunOptions): Interpreter;
@@ -76,6 +78,24 @@ export interface LoadedProgram {
   run(ctx: number, options?: RunOptions): bigint;
   /** BPF_PROG_TEST_RUN. Throws BpfError with the kernel's errno: ENOTSUPP where the program type has no test run. */
   testRun(options?: TestRunOptions): TestRunResult;
+}
+
+/** What postMessage() takes over to another thread. */
+export interface SharedMachine {
+  readonly memory: WebAssembly.Memory;
+  readonly ncpu: number;
+  readonly maxPages: number;
+  readonly maps: readonly PlacedMap[];
+  readonly programs: readonly SharedProgram[];
+}
+
+export interface SharedProgram {
+  readonly id: number;
+  readonly name: string;
+  readonly type: string;
+  readonly wasm: Uint8Array;
+  readonly imports: readonly { readonly module: string; readonly name: string }[];
+  readonly hasFunctions: boolean;
 }
 
 export interface Machine {

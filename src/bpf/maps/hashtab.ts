@@ -6,7 +6,8 @@ import { BpfError, ERRNO } from '../errors.ts';
 import type { PlacedMap } from '../layout.ts';
 import { type Batch, BatchOutput, batchError, checkBatch } from './batch.ts';
 import { hashKey } from './hash-function.ts';
-import { MapBase, USER_CPU } from './map-base.ts';
+import { HashSlab, NO_MEMORY } from './hash-slab.ts';
+import { USER_CPU } from './map-base.ts';
 import {
   BPF_EXIST,
   BPF_F_LOCK,
@@ -21,29 +22,20 @@ import {
 import type { BatchOptions, BatchResult, BytesOrErrno, MapEntry, MapEnvironment } from './map-types.ts';
 import { lock, unlock } from './spinlock.ts';
 
-const LOW_HALF = 0xffff_ffffn;
-
 /** Puts a value into an element: `isNew` when the element was just taken. */
 type StoreValue = (value: number, isNew: boolean) => void;
 
-/** How an element that was free is linked: halved, so that bit 31 is clear at every address. */
-const halved = (elem: number): number => elem >>> 1;
-
-export class HashMap extends MapBase {
+export class HashMap extends HashSlab {
   protected override readonly batches: readonly Batch[] = ['lookup', 'lookup_and_delete', 'update', 'delete'];
   private readonly seedLo: number;
   private readonly seedHi: number;
-  private readonly slab: number;
   private readonly buckets: number;
   private readonly isLru: boolean;
-  /** Where the last sysNextKey() stopped. */
-  private last = { elem: 0, slot: 0 };
 
   constructor(memory: WebAssembly.Memory, placed: PlacedMap, ncpu: number, environment?: MapEnvironment) {
     super(memory, placed, ncpu, environment);
     this.seedLo = this.view.data.getInt32(this.address + MAP_HEADER.hashSeed, true);
     this.seedHi = this.view.data.getInt32(this.address + MAP_HEADER.hashSeed + 4, true);
-    this.slab = this.address + this.geometry.data;
     this.buckets = this.address + HASH_HEADER.buckets;
     this.isLru = this.geometry.ref !== undefined;
   }
@@ -194,70 +186,6 @@ export class HashMap extends MapBase {
     Atomics.add(i32, (this.address + HASH_HEADER.count) >>> 2, 1);
   }
 
-  /** Address of the element in a slot; 0 where its chunk was never allocated. */
-  private slotAddress(slot: number): number {
-    const { chunkShift, stride } = this.geometry;
-    if (chunkShift === undefined) return this.slab + slot * stride;
-    const chunk = this.load(this.slab + (slot >>> chunkShift) * 4);
-    return chunk === 0 ? 0 : chunk + (slot & ((1 << chunkShift) - 1)) * stride;
-  }
-
-  /** Allocates the chunk of a slot, unless another thread was faster. Its address, or 0. */
-  growChunk(slot: number): number {
-    const { chunkShift = 0, stride } = this.geometry;
-    const entry = this.slab + (slot >>> chunkShift) * 4;
-    const { heap } = this.environment;
-    if (heap === undefined) return 0;
-    const chunk = this.locked(this.address + HASH_HEADER.grow, USER_CPU, () => {
-      const known = this.load(entry);
-      if (known !== 0) return known;
-      const made = heap.alloc(this.chunkBytes(slot >>> chunkShift, stride, chunkShift));
-      if (made !== 0) this.store(entry, made);
-      return made;
-    });
-    return Math.max(0, chunk);
-  }
-
-  private chunkBytes(chunk: number, stride: number, chunkShift: number): number {
-    const first = chunk * 2 ** chunkShift;
-    return Math.min(2 ** chunkShift, this.spec.maxEntries - first) * stride;
-  }
-
-  /** From the free list, else one never used; 0 where the map is full. */
-  private take(): number {
-    const { i32, i64 } = this.view;
-    const headIndex = (this.address + HASH_HEADER.freeHead) >>> 3;
-    for (;;) {
-      const head = Atomics.load(i64, headIndex);
-      const elem = Number(head & LOW_HALF) * 2;
-      if (elem === 0) break;
-      // Another thread may take `elem` now and overwrite its link; then the tag has changed and the exchange fails.
-      const next = BigInt(this.load(elem + HASH_ELEM.hash)) & LOW_HALF;
-      const replacement = BigInt.asIntN(64, (((head >> 32n) + 1n) << 32n) | next);
-      if (Atomics.compareExchange(i64, headIndex, head, replacement) === head) return elem;
-    }
-    const usedIndex = (this.address + HASH_HEADER.used) >>> 2;
-    const slot = Atomics.add(i32, usedIndex, 1) >>> 0;
-    if (slot < this.spec.maxEntries) {
-      const elem = this.slotAddress(slot);
-      if (elem !== 0) return elem;
-      return this.growChunk(slot) === 0 ? NO_MEMORY : this.slotAddress(slot);
-    }
-    Atomics.sub(i32, usedIndex, 1);
-    return 0;
-  }
-
-  private release(elem: number): void {
-    const { i64 } = this.view;
-    const headIndex = (this.address + HASH_HEADER.freeHead) >>> 3;
-    for (;;) {
-      const head = Atomics.load(i64, headIndex);
-      this.store(elem + HASH_ELEM.hash, Number(head & LOW_HALF));
-      const replacement = BigInt.asIntN(64, (((head >> 32n) + 1n) << 32n) | BigInt(halved(elem)));
-      if (Atomics.compareExchange(i64, headIndex, head, replacement) === head) return;
-    }
-  }
-
   /** prealloc_lru_pop: a free element, else the first that was not looked up since the hand came by last. */
   private takeLru(cpu: number): number {
     const { maxEntries } = this.spec;
@@ -345,23 +273,6 @@ export class HashMap extends MapBase {
     return 0;
   }
 
-  /** Number of slab elements that were ever in use. */
-  private usedSlots(): number {
-    return Math.min(this.load(this.address + HASH_HEADER.used), this.spec.maxEntries);
-  }
-
-  /** The first slot from `slot` on with a live element: its number, address and hash. */
-  private liveSlot(slot: number): { slot: number; elem: number; hash: number } | undefined {
-    const used = this.usedSlots();
-    for (let at = slot; at < used; at++) {
-      const elem = this.slotAddress(at);
-      if (elem === 0) continue;
-      const hash = this.load(elem + HASH_ELEM.hash);
-      if (hash >= HASH_LIVE) return { slot: at, elem, hash };
-    }
-    return undefined;
-  }
-
   /** In slab order; an element that is freed or taken again while it is copied is left out. */
   override *entries(): IterableIterator<MapEntry> {
     for (let live = this.liveSlot(0); live !== undefined; live = this.liveSlot(live.slot + 1)) {
@@ -380,21 +291,6 @@ export class HashMap extends MapBase {
     for (let live = this.liveSlot(0); live !== undefined; live = this.liveSlot(live.slot + 1)) {
       yield { key: live.elem + HASH_ELEM.key, value: live.elem + value + cpu * cpuStride };
     }
-  }
-
-  /** Slot of a live element: by its place in the slab, or in one of the chunks. */
-  private slotOf(elem: number): number {
-    const { chunkShift, stride } = this.geometry;
-    if (chunkShift === undefined) return (elem - this.slab) / stride;
-    if (elem === this.last.elem) return this.last.slot;
-    const chunks = Math.ceil(this.usedSlots() / 2 ** chunkShift);
-    for (let chunk = 0; chunk < chunks; chunk++) {
-      const start = this.load(this.slab + chunk * 4);
-      if (start !== 0 && elem >= start && elem < start + stride * 2 ** chunkShift) {
-        return chunk * 2 ** chunkShift + (elem - start) / stride;
-      }
-    }
-    return 0;
   }
 
   sysNextKey(key: Uint8Array | undefined): BytesOrErrno {
@@ -463,23 +359,13 @@ export class HashMap extends MapBase {
 
   override destroy(): void {
     if (this.spec.record !== undefined) this.clear();
-    const { chunkShift, stride } = this.geometry;
-    const { heap } = this.environment;
-    if (chunkShift === undefined || heap === undefined) return;
-    const chunks = Math.ceil(this.spec.maxEntries / 2 ** chunkShift);
-    for (let chunk = 0; chunk < chunks; chunk++) {
-      const start = this.load(this.slab + chunk * 4);
-      if (start !== 0) heap.free(start, this.chunkBytes(chunk, stride, chunkShift));
-    }
+    super.destroy();
   }
 }
 
 /** Of updateLocked(): an LRU map has to find an element first; it has used the one that was found. */
 const NEEDS_ELEMENT = 1;
 const USED_ELEMENT = 2;
-/** Of take(): no address that an element can have. */
-const NO_MEMORY = 1;
-
 /** The seed of the hash; memory is otherwise all zero, which means empty buckets. */
 export function initHash(view: DataView, { address, spec }: PlacedMap): void {
   if (((spec.flags ?? 0) & MAP_FLAG.BPF_F_ZERO_SEED) !== 0) return;
@@ -487,5 +373,3 @@ export function initHash(view: DataView, { address, spec }: PlacedMap): void {
     view.setUint32(address + MAP_HEADER.hashSeed + at, Math.floor(Math.random() * 2 ** 32), true);
   }
 }
-
-export { HASH_LIVE };

@@ -1,3 +1,5 @@
+import { aMemory, aPlacedMap } from '../argument-shapes.ts';
+import { checkArgument } from '../arguments.ts';
 import { BpfError, ERRNO } from '../errors.ts';
 import type { PlacedMap } from '../layout.ts';
 import { type Batch, deleteBatch, lookupBatch, updateBatch } from './batch.ts';
@@ -34,6 +36,8 @@ export abstract class MapBase implements BpfMap {
   #view: MemoryView;
 
   constructor(memory: WebAssembly.Memory, placed: PlacedMap, ncpu: number, environment: MapEnvironment = {}) {
+    checkArgument(`new ${new.target.name}()`, 'memory', memory, aMemory);
+    checkArgument(`new ${new.target.name}()`, 'placed', placed, aPlacedMap);
     this.spec = placed.spec;
     this.placed = placed;
     this.index = placed.index;

@@ -1,3 +1,5 @@
+import { aLayout, aMemory, aPlacedMap } from '../argument-shapes.ts';
+import { anInteger, checkArgument } from '../arguments.ts';
 import { BpfError } from '../errors.ts';
 import { MEMORY_HEADER, MEMORY_MAGIC, type MemoryLayout, type PlacedMap } from '../layout.ts';
 import { ArrayMap } from './array.ts';
@@ -25,6 +27,8 @@ import { UserRingBuffer } from './user-ringbuf.ts';
 
 /** Writes the headers of memory and maps. Once, before any thread uses it, by whoever made the memory; it must be all zero. */
 export function initMemory(memory: WebAssembly.Memory, layout: MemoryLayout): void {
+  checkArgument('initMemory()', 'memory', memory, aMemory);
+  checkArgument('initMemory()', 'layout', layout, aLayout);
   const { data } = viewMemory(memory);
   if (data.byteLength < layout.byteLength) {
     throw new BpfError('EINVAL', `memory of ${data.byteLength} bytes, the layout needs ${layout.byteLength}`);
@@ -71,6 +75,8 @@ export function clearMap(
 
 /** Writes a map's header into zero memory, its magic last. */
 export function initMap(memory: WebAssembly.Memory, placed: PlacedMap): void {
+  checkArgument('initMap()', 'memory', memory, aMemory);
+  checkArgument('initMap()', 'placed', placed, aPlacedMap);
   const { data } = viewMemory(memory);
   const { spec, address, geometry } = placed;
   data.setUint32(address + MAP_HEADER.type, BPF_MAP_TYPE[spec.type], true);
@@ -87,6 +93,9 @@ export function initMap(memory: WebAssembly.Memory, placed: PlacedMap): void {
 
 /** Map `index` of a layout, for this thread. Throws BpfError EINVAL where there is none, or the memory is not initialised. */
 export function openMap(memory: WebAssembly.Memory, layout: MemoryLayout, index: number): BpfMap {
+  checkArgument('openMap()', 'memory', memory, aMemory);
+  checkArgument('openMap()', 'layout', layout, aLayout);
+  checkArgument('openMap()', 'index', index, anInteger());
   const placed = layout.maps[index];
   if (placed === undefined) throw new BpfError('EINVAL', `no map ${index}`);
   return openPlacedMap(memory, placed, layout.ncpu);

@@ -2,6 +2,7 @@
  * perf_event_array (kernel/trace/bpf_trace.c, kernel/bpf/arraymap.c): a buffer a CPU for bpf_perf_event_output. A slot holds the
  * address of a ring with the ring buffer's format; the reader makes and frees the rings.
  */
+import { aFunction, aList, checkArgument } from '../arguments.ts';
 import { BpfError, ERRNO } from '../errors.ts';
 import { u32Bytes } from './array.ts';
 import { ObjectArray } from './fd-array.ts';
@@ -100,6 +101,8 @@ export class PerfReader {
   readonly #close: () => void;
 
   constructor(consumers: readonly RingBufferConsumer[], close: () => void) {
+    checkArgument('new PerfReader()', 'consumers', consumers, aList);
+    checkArgument('new PerfReader()', 'close', close, aFunction);
     this.#consumers = consumers;
     this.#close = close;
   }

@@ -1,4 +1,7 @@
 /** Ring buffer (kernel/bpf/ringbuf.c): any number of producers, one consumer. README.md has the rules. */
+
+import { aMemory, aPlacedMap } from '../argument-shapes.ts';
+import { checkArgument } from '../arguments.ts';
 import { ERRNO } from '../errors.ts';
 import type { PlacedMap } from '../layout.ts';
 import { MapBase } from './map-base.ts';
@@ -177,6 +180,8 @@ export class RingBufferConsumer {
   private readonly geometry: MapGeometry;
 
   constructor(memory: WebAssembly.Memory, placed: PlacedMap) {
+    checkArgument('new RingBufferConsumer()', 'memory', memory, aMemory);
+    checkArgument('new RingBufferConsumer()', 'placed', placed, aPlacedMap);
     this.view = viewMemory(memory);
     this.address = placed.address;
     this.geometry = placed.geometry;

@@ -14,7 +14,7 @@ function wanted(map: ObjectMapSpec, programs: readonly string[]): boolean {
 }
 
 /** The only key of a section of variables. */
-export const KEY_ZERO = new Uint8Array(4);
+export const KEY_ZERO: Uint8Array = new Uint8Array(4);
 
 /** Creates or finds every map of an object; new ones are added to `created`. */
 export function createMaps(

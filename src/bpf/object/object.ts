@@ -1,5 +1,22 @@
 /** `openObject`: a BPF object file, to be looked at, given values, and loaded. */
 
+import { aBtf, aMachine } from '../argument-shapes.ts';
+import {
+  aBoolean,
+  aList,
+  aNumber,
+  anObject,
+  aRecord,
+  aString,
+  bytesOf,
+  checkArgument,
+  either,
+  having,
+  listOf,
+  oneOf,
+  optional,
+  stringOf,
+} from '../arguments.ts';
 import type { VerifiedProgram } from '../verifier/types.ts';
 import { Globals, type GlobalVariable, type InitialData } from './globals.ts';
 import {
@@ -13,6 +30,29 @@ import type { LoadObjectOptions } from './load-options.ts';
 import { openElf } from './open.ts';
 import type { ObjectSpec } from './spec.ts';
 
+/** Fixtures and checks give more than these. */
+const LOAD_OPTIONS = aRecord<LoadObjectOptions>(
+  {
+    machine: optional(aMachine),
+    targetBtf: optional(aBtf),
+    kconfig: optional(either(stringOf('a string, or an object of values'), anObject)),
+    kernelVersion: optional(aNumber),
+    ksyms: optional(anObject),
+    kfuncs: optional(aList),
+    imports: optional(anObject),
+    programs: optional(listOf(aString)),
+    types: optional(anObject),
+    attachTo: optional(anObject),
+    maps: optional(anObject),
+    mapSpecs: optional(anObject),
+    pins: optional(having('a Map', 'get', 'set')),
+    engine: optional(oneOf('jit', 'interpreter')),
+    logLevel: optional(oneOf(0, 1, 2)),
+    unprivileged: optional(aBoolean),
+  },
+  'an object of options',
+);
+
 export class BpfObject {
   readonly spec: ObjectSpec;
   /** Initial values of global variables. */
@@ -22,6 +62,8 @@ export class BpfObject {
   readonly #variables: readonly GlobalVariable[];
 
   constructor(bytes: Uint8Array, name: string) {
+    checkArgument('new BpfObject()', 'bytes', bytes, bytesOf('a Uint8Array: the bytes of an object file'));
+    checkArgument('new BpfObject()', 'name', name, aString);
     // A copy: the caller's bytes may change, or be shared with another thread.
     const opened = openElf(new Uint8Array(bytes), name);
     this.spec = opened.spec;
@@ -35,6 +77,7 @@ export class BpfObject {
    * that the variables have here then. Throws ObjectError, ProgramLoadError (with the line of source) or BpfError.
    */
   load(options: LoadObjectOptions = {}): LoadedObject {
+    checkArgument('load()', 'options', options, LOAD_OPTIONS);
     return loadObject(this.spec, this.initialData, this.#variables, options);
   }
 
@@ -43,6 +86,7 @@ export class BpfObject {
    * maps in the object's order. Options about machines are not looked at. Throws as load() does.
    */
   compile(options: LoadObjectOptions & { readonly ncpu?: number } = {}): CompiledObject {
+    checkArgument('compile()', 'options', options, LOAD_OPTIONS);
     return compileObject(this.spec, this.initialData, options);
   }
 
@@ -51,6 +95,8 @@ export class BpfObject {
    * in them are not looked at. Throws as load() does.
    */
   verify(program: string, options: LoadObjectOptions = {}): VerifiedProgram {
+    checkArgument('verify()', 'program', program, aString);
+    checkArgument('verify()', 'options', options, LOAD_OPTIONS);
     return verifyObjectProgram(this.spec, this.initialData, program, options);
   }
 }
@@ -60,6 +106,8 @@ export class BpfObject {
  * (default `object`); a path becomes the file's name without `.o` and `.bpf`. Throws ObjectError `ELF_…` or `OBJ_…`.
  */
 export function openObject(bytes: Uint8Array, name = 'object'): BpfObject {
+  checkArgument('openObject()', 'bytes', bytes, bytesOf('a Uint8Array: the bytes of an object file'));
+  checkArgument('openObject()', 'name', name, optional(aString));
   return new BpfObject(bytes, objectName(name));
 }
 

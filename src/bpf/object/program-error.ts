@@ -1,4 +1,5 @@
 /** Errors of programs at the line of source that they are about. */
+import { anInteger, checkArgument, having } from '../arguments.ts';
 import { BpfError, type ErrorPosition } from '../errors.ts';
 import type { ProgLineInfo, ProgramSpec } from './spec.ts';
 
@@ -42,6 +43,13 @@ function positionOf({ file, line, column, source }: ProgLineInfo): ErrorPosition
 
 /** The line of source of an instruction of a linked program. */
 export function lineOf(program: ProgramSpec, insn: number): ProgLineInfo | undefined {
+  checkArgument(
+    'lineOf()',
+    'program',
+    program,
+    having('a program of an object, as object.spec has it', 'functions'),
+  );
+  checkArgument('lineOf()', 'insn', insn, anInteger());
   const func = program.functions.findLast((one) => one.insn <= insn);
   const line = program.lineInfo.findLast((one) => one.insn <= insn);
   return line !== undefined && func !== undefined && line.insn >= func.insn ? line : undefined;

@@ -2,6 +2,7 @@
  * What a section name says about the program in it: libbpf's `section_defs` (src/libbpf.c) as data. A name of the table that
  * ends with `+` stands alone or is followed by `/` and a target; any other must be the whole section name.
  */
+import { aString, checkArgument } from '../arguments.ts';
 import type { AttachType, ProgType } from '../prog-types/index.ts';
 
 /** BPF_F_SLEEPABLE and BPF_F_XDP_HAS_FRAGS: prog_flags of BPF_PROG_LOAD. */
@@ -167,6 +168,7 @@ export interface SectionMeaning extends Omit<SectionDef, 'pattern'> {
 
 /** The meaning of a section's name, `?` taken off before; undefined where libbpf knows none. */
 export function parseSectionName(name: string): SectionMeaning | undefined {
+  checkArgument('parseSectionName()', 'name', name, aString);
   const exact = EXACT.get(name);
   if (exact !== undefined) return withoutPattern(exact);
   const slash = name.indexOf('/');

@@ -14,6 +14,9 @@
  * Writing takes more: a bigint for a number and the other way round, an enumerator's name, a Uint8Array for anything of its size,
  * a shorter array or string (the rest becomes zero), an object with some of the members (the others stay as they are).
  */
+
+import { aBtf, aTypeId } from '../argument-shapes.ts';
+import { checkArgument, someBytes } from '../arguments.ts';
 import { type Btf, BtfError, type BtfMember, type BtfType, resolveType, sizeOf } from '../btf/index.ts';
 import { BpfError } from '../errors.ts';
 
@@ -39,6 +42,9 @@ function refuse(path: string, message: string): never {
 
 /** Reads a value of a type from the start of `bytes`. Throws BpfError OBJ_BAD_VALUE for what cannot be read. */
 export function decodeValue(btf: Btf, typeId: number, bytes: Uint8Array, path = 'value'): BtfValue {
+  checkArgument('decodeValue()', 'btf', btf, aBtf);
+  checkArgument('decodeValue()', 'typeId', typeId, aTypeId);
+  checkArgument('decodeValue()', 'bytes', bytes, someBytes);
   return withTypes(path, () => {
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     const budget = { left: MAX_ELEMENTS };
@@ -185,6 +191,9 @@ export function encodeValue(
   bytes: Uint8Array,
   path = 'value',
 ): void {
+  checkArgument('encodeValue()', 'btf', btf, aBtf);
+  checkArgument('encodeValue()', 'typeId', typeId, aTypeId);
+  checkArgument('encodeValue()', 'bytes', bytes, someBytes);
   withTypes(path, () => {
     if (sizeOf(btf, typeId) > bytes.length) refuse(path, `${bytes.length} bytes are not a whole value`);
     const copy = new Uint8Array(bytes);

@@ -1,8 +1,28 @@
 /** What can be asked of objects, runs and maps: each check gives whether it holds, and says what it found. */
+
+import { anObjectFile } from '../argument-shapes.ts';
+import {
+  aNumber,
+  anObject,
+  bytesOf,
+  checkArgument,
+  either,
+  having,
+  oneOf,
+  optional,
+  someBytes,
+  stringOf,
+} from '../arguments.ts';
 import { BpfError } from '../errors.ts';
 import { TypedMap, TypedPercpuMap } from '../gen/index.ts';
 import { BpfObject, type LoadObjectOptions, openObject } from '../object/index.ts';
 import { BpfFixture, type ProgramRun } from './fixture.ts';
+
+const LOADABLE = either(
+  bytesOf('the bytes of an object file, an opened object or a fixture'),
+  anObjectFile,
+  having('', 'object'),
+);
 
 export interface CheckResult {
   readonly pass: boolean;
@@ -109,6 +129,8 @@ function tell({ message, position, hint, log }: BpfError): string {
 
 /** The object, or one of its programs, loads. */
 export function checkLoads(source: Loadable, options: LoadCheckOptions = {}): CheckResult {
+  checkArgument('checkLoads()', 'source', source, LOADABLE);
+  checkArgument('checkLoads()', 'options', options, optional(anObject));
   const error = loadError(source, options);
   const what = options.program === undefined ? 'the object' : `program ${options.program}`;
   return {
@@ -123,6 +145,14 @@ export function checkRejected(
   expected?: string | RegExp,
   options: LoadCheckOptions = {},
 ): CheckResult {
+  checkArgument('checkRejected()', 'source', source, LOADABLE);
+  checkArgument(
+    'checkRejected()',
+    'expected',
+    expected,
+    optional(either(stringOf('a string or a regular expression'), having('', 'test'))),
+  );
+  checkArgument('checkRejected()', 'options', options, optional(anObject));
   const error = loadError(source, options);
   const what = options.program === undefined ? 'the object' : `program ${options.program}`;
   if (error === undefined) return { pass: false, message: () => `${what} loads`, expected };
@@ -146,6 +176,8 @@ function verdictNames(value: number): string {
 
 /** The program returned this number; a name of XDP or traffic control stands for its number. */
 export function checkReturns(run: Pick<ProgramRun, 'retval'>, expected: number | Verdict): CheckResult {
+  checkArgument('checkReturns()', 'run', run, having('a run of a program, with its return value', 'retval'));
+  checkArgument('checkReturns()', 'expected', expected, either(aNumber, oneOf(...Object.keys(VERDICTS))));
   const wanted = (typeof expected === 'string' ? VERDICTS[expected] : expected) >>> 0;
   const program = (run as Partial<ProgramRun>).program ?? 'the program';
   return {
@@ -159,6 +191,8 @@ export function checkReturns(run: Pick<ProgramRun, 'retval'>, expected: number |
 
 /** The packet as the program left it. */
 export function checkPacket(run: ProgramRun, expected: Uint8Array): CheckResult {
+  checkArgument('checkPacket()', 'run', run, having('a run of a program, with its packet', 'packet'));
+  checkArgument('checkPacket()', 'expected', expected, someBytes);
   const actual = run.packet ?? new Uint8Array(0);
   const length = Math.max(actual.length, expected.length);
   let at = 0;

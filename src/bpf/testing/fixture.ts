@@ -1,5 +1,6 @@
 /** A BPF object under test: loaded once, put back between tests. */
 
+import { aFunction, anObject, bytesOf, checkArgument, either, optional } from '../arguments.ts';
 import { BpfError } from '../errors.ts';
 import { TypedMap, TypedPercpuMap } from '../gen/index.ts';
 import { percpuBlock } from '../layout.ts';
@@ -83,6 +84,13 @@ export class BpfFixture {
 
   /** Nothing is read or loaded before it is needed. */
   constructor(source: Uint8Array | (() => Uint8Array), options: FixtureOptions = {}) {
+    checkArgument(
+      'new BpfFixture()',
+      'source',
+      source,
+      either(bytesOf('the bytes of an object file, or a function that gives them'), aFunction),
+    );
+    checkArgument('new BpfFixture()', 'options', options, optional(anObject));
     this.#source = typeof source === 'function' ? source : () => source;
     this.#options = options;
   }

@@ -1,5 +1,42 @@
 /** Packets for tests: Ethernet, IPv4 or IPv6, TCP, UDP or ICMP, with lengths and checksums filled in. */
+import {
+  anInteger,
+  anObject,
+  aString,
+  checkArgument,
+  either,
+  listOf,
+  optional,
+  type Properties,
+  someBytes,
+  someOptions,
+  stringOf,
+} from '../arguments.ts';
 import { BpfError } from '../errors.ts';
+
+const FIELDS: Properties<PacketFields> = {
+  ethSource: optional(aString),
+  ethDestination: optional(aString),
+  vlans: optional(listOf(anInteger(0, 0xffff))),
+  source: optional(aString),
+  destination: optional(aString),
+  ttl: optional(anInteger(0, 255)),
+  payload: optional(either(stringOf('a string or a Uint8Array'), someBytes)),
+};
+const PORT = optional(anInteger(0, 0xffff));
+const PORTS = { sourcePort: PORT, destinationPort: PORT };
+const WORD = optional(anInteger(0, 0xffff_ffff));
+const UDP_FIELDS = someOptions<UdpFields>({ ...FIELDS, ...PORTS });
+const BYTE = optional(anInteger(0, 255));
+const ICMP_FIELDS = someOptions<IcmpFields>({ ...FIELDS, type: BYTE, code: BYTE });
+const TCP_FIELDS = someOptions<TcpFields>({
+  ...FIELDS,
+  ...PORTS,
+  sequence: WORD,
+  acknowledgement: WORD,
+  flags: optional(aString),
+  window: PORT,
+});
 
 export interface PacketFields {
   /** `02:00:00:00:00:01` */
@@ -49,6 +86,7 @@ function refuse(message: string): never {
 
 /** `02:00:00:00:00:01` as bytes. Throws BpfError EINVAL. */
 export function macAddress(text: string): Uint8Array {
+  checkArgument('macAddress()', 'text', text, stringOf('a string: 02:00:00:00:00:01'));
   const parts = text.split(/[:-]/);
   if (parts.length !== 6 || parts.some((part) => !/^[0-9a-f]{1,2}$/i.test(part))) {
     refuse(`${text} is no Ethernet address`);
@@ -58,6 +96,7 @@ export function macAddress(text: string): Uint8Array {
 
 /** An IPv4 (4 bytes) or IPv6 (16 bytes) address. Throws BpfError EINVAL. */
 export function ipAddress(text: string): Uint8Array {
+  checkArgument('ipAddress()', 'text', text, stringOf('a string: 10.0.0.1 or fd00::1'));
   if (!text.includes(':')) {
     const parts = text.split('.');
     if (parts.length !== 4 || parts.some((part) => !/^\d{1,3}$/.test(part) || Number(part) > 255)) {
@@ -85,6 +124,7 @@ export function ipAddress(text: string): Uint8Array {
 
 /** The Internet checksum (RFC 1071) of byte strings one behind the other, each of an even length but the last. */
 export function checksum(...parts: readonly Uint8Array[]): number {
+  checkArgument('checksum()', 'parts', parts, listOf(someBytes));
   let sum = 0;
   for (const part of parts) {
     for (let at = 0; at < part.length; at += 2) sum += (part[at]! << 8) | (part[at + 1] ?? 0);
@@ -166,6 +206,9 @@ function layers(fields: PacketFields): Layers {
 
 /** An Ethernet frame of any protocol. */
 export function ethernetPacket(etherType: number, body: Uint8Array, fields: PacketFields = {}): Uint8Array {
+  checkArgument('ethernetPacket()', 'etherType', etherType, anInteger(0, 0xffff));
+  checkArgument('ethernetPacket()', 'body', body, someBytes);
+  checkArgument('ethernetPacket()', 'fields', fields, optional(anObject));
   const vlans = fields.vlans ?? [];
   const eth = header(14 + vlans.length * 4, (view, bytes) => {
     bytes.set(macAddress(fields.ethDestination ?? '02:00:00:00:00:02'));
@@ -180,6 +223,7 @@ export function ethernetPacket(etherType: number, body: Uint8Array, fields: Pack
 }
 
 export function tcpPacket(fields: TcpFields = {}): Uint8Array {
+  checkArgument('tcpPacket()', 'fields', fields, TCP_FIELDS);
   const layer = layers(fields);
   const payload = bytesOf(fields.payload);
   const tcp = header(20, (view) => {
@@ -201,6 +245,7 @@ export function tcpPacket(fields: TcpFields = {}): Uint8Array {
 }
 
 export function udpPacket(fields: UdpFields = {}): Uint8Array {
+  checkArgument('udpPacket()', 'fields', fields, UDP_FIELDS);
   const layer = layers(fields);
   const payload = bytesOf(fields.payload);
   const udp = header(8, (view) => {
@@ -212,6 +257,7 @@ export function udpPacket(fields: UdpFields = {}): Uint8Array {
 }
 
 export function icmpPacket(fields: IcmpFields = {}): Uint8Array {
+  checkArgument('icmpPacket()', 'fields', fields, ICMP_FIELDS);
   const layer = layers(fields);
   const payload = bytesOf(fields.payload);
   const icmp = header(8, (view) => {

@@ -2,20 +2,20 @@
 import type { Insn } from '../isa.ts';
 import * as isa from '../isa.ts';
 import { scalarOp } from './alu.ts';
+import type { Env } from './env.ts';
+import { reject } from './error.ts';
+import { pointerOp } from './pointers.ts';
+import { markPrecise } from './precision.ts';
+import { pointer, type Reg, scalarConst, UNKNOWN } from './reg.ts';
 import {
   checkWritable,
-  type Env,
   isPointerValue,
   readReg,
   setReg,
   updateReg,
   withScalarId,
   writeReg,
-} from './env.ts';
-import { reject } from './error.ts';
-import { pointerOp } from './pointers.ts';
-import { markPrecise } from './precision.ts';
-import { pointer, type Reg, scalarConst, UNKNOWN } from './reg.ts';
+} from './reg-access.ts';
 import { sanitizeScalars } from './sanitize.ts';
 
 /** `off` of a move that casts between address spaces. */

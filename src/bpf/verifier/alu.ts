@@ -3,7 +3,8 @@
  * `dst`, a fresh copy.
  */
 import * as isa from '../isa.ts';
-import { type Reg, S32_MAX, S32_MIN, S64_MAX, S64_MIN, U32_MAX } from './reg.ts';
+import type { Reg } from './reg.ts';
+import { S32_MAX, S32_MIN, S64_MAX, S64_MIN, U32_MAX } from './reg-bounds.ts';
 import {
   TNUM_UNKNOWN,
   type Tnum,

@@ -1,70 +1,23 @@
 /** Arguments of helpers against their declarations (check_func_arg, check_reg_type of kernel/bpf/verifier.c). */
 
 import type { ArgType, HelperProto } from '../helpers/proto.ts';
-import type { RecordField } from '../maps/map-spec.ts';
 import { mayAccessPacket } from '../prog-types/index.ts';
-import { skipModifiers, structName } from './btf-access.ts';
+import { skipModifiers, structName } from './btf-types.ts';
+import type { CallMeta } from './call-meta.ts';
 import { checkDynptrArg } from './dynptr.ts';
-import { type Env, isPointerValue, readReg } from './env.ts';
+import type { Env } from './env.ts';
 import { reject } from './error.ts';
 import { checkHelperMem, type HelperAccess } from './helper-memory.ts';
 import { fieldOf, processSpinLock, recordOf } from './locks.ts';
 import { checkKptrMatch, kptrTarget } from './map-access.ts';
 import { checkAlignment, checkPlainPointer } from './memory.ts';
 import { markPrecise } from './precision.ts';
-import {
-  F_ALLOC,
-  F_NON_OWN,
-  F_PERCPU,
-  F_RDONLY,
-  isPacket,
-  type Reg,
-  type RegType,
-  typeString,
-} from './reg.ts';
+import { isPacket, type Reg } from './reg.ts';
+import { isPointerValue, readReg } from './reg-access.ts';
+import { F_ALLOC, F_NON_OWN, F_PERCPU, F_RDONLY, type RegType, typeString } from './reg-type.ts';
 
 /** BPF_MAX_VAR_SIZ */
 export const MAX_SIZE = 1n << 29n;
-
-/** What one call's arguments said (`struct bpf_call_arg_meta`). */
-export interface CallMeta {
-  map: number;
-  mapUid: number;
-  /** How the memory of the next size argument is used. */
-  access: HelperAccess;
-  /** Stack ranges that the helper fills. */
-  raw: { reg: Reg; size: number }[];
-  memSize: number;
-  maxSize: bigint;
-  /** Register to release; 0 for none. */
-  releaseReg: number;
-  refObjId: number;
-  subprog: number;
-  /** Where ptr_to_btf_id arguments are in `structs`. */
-  structs: number;
-  dynptrReg: number;
-  percpuType: Reg | undefined;
-  /** rbtree_add: the tree. */
-  root: RecordField | undefined;
-  kptr: { typeId: number; isLocal: boolean; kind: string; typeName: string } | undefined;
-}
-
-export const newMeta = (): CallMeta => ({
-  map: -1,
-  mapUid: 0,
-  access: 'read',
-  raw: [],
-  memSize: 0,
-  maxSize: 0n,
-  releaseReg: 0,
-  refObjId: 0,
-  subprog: -1,
-  structs: 0,
-  dynptrReg: 0,
-  percpuType: undefined,
-  root: undefined,
-  kptr: undefined,
-});
 
 const MEMORY = ['fp', 'pkt', 'pkt_meta', 'map_key', 'map_value', 'mem', 'ringbuf_mem', 'buf', 'trusted_ptr_'];
 const SOCKETS = ['sock_common', 'sock', 'tcp_sock', 'xdp_sock'];

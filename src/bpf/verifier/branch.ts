@@ -5,14 +5,13 @@ import * as isa from '../isa.ts';
 import { MAX_VAR_OFF_BIG } from './access.ts';
 import { addRanges32, addRanges64 } from './alu.ts';
 import { isTrusted } from './btf-access.ts';
-import { type Env, isPointerValue, pushState, readReg } from './env.ts';
+import { type Env, pushState } from './env.ts';
 import { reject } from './error.ts';
 import { flipOp, isScalarBranchTaken, refineBranch } from './jumps.ts';
 import { markPrecise } from './precision.ts';
 import {
   AT_PKT_END,
   BEYOND_PKT_END,
-  F_ALLOC,
   isPacketAny,
   type Reg,
   regConstValue,
@@ -20,6 +19,8 @@ import {
   scalarConst,
   ZERO,
 } from './reg.ts';
+import { isPointerValue, readReg } from './reg-access.ts';
+import { F_ALLOC } from './reg-type.ts';
 import { pushSpeculative } from './sanitize.ts';
 import { isSpill, mapRegs, type VerifierState } from './state.ts';
 import { tnumAdd, tnumConst } from './tnum.ts';

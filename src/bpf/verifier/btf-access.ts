@@ -1,45 +1,12 @@
 /** Reads through pointers to kernel structures (btf_struct_walk of kernel/bpf/btf.c, check_ptr_to_btf_access). */
 import type { Btf } from '../btf/btf.ts';
+import { sizeOf, skipModifiers, structName } from './btf-types.ts';
 import type { Env } from './env.ts';
 import { reject } from './error.ts';
 import { fieldTypeName } from './field-names.ts';
-import {
-  F_ALLOC,
-  F_NON_OWN,
-  F_PERCPU,
-  F_RCU,
-  F_TRUSTED,
-  F_UNTRUSTED,
-  F_USER,
-  pointer,
-  type Reg,
-} from './reg.ts';
+import { pointer, type Reg } from './reg.ts';
+import { F_ALLOC, F_NON_OWN, F_PERCPU, F_RCU, F_TRUSTED, F_UNTRUSTED, F_USER } from './reg-type.ts';
 import { tnumString } from './tnum.ts';
-
-/** Skips typedefs, qualifiers and tags; gives the type and the tags that were met. */
-export function skipModifiers(btf: Btf, id: number, tags?: string[]): number {
-  for (;;) {
-    const type = btf.type(id);
-    switch (type.kind) {
-      case 'TYPEDEF':
-      case 'VOLATILE':
-      case 'CONST':
-      case 'RESTRICT':
-        id = type.type;
-        break;
-      case 'TYPE_TAG':
-        tags?.push(type.name);
-        id = type.type;
-        break;
-      default:
-        return id;
-    }
-  }
-}
-
-export function structName(reg: Reg): string {
-  return reg.btf === undefined ? '' : reg.btf.btf.name(reg.btfId);
-}
 
 /** What is at an offset in a structure. */
 export type Walked =
@@ -130,26 +97,6 @@ export function walkStruct(btf: Btf, typeId: number, off: number, size: number):
     return { kind: 'scalar', field: member.name };
   }
   return reject('EINVAL', `struct ${name} doesn't have field at offset ${off}`);
-}
-
-export function sizeOf(btf: Btf, id: number): number {
-  const type = btf.type(skipModifiers(btf, id));
-  switch (type.kind) {
-    case 'INT':
-    case 'STRUCT':
-    case 'UNION':
-    case 'ENUM':
-    case 'ENUM64':
-    case 'FLOAT':
-    case 'DATASEC':
-      return type.size;
-    case 'PTR':
-      return 8;
-    case 'ARRAY':
-      return type.nelems * sizeOf(btf, type.type);
-    default:
-      return 0;
-  }
 }
 
 /** __btf_type_is_scalar_struct: numbers only, in structures and arrays of any depth. */

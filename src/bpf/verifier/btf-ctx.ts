@@ -2,10 +2,10 @@
 import type { Btf } from '../btf/btf.ts';
 import { type ContextAccess, type CtxResult, contextOf } from '../prog-types/index.ts';
 import { TRACING_CTX_SIZE } from '../prog-types/tracing.ts';
-import { skipModifiers } from './btf-access.ts';
+import { skipModifiers } from './btf-types.ts';
 import { lsmResultRange } from './lsm.ts';
 import { mayBeError, mayBeNull } from './raw-tracepoints.ts';
-import { F_PERCPU, F_RCU, F_RDONLY, F_TRUSTED, F_USER } from './reg.ts';
+import { F_PERCPU, F_RCU, F_RDONLY, F_TRUSTED, F_USER } from './reg-type.ts';
 import type { ProgramInput } from './types.ts';
 
 /** FUNC_PROTO of what a program is attached to; raw tracepoints have a leading `void *__data`. */

@@ -1,5 +1,5 @@
 /** Functions of the program that a helper or kfunc calls (push_callback_call and set_*_callback_state of kernel/bpf/verifier.c). */
-import type { CallMeta } from './args.ts';
+import type { CallMeta } from './call-meta.ts';
 import { type Env, pushState } from './env.ts';
 import { reject } from './error.ts';
 import { enterFrame } from './funcs.ts';

@@ -5,31 +5,21 @@ import { HELPER_NAMES } from '../helpers/names.ts';
 import type { HelperProto } from '../helpers/proto.ts';
 import type * as isa from '../isa.ts';
 import { mayCallHelper } from '../prog-types/helpers.ts';
-import { type CallMeta, checkArg, newMeta } from './args.ts';
-import { sizeOf, skipModifiers } from './btf-access.ts';
+import { checkArg } from './args.ts';
+import { sizeOf, skipModifiers } from './btf-types.ts';
+import { type CallMeta, newMeta } from './call-meta.ts';
 import { enterCallback } from './callbacks.ts';
 import { dynptrAt, releaseDynptr } from './dynptr.ts';
-import { type Env, invalidReg, pushState, setReg } from './env.ts';
+import { type Env, pushState } from './env.ts';
 import { reject } from './error.ts';
 import { checkFormat } from './format.ts';
 import { leaveFunction } from './funcs.ts';
 import { checkMapHelper } from './map-rules.ts';
 import { acquireReference, checkSections, leakedReferences, releaseReference } from './refs.ts';
-import {
-  F_ALLOC,
-  F_PERCPU,
-  F_RCU,
-  F_RDONLY,
-  F_TRUSTED,
-  isPacketAny,
-  NOT_INIT,
-  pointer,
-  type Reg,
-  type RegType,
-  UNKNOWN,
-} from './reg.ts';
+import { NOT_INIT, pointer, type Reg, UNKNOWN } from './reg.ts';
+import { clearCallerSaved, forgetPackets, setReg } from './reg-access.ts';
+import { F_ALLOC, F_PERCPU, F_RCU, F_RDONLY, F_TRUSTED, type RegType } from './reg-type.ts';
 import { markHelperWrite } from './stack.ts';
-import { mapRegs } from './state.ts';
 
 const MAX_ERRNO = 4095n;
 
@@ -194,20 +184,6 @@ function special(env: Env, proto: HelperProto, meta: CallMeta): boolean {
     default:
       return false;
   }
-}
-
-/** clear_all_pkt_pointers */
-export function forgetPackets(env: Env): void {
-  const gone = invalidReg(env);
-  mapRegs(env.state, (reg) => {
-    const isSlice = reg.type === 'mem' && (reg.dynptr === 'skb' || reg.dynptr === 'xdp');
-    return isPacketAny(reg) || isSlice ? gone : reg;
-  });
-}
-
-/** r0 to r5 have nothing for the caller after a call. */
-export function clearCallerSaved(env: Env): void {
-  for (let i = 0; i <= 5; i++) setReg(env, i, NOT_INIT);
 }
 
 const SOCKET_RESULTS: Readonly<Record<string, RegType>> = {

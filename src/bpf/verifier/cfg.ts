@@ -5,11 +5,12 @@
 
 import type { Insn } from '../isa.ts';
 import * as isa from '../isa.ts';
-import { COMPLEXITY_LIMIT_INSNS, type Env, type Subprog } from './env.ts';
+import { COMPLEXITY_LIMIT_INSNS, type Env } from './env.ts';
 import { reject } from './error.ts';
 import { exceptionCallback } from './exceptions.ts';
 import { kernelSymbol } from './ksyms.ts';
 import { checkMapProgram } from './map-rules.ts';
+import type { Subprog } from './subprog.ts';
 
 /** Bits of `Env.points`. */
 export const PRUNE_POINT = 1;

@@ -1,7 +1,8 @@
 /** Dynptrs on the stack: two slots each (mark_stack_slots_dynptr, destroy_if_dynptr_stack_slot of kernel/bpf/verifier.c). */
-import { type Env, invalidReg } from './env.ts';
+import type { Env } from './env.ts';
 import { reject } from './error.ts';
 import { NOT_INIT } from './reg.ts';
+import { invalidReg } from './reg-access.ts';
 import { type DynptrSlot, type Frame, mapRegs, SLOT_INVALID, STACK_DYNPTR, type StackSlot } from './state.ts';
 
 const DYNPTR_TYPES: readonly number[] = new Array<number>(8).fill(STACK_DYNPTR);

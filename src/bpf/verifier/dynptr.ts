@@ -1,10 +1,12 @@
 /** Dynptr arguments (process_dynptr_func, mark_stack_slots_dynptr, unmark_stack_slots_dynptr of kernel/bpf/verifier.c). */
-import type { CallMeta } from './args.ts';
+import type { CallMeta } from './call-meta.ts';
 import { destroyDynptrs, dynptrSlot, invalidateSlices } from './dynptr-slots.ts';
-import { type Env, markSlotRead } from './env.ts';
+import type { Env } from './env.ts';
 import { reject } from './error.ts';
+import { markSlotRead } from './liveness.ts';
 import { acquireReference, releaseReference } from './refs.ts';
-import type { DynptrKind, Reg } from './reg.ts';
+import type { Reg } from './reg.ts';
+import type { DynptrKind } from './reg-type.ts';
 import { stackBounds } from './stack.ts';
 import { type DynptrSlot, type Frame, SLOT_INVALID } from './state.ts';
 

@@ -7,28 +7,17 @@ import { recordOf } from '../object/map-record.ts';
 import type { ContextAccess } from '../prog-types/index.ts';
 import { programContext } from './btf-ctx.ts';
 import { reject } from './error.ts';
-import type { GlobalFunc } from './globals.ts';
-import type { KernelSymbol } from './ksyms.ts';
-import { isPacketAny, NOT_INIT, type Reg, type StructRef, UNKNOWN } from './reg.ts';
-import type { Frame, HistoryNode } from './state.ts';
-import { mapRegs, VerifierState } from './state.ts';
+import { Explored } from './explored.ts';
+import type { Reg } from './reg.ts';
+import type { StructRef } from './reg-type.ts';
+import { type Frame, type HistoryNode, VerifierState } from './state.ts';
+import type { GlobalFunc, Subprog } from './subprog.ts';
 import type { ProgramInput } from './types.ts';
 
 /** Instructions looked at before a program counts as too complex (BPF_COMPLEXITY_LIMIT_INSNS). */
 export const COMPLEXITY_LIMIT_INSNS = 1_000_000;
 /** Branches that wait to be followed (BPF_COMPLEXITY_LIMIT_JMP_SEQ). */
 export const COMPLEXITY_LIMIT_JMP_SEQ = 8192;
-
-export interface Subprog {
-  /** First instruction, and the one behind the last. */
-  readonly start: number;
-  readonly end: number;
-  /** Bytes of stack used so far. */
-  stackDepth: number;
-  /** Where the stack of bpf_fastcall spills starts, as an offset; `fastcall.ts`. */
-  fastcallOff: number;
-  keepsFastcallStack: boolean;
-}
 
 /** Declarations by id: programs of one machine are given the same list. */
 const kfuncMaps = new WeakMap<readonly KfuncDecl[], ReadonlyMap<number, KfuncDecl>>();
@@ -42,37 +31,11 @@ function byId(kfuncs: readonly KfuncDecl[]): ReadonlyMap<number, KfuncDecl> {
   return map;
 }
 
-/**
- * Checkpoints by instruction and function call that led there (explored_state), the newest last. Some share a bucket in the kernel, and count
- * as missed together, which decides when they are forgotten.
- */
-class Explored {
-  readonly #lists = new Map<number, VerifierState[]>();
-  readonly #insns: number;
-
-  constructor(insns: number) {
-    this.#insns = insns;
-  }
-
-  #key(insn: number, callsite: number): number {
-    return insn * this.#insns + (((insn ^ callsite) >>> 0) % this.#insns);
-  }
-
-  /** Of an instruction, as the current function was called in `state`. */
-  at(insn: number, state: VerifierState): VerifierState[] | undefined {
-    return this.#lists.get(this.#key(insn, state.frame.callsite));
-  }
-
-  add(checkpoint: VerifierState): void {
-    const key = this.#key(checkpoint.insn, checkpoint.frame.callsite);
-    const list = this.#lists.get(key);
-    if (list === undefined) this.#lists.set(key, [checkpoint]);
-    else list.push(checkpoint);
-  }
-
-  clear(): void {
-    this.#lists.clear();
-  }
+/** What a load of a symbol of the kernel gives. */
+export interface KernelSymbol {
+  readonly reg: Reg;
+  /** In the machine's memory. */
+  readonly address: bigint;
 }
 
 export class Env {
@@ -213,13 +176,6 @@ export class Env {
   }
   packetMovers: ReadonlySet<number> = new Set();
 
-  forgetPackets(): void {
-    const gone = invalidReg(this);
-    mapRegs(this.state, (reg) =>
-      isPacketAny(reg) || reg.dynptr === 'skb' || reg.dynptr === 'xdp' ? gone : reg,
-    );
-  }
-
   /** Special fields of a type of the program (btf_find_struct_meta). */
   localRecord(typeId: number): MapRecord | undefined {
     if (this.localBtf === undefined) return undefined;
@@ -236,79 +192,6 @@ export class Env {
   }
 }
 
-/** is_pointer_value: an address that an unprivileged program may not give away. */
-export const isPointerValue = (env: Env, reg: Reg): boolean => !env.allowPtrLeaks && reg.type !== 'scalar';
-
-/** mark_reg_invalid: what a pointer becomes when what it pointed to is gone. */
-export const invalidReg = (env: Env): Reg => (env.allowPtrLeaks ? UNKNOWN : NOT_INIT);
-
-/** A register of the current frame, which is written (and not read) by this instruction. */
-export function setReg(env: Env, regno: number, reg: Reg): void {
-  const { frame } = env;
-  frame.regs[regno] = reg;
-  frame.writtenRegs |= 1 << regno;
-  env.scratched |= 1 << regno;
-}
-
-/** Replaces what is known about a register without its value being written. */
-export function updateReg(env: Env, regno: number, reg: Reg): void {
-  env.frame.regs[regno] = reg;
-}
-
-/** check_reg_arg(SRC_OP): the register, which has to be initialised. */
-export function readReg(env: Env, regno: number): Reg {
-  if (regno > 10) reject('EINVAL', `R${regno} is invalid`);
-  const reg = env.frame.regs[regno]!;
-  env.scratched |= 1 << regno;
-  if (reg === NOT_INIT || reg.type === 'not_init') reject('EACCES', `R${regno} !read_ok`);
-  if (regno !== 10) markRegRead(env.state, env.state.curframe, regno);
-  return reg;
-}
-
-/** check_reg_arg(DST_OP): the register becomes an unknown scalar. */
-export function writeReg(env: Env, regno: number, reg: Reg = UNKNOWN): void {
-  checkWritable(regno);
-  setReg(env, regno, reg);
-}
-
-export function checkWritable(regno: number): void {
-  if (regno > 10) reject('EINVAL', `R${regno} is invalid`);
-  if (regno === 10) reject('EACCES', 'frame pointer is read only');
-}
-
-/**
- * mark_reg_read: the value that `state` has in a register is needed, so every earlier state down to the one that wrote it needs it.
- */
-export function markRegRead(state: VerifierState, frameno: number, regno: number): void {
-  const bit = 1 << regno;
-  let at = frameno;
-  let current = state;
-  for (let parent = state.parent; parent !== undefined; parent = current.parent) {
-    if ((current.frames[at]!.writtenRegs & bit) !== 0) return;
-    // A function that was entered since: its arguments are its caller's registers.
-    while (parent.frames[at] === undefined) {
-      if (regno === 0 || regno > 5 || at === 0) return;
-      at--;
-    }
-    const frame = parent.frames[at]!;
-    if ((frame.readRegs & bit) !== 0) return;
-    frame.readRegs |= bit;
-    current = parent;
-  }
-}
-
-/** The same for a stack slot. */
-export function markSlotRead(state: VerifierState, frameno: number, spi: number): void {
-  let current = state;
-  for (let parent = state.parent; parent !== undefined; parent = current.parent) {
-    if (current.frames[frameno]!.writtenSlots.has(spi)) return;
-    const frame = parent.frames[frameno];
-    if (frame === undefined || frame.readSlots.has(spi)) return;
-    frame.readSlots.add(spi);
-    current = parent;
-  }
-}
-
 /** push_stack: the current state, to be followed later from `insn`; the copy may be changed. */
 export function pushState(env: Env, insn: number, speculative = false): VerifierState {
   const copy = env.state.copy();
@@ -318,16 +201,5 @@ export function pushState(env: Env, insn: number, speculative = false): Verifier
   if (env.pending.length > COMPLEXITY_LIMIT_JMP_SEQ) {
     reject('E2BIG', `The sequence of ${env.pending.length} jumps is too complex.`);
   }
-  return copy;
-}
-
-/** assign_scalar_id_before_mov: gives a scalar that is about to be copied an id; returns it. */
-export function withScalarId(env: Env, reg: Reg): Reg {
-  if (reg.type !== 'scalar' || reg.isConst) return reg;
-  if (reg.id !== 0 && !reg.addConst) return reg;
-  const copy = reg.copy();
-  copy.addConst = false;
-  copy.off = 0;
-  copy.id = env.newId();
   return copy;
 }

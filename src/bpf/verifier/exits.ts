@@ -1,11 +1,12 @@
 /** The end of a function and of the program: leaks, and what may be returned (check_return_code of kernel/bpf/verifier.c). */
 import { returnRange } from '../prog-types/index.ts';
 import { attachedProto } from './btf-ctx.ts';
-import { type Env, isPointerValue, readReg } from './env.ts';
+import type { Env } from './env.ts';
 import { reject } from './error.ts';
 import { invalidScalar, isWithin, leaveFunction } from './funcs.ts';
 import { lsmRange } from './lsm.ts';
 import { markPrecise } from './precision.ts';
+import { isPointerValue, readReg } from './reg-access.ts';
 
 /** Resources that the ending function may not keep: all at the program's end, those of its own in a callback. */
 function checkLeaks(env: Env, isThrow: boolean): void {

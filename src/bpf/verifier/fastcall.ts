@@ -7,7 +7,8 @@ import { kernelProto } from '../helpers/kernel-protos.ts';
 import type { Insn } from '../isa.ts';
 import * as isa from '../isa.ts';
 import { JUMP_TARGET } from './cfg.ts';
-import type { Env, Subprog } from './env.ts';
+import type { Env } from './env.ts';
+import type { Subprog } from './subprog.ts';
 
 const CALL = isa.BPF_JMP | isa.BPF_CALL;
 const SPILL = isa.BPF_STX | isa.BPF_MEM | isa.BPF_DW;

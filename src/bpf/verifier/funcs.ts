@@ -1,12 +1,14 @@
 /** Functions of the program: calls, and the way back (check_func_call, prepare_func_exit of kernel/bpf/verifier.c). */
 import type * as isa from '../isa.ts';
 import { calledFunction } from './cfg.ts';
-import { type Env, readReg, setReg } from './env.ts';
+import type { Env } from './env.ts';
 import { reject } from './error.ts';
 import { checkGlobalArguments } from './globals.ts';
 import { markPrecise } from './precision.ts';
 import { findPreviousEntry, widenScalars } from './prune.ts';
-import { NOT_INIT, type Reg, S64_MAX, S64_MIN, UNKNOWN } from './reg.ts';
+import { NOT_INIT, type Reg, UNKNOWN } from './reg.ts';
+import { forgetPackets, readReg, setReg } from './reg-access.ts';
+import { S64_MAX, S64_MIN } from './reg-bounds.ts';
 import { Frame, type VerifierState } from './state.ts';
 
 export function enterFrame(
@@ -48,7 +50,7 @@ export function checkFuncCall(env: Env, insn: isa.Insn, at: number): number {
     env.calledGlobals.add(subprog);
     for (let i = 0; i <= 5; i++) setReg(env, i, NOT_INIT);
     setReg(env, 0, UNKNOWN);
-    if (env.movesPacket(subprog)) env.forgetPackets();
+    if (env.movesPacket(subprog)) forgetPackets(env);
     return at + 1;
   }
   const callee = enterFrame(env, env.state, at, start, false);

@@ -6,28 +6,16 @@ import type { Btf } from '../btf/btf.ts';
 import type { BtfType } from '../btf/types.ts';
 import { essentialName } from '../core-relo/compat.ts';
 import { checkOffset, KERNEL_POINTERS, startsWith } from './args.ts';
-import { sizeOf, skipModifiers, structName } from './btf-access.ts';
+import { sizeOf, skipModifiers, structName } from './btf-types.ts';
 import { dynptrAt } from './dynptr.ts';
-import { type Env, readReg } from './env.ts';
+import type { Env } from './env.ts';
 import { Rejection, reject } from './error.ts';
 import { checkHelperMem } from './helper-memory.ts';
-import { F_TRUSTED, pointer, type Reg, typeString, UNKNOWN } from './reg.ts';
+import { pointer, type Reg, UNKNOWN } from './reg.ts';
+import { readReg } from './reg-access.ts';
+import { F_TRUSTED, typeString } from './reg-type.ts';
 import { Frame, VerifierState } from './state.ts';
-
-export type GlobalArg =
-  | { readonly kind: 'scalar' }
-  | { readonly kind: 'ctx' }
-  | { readonly kind: 'mem'; readonly size: number; readonly nullable: boolean }
-  | { readonly kind: 'dynptr' }
-  | { readonly kind: 'arena' }
-  | { readonly kind: 'btf'; readonly struct: string; readonly nullable: boolean };
-
-export interface GlobalFunc {
-  readonly name: string;
-  readonly args: readonly GlobalArg[];
-  /** Why it cannot be called nor checked. */
-  readonly refused?: Rejection;
-}
+import type { GlobalArg, GlobalFunc } from './subprog.ts';
 
 /** Context structures by program type, as programs name them (bpf_ctx_convert_map). */
 const CTX_NAMES: Readonly<Record<string, readonly string[]>> = {

@@ -1,13 +1,15 @@
 /** Allocated objects, linked lists and trees of them (bpf_obj_new, bpf_list_*, bpf_rbtree_* of kernel/bpf/verifier.c). */
 import type { RecordField } from '../maps/map-spec.ts';
-import { btfIsScalarStruct, sizeOf } from './btf-access.ts';
+import { btfIsScalarStruct } from './btf-access.ts';
+import { sizeOf } from './btf-types.ts';
+import type { KfuncMeta } from './call-meta.ts';
 import type { Env } from './env.ts';
 import { reject } from './error.ts';
 import { fieldTypeName } from './field-names.ts';
-import type { KfuncMeta } from './kfunc-args.ts';
 import { fieldOf, lockKey, recordOf } from './locks.ts';
 import { dropReference } from './refs.ts';
-import { F_ALLOC, F_NON_OWN, F_PERCPU, F_RCU, F_TRUSTED, F_UNTRUSTED, pointer, type Reg } from './reg.ts';
+import { pointer, type Reg } from './reg.ts';
+import { F_ALLOC, F_NON_OWN, F_PERCPU, F_RCU, F_TRUSTED, F_UNTRUSTED } from './reg-type.ts';
 import { mapRegs } from './state.ts';
 
 const KINDS: ReadonlySet<string> = new Set([

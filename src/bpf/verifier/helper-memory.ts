@@ -4,7 +4,8 @@ import type { Env } from './env.ts';
 import { reject } from './error.ts';
 import { checkMapAccess, checkMapAccessType, checkRegion } from './map-access.ts';
 import { checkBuffer, checkCtxAccess, checkPacketAccess } from './memory.ts';
-import { F_RDONLY, type Reg } from './reg.ts';
+import type { Reg } from './reg.ts';
+import { F_RDONLY } from './reg-type.ts';
 import { checkStackInitialized, stackBounds } from './stack.ts';
 
 /** How a helper uses memory: reads, writes what was initialised, writes all of it whatever was there. */

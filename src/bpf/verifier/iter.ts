@@ -2,8 +2,9 @@
 import type { KernelKfunc } from '../helpers/kfunc.ts';
 import { objectSlot } from './dynptr.ts';
 import { destroyDynptrs } from './dynptr-slots.ts';
-import { type Env, markSlotRead, pushState } from './env.ts';
+import { type Env, pushState } from './env.ts';
 import { reject } from './error.ts';
+import { markSlotRead } from './liveness.ts';
 import { findPreviousEntry, widenScalars } from './prune.ts';
 import { acquireReference, releaseReference } from './refs.ts';
 import { NOT_INIT, ZERO } from './reg.ts';

@@ -1,41 +1,21 @@
 /** Arguments of kernel functions (check_kfunc_args of kernel/bpf/verifier.c). */
 import type { KernelKfunc } from '../helpers/kfunc.ts';
-import type { RecordField } from '../maps/map-spec.ts';
-import { checkOffset, checkSize, checkTimer, newMeta, startsWith } from './args.ts';
-import { isRcu, isTrusted, structName } from './btf-access.ts';
+import { checkOffset, checkSize, checkTimer, startsWith } from './args.ts';
+import { isRcu, isTrusted } from './btf-access.ts';
+import { structName } from './btf-types.ts';
+import { type KfuncMeta, newMeta } from './call-meta.ts';
 import { checkDynptrArg, dynptrAt } from './dynptr.ts';
-import { type Env, readReg } from './env.ts';
+import type { Env } from './env.ts';
 import { Rejection, reject } from './error.ts';
 import { checkGraphArg, isGraphArg } from './graph.ts';
 import { checkHelperMem } from './helper-memory.ts';
 import { checkIterArg, type IterUse } from './iter.ts';
 import { markPrecise } from './precision.ts';
-import { F_PERCPU, F_UNTRUSTED, F_USER, type Reg } from './reg.ts';
+import type { Reg } from './reg.ts';
+import { readReg } from './reg-access.ts';
+import { F_PERCPU, F_UNTRUSTED, F_USER } from './reg-type.ts';
 
 export const KFUNC_MAX_SIZE = 1n << 20n;
-
-/** What the arguments of one call said (`struct bpf_kfunc_call_arg_meta`). */
-export interface KfuncMeta {
-  readonly kfunc: KernelKfunc;
-  refObjId: number;
-  releaseReg: number;
-  iter: { frame: number; spi: number } | undefined;
-  /** Last constant argument. */
-  constant: bigint | undefined;
-  subprog: number;
-  dynptr: ReturnType<typeof dynptrAt>;
-  sliceSize: number;
-  raw: { reg: Reg; size: number }[];
-  /** Of an allocated object: its type in the program's BTF. */
-  objectType: number;
-  /** List or tree of the call, and the node it takes. */
-  root: RecordField | undefined;
-  given: Reg | undefined;
-  /** bpf_refcount_acquire of what the program owns. */
-  isOwned: boolean;
-  map: number;
-  mapUid: number;
-}
 
 const NULLABLE = /\?$|_or_null$/;
 

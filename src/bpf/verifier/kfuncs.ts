@@ -1,27 +1,20 @@
 /** Calls of kernel functions (check_kfunc_call, check_kfunc_args of kernel/bpf/verifier.c). */
 import type { KernelKfunc, KfuncDecl } from '../helpers/kfunc.ts';
 import type * as isa from '../isa.ts';
-import { checkSize, newMeta } from './args.ts';
+import { checkSize } from './args.ts';
+import { type KfuncMeta, newMeta } from './call-meta.ts';
 import { enterCallback } from './callbacks.ts';
-import { clearCallerSaved } from './calls.ts';
-import { type Env, readReg, setReg } from './env.ts';
+import type { Env } from './env.ts';
 import { reject } from './error.ts';
 import { giveToGraph, graphResult } from './graph.ts';
 import { nextIteration } from './iter.ts';
-import { checkKernelArg, KFUNC_MAX_SIZE, type KfuncMeta } from './kfunc-args.ts';
+import { checkKernelArg, KFUNC_MAX_SIZE } from './kfunc-args.ts';
 import { markPrecise } from './precision.ts';
 import { acquireReference, releaseReference } from './refs.ts';
-import {
-  F_RCU,
-  F_RDONLY,
-  F_TRUSTED,
-  F_UNTRUSTED,
-  pointer,
-  type Reg,
-  S32_MAX,
-  S32_MIN,
-  UNKNOWN,
-} from './reg.ts';
+import { pointer, type Reg, UNKNOWN } from './reg.ts';
+import { clearCallerSaved, readReg, setReg } from './reg-access.ts';
+import { S32_MAX, S32_MIN } from './reg-bounds.ts';
+import { F_RCU, F_RDONLY, F_TRUSTED, F_UNTRUSTED } from './reg-type.ts';
 import { markHelperWrite } from './stack.ts';
 import { mapRegs } from './state.ts';
 

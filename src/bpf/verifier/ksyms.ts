@@ -2,17 +2,11 @@
 import type { Btf } from '../btf/btf.ts';
 import { ERRNO } from '../errors.ts';
 import type { Insn } from '../isa.ts';
-import { sizeOf, skipModifiers } from './btf-access.ts';
-import type { Env } from './env.ts';
+import { sizeOf, skipModifiers } from './btf-types.ts';
+import type { Env, KernelSymbol } from './env.ts';
 import { reject } from './error.ts';
-import { F_PERCPU, F_RDONLY, pointer, type Reg } from './reg.ts';
-
-/** What a load of a symbol gives. */
-export interface KernelSymbol {
-  readonly reg: Reg;
-  /** In the machine's memory. */
-  readonly address: bigint;
-}
+import { pointer, type Reg } from './reg.ts';
+import { F_PERCPU, F_RDONLY } from './reg-type.ts';
 
 /** Kinds that have members (btf_type_is_struct). */
 const isStruct = (kind: string): boolean => kind === 'STRUCT' || kind === 'UNION';

@@ -1,8 +1,10 @@
 /** bpf_spin_lock, bpf_spin_unlock (process_spin_lock of kernel/bpf/verifier.c). */
 import type { MapRecord, RecordField } from '../maps/map-spec.ts';
-import { type Env, invalidReg } from './env.ts';
+import type { Env } from './env.ts';
 import { reject } from './error.ts';
-import { F_NON_OWN, type Reg } from './reg.ts';
+import type { Reg } from './reg.ts';
+import { invalidReg } from './reg-access.ts';
+import { F_NON_OWN } from './reg-type.ts';
 import { mapRegs } from './state.ts';
 
 /** reg_btf_record */

@@ -1,18 +1,10 @@
 /** How states are written in the log (kernel/bpf/log.c: print_verifier_state). */
 
-import { structName } from './btf-access.ts';
+import { structName } from './btf-types.ts';
 import type { Env } from './env.ts';
-import {
-  F_NON_OWN,
-  isPacket,
-  NOT_INIT,
-  type Reg,
-  S32_MAX,
-  S32_MIN,
-  S64_MAX,
-  S64_MIN,
-  U32_MAX,
-} from './reg.ts';
+import { isPacket, NOT_INIT, type Reg } from './reg.ts';
+import { S32_MAX, S32_MIN, S64_MAX, S64_MIN, U32_MAX } from './reg-bounds.ts';
+import { F_NON_OWN } from './reg-type.ts';
 import {
   type Frame,
   isSpill,

@@ -5,17 +5,9 @@ import { checkBtfAccess, demandPerfmon } from './btf-access.ts';
 import type { Env } from './env.ts';
 import { reject } from './error.ts';
 import { fieldTypeName } from './field-names.ts';
-import {
-  F_ALLOC,
-  F_PERCPU,
-  F_RCU,
-  F_TRUSTED,
-  F_UNTRUSTED,
-  pointer,
-  type Reg,
-  S64_MIN,
-  scalarConst,
-} from './reg.ts';
+import { pointer, type Reg, scalarConst } from './reg.ts';
+import { S64_MIN } from './reg-bounds.ts';
+import { F_ALLOC, F_PERCPU, F_RCU, F_TRUSTED, F_UNTRUSTED } from './reg-type.ts';
 
 /** __check_mem_access */
 export function fits(off: bigint, size: number, memSize: number, zeroAllowed: boolean): boolean {

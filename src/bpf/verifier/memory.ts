@@ -7,7 +7,7 @@ import { FLOW_KEYS_SIZE } from '../prog-types/skb.ts';
 import { sockAccess, sockCommonAccess, tcpSockAccess, xdpSockAccess } from '../prog-types/sockets.ts';
 import type { Access } from './access.ts';
 import { checkBtfAccess } from './btf-access.ts';
-import { checkWritable, type Env, isPointerValue, setReg } from './env.ts';
+import type { Env } from './env.ts';
 import { reject } from './error.ts';
 import {
   checkMapAccess,
@@ -18,7 +18,9 @@ import {
   frozenLoad,
   mapKptr,
 } from './map-access.ts';
-import { F_RDONLY, isPacket, LOADED, pointer, type Reg, UNKNOWN } from './reg.ts';
+import { isPacket, LOADED, pointer, type Reg, UNKNOWN } from './reg.ts';
+import { checkWritable, isPointerValue, setReg } from './reg-access.ts';
+import { F_RDONLY } from './reg-type.ts';
 import { readStack, stackBounds, writeStack } from './stack.ts';
 import { tnumAdd, tnumConst, tnumIsAligned, tnumString } from './tnum.ts';
 import type { MemoryKind } from './types.ts';

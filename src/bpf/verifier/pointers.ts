@@ -4,7 +4,8 @@ import { MAX_VAR_OFF } from './access.ts';
 import { addRanges64, subRanges64 } from './alu.ts';
 import type { Env } from './env.ts';
 import { reject } from './error.ts';
-import { isPacket, type Reg, S64_MIN, UNKNOWN } from './reg.ts';
+import { isPacket, type Reg, UNKNOWN } from './reg.ts';
+import { S64_MIN } from './reg-bounds.ts';
 import { sanitizeAfter, sanitizeBefore } from './sanitize.ts';
 import { s64, tnumAdd, tnumSub } from './tnum.ts';
 

@@ -1,6 +1,7 @@
 /** Resources that a program holds (acquire_reference_state, release_reference, check_reference_leak of kernel/bpf/verifier.c). */
-import { type Env, invalidReg } from './env.ts';
+import type { Env } from './env.ts';
 import { reject } from './error.ts';
+import { invalidReg } from './reg-access.ts';
 import { mapRegs, type VerifierState } from './state.ts';
 
 /** Gives the new resource's id. */

@@ -3,7 +3,7 @@
  * kernel/bpf/verifier.c): pointer sums have to have a mask that holds on every path.
  */
 import * as isa from '../isa.ts';
-import { MAX_BPF_STACK } from '../layout.ts';
+import { MAX_BPF_STACK } from '../isa.ts';
 import { type Env, pushState } from './env.ts';
 import { Rejection, reject } from './error.ts';
 import { checkMapAccess } from './map-access.ts';

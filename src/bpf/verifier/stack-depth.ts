@@ -1,6 +1,6 @@
 /** How much stack the deepest chain of calls needs (check_max_stack_depth of kernel/bpf/verifier.c). */
 import * as isa from '../isa.ts';
-import { MAX_BPF_STACK, MAX_CALL_FRAMES } from '../layout.ts';
+import { MAX_BPF_STACK, MAX_CALL_FRAMES } from '../isa.ts';
 import { calledFunction } from './cfg.ts';
 import type { Env } from './env.ts';
 import { reject } from './error.ts';

@@ -1,12 +1,14 @@
 /** The stack: slots, spilled registers, reads and writes (check_stack_* of kernel/bpf/verifier.c). */
-import { MAX_BPF_STACK } from '../layout.ts';
+import { MAX_BPF_STACK } from '../isa.ts';
 import { type Access, type AccessSize, MAX_VAR_OFF_BIG } from './access.ts';
 import { destroyDynptrs } from './dynptr-slots.ts';
-import { type Env, isPointerValue, markSlotRead, setReg, updateReg, withScalarId } from './env.ts';
+import type { Env } from './env.ts';
 import { reject } from './error.ts';
 import { noteStackUse } from './fastcall.ts';
+import { markSlotRead } from './liveness.ts';
 import { markPrecise } from './precision.ts';
 import { LOADED, NOT_INIT, type Reg, scalarConst, UNKNOWN, ZERO } from './reg.ts';
+import { isPointerValue, setReg, updateReg, withScalarId } from './reg-access.ts';
 import {
   type Frame,
   isSpill,

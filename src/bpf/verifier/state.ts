@@ -2,8 +2,9 @@
  * The verifier's state at one instruction: frames with registers and stack (`struct bpf_verifier_state`, `struct bpf_func_state`).
  * Registers and slots are shared between states and never changed in place; only the arrays and marks belong to one state.
  */
-import { MAX_BPF_STACK, MAX_CALL_FRAMES } from '../layout.ts';
-import { type DynptrKind, NOT_INIT, pointer, type Reg } from './reg.ts';
+import { MAX_BPF_STACK, MAX_CALL_FRAMES } from '../isa.ts';
+import { NOT_INIT, pointer, type Reg } from './reg.ts';
+import type { DynptrKind } from './reg-type.ts';
 import { SlotSet } from './slot-set.ts';
 
 /** enum bpf_stack_slot_type, of one byte. */

@@ -43,6 +43,7 @@ export async function attachCommand(args: BpfArguments): Promise<number> {
       ...(programs.length === 0 ? {} : { programs }),
       ...(targetBtf === undefined ? {} : { targetBtf }),
       ...(kconfig === undefined ? {} : { kconfig }),
+      cookies: cookiesOf(args),
       maxPauseMs: args.number('max-pause', 100, 0),
       onPrint: (line) => tell(line, { type: 'printk', data: line }),
       onRecord: (record, map) => {
@@ -77,6 +78,15 @@ export async function attachCommand(args: BpfArguments): Promise<number> {
           : `${type}  name ${name}  key ${keySize}B  value ${valueSize}B  max_entries ${maxEntries}\n${text}\n`,
       );
     }
+    const tells = ['get_stack', 'get_func_ip'];
+    if (attached.programs.some(({ helpers }) => helpers.some((name) => tells.includes(name)))) {
+      for (const [address, name] of attached.frames())
+        tell(`0x${address.toString(16)}  ${name}`, {
+          type: 'address',
+          address: `0x${address.toString(16)}`,
+          name,
+        });
+    }
     if (lost > 0) note(`Lost ${lost} records: they found no room in the ring buffer`);
     if (untold) note('Lines of bpf_printk() were left out: there were more than 50,000 a second');
     const { failures } = await attached.detach();
@@ -85,6 +95,18 @@ export async function attachCommand(args: BpfArguments): Promise<number> {
   } finally {
     for (const signal of signals) process.off(signal, stop);
   }
+}
+
+/** `--cookie NAME=NUMBER` */
+function cookiesOf(args: BpfArguments): Record<string, bigint> {
+  return Object.fromEntries(
+    args.list('cookie').map((text) => {
+      const [, name, number] = /^([^=]+)=(0x[0-9a-f]+|\d+)$/i.exec(text) ?? [];
+      if (name === undefined || number === undefined)
+        throw new TraplineError('EUSAGE', `--cookie: ${text} is not NAME=NUMBER`);
+      return [name, BigInt(number)];
+    }),
+  );
 }
 
 /** What a map holds: of stack maps the frames, of program arrays the names of programs. */

@@ -49,6 +49,13 @@ export const BPF_OPTIONS: readonly BpfOptionSpec[] = [
     description: 'Attach this program; may be given more than once. Default all but `SEC("?…")`.',
   },
   {
+    name: 'cookie',
+    value: 'NAME=NUMBER',
+    repeatable: true,
+    commands: ['attach'],
+    description: 'What bpf_get_attach_cookie() answers in a program; may be given more than once. Default 0.',
+  },
+  {
     name: 'max-pause',
     value: 'MS',
     default: '100',

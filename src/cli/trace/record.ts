@@ -12,6 +12,7 @@ import {
   type TraceDatVersion,
   TraceRecorder,
 } from '../../export/index.ts';
+import { clockInNs } from '../../kernel/trace/trace-clock.ts';
 import type { LaunchedCommand } from '../../target/launch.ts';
 import { findFiles } from '../../target/launch-files.ts';
 import { attachTracefs, type ProcessTracefs } from '../attach-tracefs.ts';
@@ -50,6 +51,9 @@ export async function recordCommand(args: TraceArguments): Promise<number> {
   const requests = eventRequests(args);
   if (requests.length === 0 && !args.has('tracer'))
     throw new TraplineError('EUSAGE', 'there is nothing to record', { hint: 'give events: -e EVENT' });
+  const clock = args.value('clock');
+  if (clock !== undefined && args.has('date') && !clockInNs(clock))
+    throw new TraplineError('EUSAGE', `--date: stamps of the clock ${clock} are not nanoseconds`);
   const plan: Plan = {
     args,
     requests,
@@ -70,7 +74,7 @@ export async function recordCommand(args: TraceArguments): Promise<number> {
   const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
   for (const signal of signals) process.on(signal, stop);
   try {
-    return await record(plan, done, interrupt.signal);
+    return await record(plan, done, interrupt);
   } catch (error) {
     throw interrupt.signal.aborted ? interrupted() : error;
   } finally {
@@ -111,7 +115,7 @@ interface Recorded {
   readonly command: LaunchedCommand | undefined;
 }
 
-async function record(plan: Plan, done: Ending, interrupt: AbortSignal): Promise<number> {
+async function record(plan: Plan, done: Ending, interrupt: AbortController): Promise<number> {
   const { args } = plan;
   const note = (text: string): void => void process.stderr.write(`${text}\n`);
   const say = args.has('quiet') ? () => undefined : note;
@@ -128,7 +132,7 @@ async function record(plan: Plan, done: Ending, interrupt: AbortSignal): Promise
     const events = await setUp(plan, fs, (started) => {
       recorder = started;
     });
-    interrupt.throwIfAborted();
+    interrupt.signal.throwIfAborted();
     done.begun = true;
     command?.go();
     say(`recording ${events} event${events === 1 ? '' : 's'} to ${plan.out}`);
@@ -164,7 +168,7 @@ async function connect(
   done: Ending,
   onGone: (reason: string) => void,
   onWarning: (message: string) => void,
-  interrupt: AbortSignal,
+  interrupt: AbortController,
 ): Promise<Recorded> {
   const { args, ringBytes: ring, maxPauseMs } = plan;
   const options = { maxPauseMs, ringBytes: ring, onGone, onWarning };
@@ -234,9 +238,15 @@ async function setUp(
   return enabled.size;
 }
 
+/** Nanoseconds from the clock of stamps to the time of day. */
+function toTimeOfDay({ process: { arch, session, tracing } }: ProcessTracefs): bigint {
+  const ts = process.hrtime.bigint();
+  const stamp = arch.clockAt(tracing.globalTrace.clock, ts) ?? ts;
+  return session.info.monotonicToRealtimeNs + ts - stamp;
+}
+
 function write(plan: Plan, fs: ProcessTracefs, recorder: TraceRecorder): { pages: number; bytes: number } {
   const { args, out, version: fileVersion, compression } = plan;
-  const { monotonicToRealtimeNs } = fs.process.session.info;
   const sink = new FileSink(out);
   try {
     recorder.finish(
@@ -245,7 +255,7 @@ function write(plan: Plan, fs: ProcessTracefs, recorder: TraceRecorder): { pages
         uname: `${os.type()} ${os.hostname()} ${os.release()} ${os.machine()}`,
         version: `trapline ${version()}`,
         traceId: randomBytes(8).readBigUInt64LE(),
-        ...(args.has('date') ? { dateOffsetUs: monotonicToRealtimeNs / 1000n } : {}),
+        ...(args.has('date') ? { dateOffsetUs: toTimeOfDay(fs) / 1000n } : {}),
       },
       { version: fileVersion, compression },
     );

@@ -1,5 +1,7 @@
 /** Trace events of Chrome (chrome://tracing, Perfetto): the JSON object format. */
+import { aFunction, checkArgument, optional } from '../../arguments.ts';
 import type { TraceEvent, TraceEvents } from '../events.ts';
+import { aTraceEvents } from '../events.ts';
 import { jsonFields } from './json.ts';
 import { slices } from './slices.ts';
 import { textOf } from './text.ts';
@@ -15,6 +17,8 @@ export function* exportChrome(
   events: TraceEvents,
   filter?: (event: TraceEvent) => boolean,
 ): IterableIterator<Uint8Array> {
+  checkArgument('exportChrome()', 'events', events, aTraceEvents);
+  checkArgument('exportChrome()', 'filter', filter, optional(aFunction));
   const encoder = new TextEncoder();
   const named = new Set<number>();
   let first = true;

@@ -1,5 +1,6 @@
 /** A JSON object a line. */
-import { eventFields, type TraceEvent, type TraceEvents } from '../events.ts';
+import { aFunction, checkArgument, optional } from '../../arguments.ts';
+import { aTraceEvents, eventFields, type TraceEvent, type TraceEvents } from '../events.ts';
 import { jsonNumber, jsonValue, textOf } from './text.ts';
 
 /** Fields by their names, as JSON has them. */
@@ -14,6 +15,8 @@ export function* exportJson(
   events: TraceEvents,
   filter?: (event: TraceEvent) => boolean,
 ): IterableIterator<Uint8Array> {
+  checkArgument('exportJson()', 'events', events, aTraceEvents);
+  checkArgument('exportJson()', 'filter', filter, optional(aFunction));
   const encoder = new TextEncoder();
   for (const event of events) {
     if (filter !== undefined && !filter(event)) continue;

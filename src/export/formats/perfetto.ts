@@ -2,8 +2,9 @@
  * Traces of Perfetto: TracePackets with track events, a track a task (protos/perfetto/trace/trace_packet.proto). Names are interned: a packet
  * that needs one that is new brings it.
  */
+import { aFunction, checkArgument, optional } from '../../arguments.ts';
 import { utf8String } from '../../kernel/trace/byte-string.ts';
-import { eventFields, type FieldValue, type TraceEvent, type TraceEvents } from '../events.ts';
+import { aTraceEvents, eventFields, type FieldValue, type TraceEvent, type TraceEvents } from '../events.ts';
 import type { FileField } from '../trace-dat/event-format.ts';
 import { Message } from './protobuf.ts';
 import { slices } from './slices.ts';
@@ -80,6 +81,8 @@ export function* exportPerfetto(
   events: TraceEvents,
   filter?: (event: TraceEvent) => boolean,
 ): IterableIterator<Uint8Array> {
+  checkArgument('exportPerfetto()', 'events', events, aTraceEvents);
+  checkArgument('exportPerfetto()', 'filter', filter, optional(aFunction));
   const writer = new PacketWriter(events);
   for (const item of slices(events)) {
     if (item.kind === 'end') {

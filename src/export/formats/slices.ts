@@ -2,7 +2,8 @@
  * Events as calls. An entry and a return of one function on one task are the begin and the end of a slice; slices of a task are nested,
  * as its stack is. Everything else is an instant, and so is an entry of a function whose returns were not recorded.
  */
-import { fieldValue, type TraceEvent, type TraceEvents } from '../events.ts';
+import { checkArgument } from '../../arguments.ts';
+import { aTraceEvents, fieldValue, type TraceEvent, type TraceEvents } from '../events.ts';
 
 export type SliceItem =
   | { readonly kind: 'begin'; readonly event: TraceEvent; readonly name: string }
@@ -63,6 +64,7 @@ class CallEvents {
 
 /** The file is gone through twice: first for the functions that return. */
 export function* slices(events: TraceEvents): IterableIterator<SliceItem> {
+  checkArgument('slices()', 'events', events, aTraceEvents);
   const known = new CallEvents();
   for (const event of events) {
     const call = callOf(event);

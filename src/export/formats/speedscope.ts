@@ -1,7 +1,9 @@
 /** Profiles of speedscope: calls of each task as an evented profile, recorded stacks as a sampled one. */
+import { anObject, checkArgument, optional } from '../../arguments.ts';
 import { TraplineError } from '../../errors.ts';
 import { dataView } from '../../kernel/trace/trace-entry.ts';
 import type { TraceEvent, TraceEvents } from '../events.ts';
+import { aTraceEvents } from '../events.ts';
 import { slices } from './slices.ts';
 import { textOf } from './text.ts';
 
@@ -34,6 +36,8 @@ export function* exportSpeedscope(
   events: TraceEvents,
   options: { readonly name?: string; readonly exporter?: string } = {},
 ): IterableIterator<Uint8Array> {
+  checkArgument('exportSpeedscope()', 'events', events, aTraceEvents);
+  checkArgument('exportSpeedscope()', 'options', options, optional(anObject));
   const frames: { readonly name: string }[] = [];
   const numbers = new Map<string, number>();
   const frame = (name: string): number => {

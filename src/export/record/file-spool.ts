@@ -1,5 +1,7 @@
 /** A spool in a file beside the one that is made, as trace-cmd has them (`trace.dat.cpu0`). */
+
 import { closeSync, openSync, readSync, rmSync, writeSync } from 'node:fs';
+import { checkArgument, stringOf } from '../../arguments.ts';
 import { TraplineError } from '../../errors.ts';
 import type { PageSpool } from './recorder.ts';
 
@@ -8,6 +10,7 @@ const BATCH = 256 << 10;
 
 /** Errors of the file system by their names. */
 export function fileSpool(path: string): PageSpool {
+  checkArgument('fileSpool()', 'path', path, stringOf('a string: the path of a file'));
   const guard = <T>(run: () => T): T => {
     try {
       return run();

@@ -1,8 +1,11 @@
 /** What a trace.dat says of the traced system, from its tracing folder. */
+import { checkArgument, having } from '../../arguments.ts';
 import { bytesToString, utf8String } from '../../kernel/trace/byte-string.ts';
 import { ownSymbols } from '../../kernel/trace/symbols.ts';
 import type { Tracefs } from '../../tracefs/tracefs.ts';
 import type { TraceMetadata } from '../trace-dat/writer.ts';
+
+export const aTracefs = having('a Tracefs', 'readdir', 'open', 'tracing');
 
 export interface MetadataOptions {
   /** Of the traced system: `Linux host 6.12 x86_64`. */
@@ -15,6 +18,13 @@ export interface MetadataOptions {
 
 /** Asks the folder for everything but pages. */
 export function traceMetadata(fs: Tracefs, options: MetadataOptions): TraceMetadata {
+  checkArgument('traceMetadata()', 'fs', fs, aTracefs);
+  checkArgument(
+    'traceMetadata()',
+    'options',
+    options,
+    having('options with uname and version', 'uname', 'version'),
+  );
   const read = (path: string): string => bytesToString(fs.readBytes(path));
   const formats = (system: string): string[] =>
     fs

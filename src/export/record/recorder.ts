@@ -1,11 +1,17 @@
 /** Records instances of a tracing folder: their pages go to spools while events come, and into a trace.dat at the end. */
 
+import { aFunction, aString, checkArgument, listOf, optional, someOptions } from '../../arguments.ts';
 import { TraplineError } from '../../errors.ts';
 import type { TraceArray } from '../../kernel/trace/trace-array.ts';
 import type { Tracefs } from '../../tracefs/tracefs.ts';
 import type { BufferPages, DatSink, TraceDatOptions } from '../trace-dat/writer.ts';
 import { writeTraceDat } from '../trace-dat/writer.ts';
-import { type MetadataOptions, traceMetadata } from './metadata.ts';
+import { aTracefs, type MetadataOptions, traceMetadata } from './metadata.ts';
+
+const RECORDER_OPTIONS = someOptions<RecorderOptions>({
+  instances: optional(listOf(aString)),
+  spool: optional(aFunction),
+});
 
 /** Where pages wait until the file is written: one of each CPU of each instance. */
 export interface PageSpool {
@@ -54,6 +60,8 @@ export class TraceRecorder {
 
   /** ENOENT: there is no such instance. EINVAL: sub-buffers have different sizes. EBUSY: it is being recorded. */
   constructor(fs: Tracefs, options: RecorderOptions = {}) {
+    checkArgument('new TraceRecorder()', 'fs', fs, aTracefs);
+    checkArgument('new TraceRecorder()', 'options', options, RECORDER_OPTIONS);
     this.#fs = fs;
     const { instances = [''], spool = memorySpool } = options;
     for (const name of new Set(instances)) {

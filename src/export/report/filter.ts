@@ -1,4 +1,5 @@
 /** `-F EVENTS: EXPRESSION`: event filters (src/kernel/trace/filter) on a file's events. */
+import { checkArgument, stringOf } from '../../arguments.ts';
 import { TraplineError } from '../../errors.ts';
 import { KernelError } from '../../kernel/errno.ts';
 import { createEventFilter } from '../../kernel/trace/filter/event-filter.ts';
@@ -7,6 +8,7 @@ import { TraceEventCall } from '../../kernel/trace/trace-event.ts';
 import type { EventFilter } from '../../kernel/trace/trace-event-file.ts';
 import { Tracing } from '../../kernel/trace/tracing.ts';
 import type { TraceEvent, TraceEvents } from '../events.ts';
+import { aTraceEvents } from '../events.ts';
 import type { FileEvent } from '../trace-dat/event-format.ts';
 
 /** A file as a system whose records are looked at: CPUs, symbols, and the task of the event in hand. */
@@ -47,6 +49,8 @@ class FileTracing {
  * place where no event's filter can be made of the expression, ENOENT where no event has such a name.
  */
 export function eventFilter(events: TraceEvents, text: string): (event: TraceEvent) => boolean {
+  checkArgument('eventFilter()', 'events', events, aTraceEvents);
+  checkArgument('eventFilter()', 'text', text, stringOf('a string: a filter, EVENT:EXPRESSION'));
   const colon = text.indexOf(':');
   const names = (colon < 0 ? text : text.slice(0, colon)).trim();
   const expression = colon < 0 ? '' : text.slice(colon + 1).trim();

@@ -1,6 +1,17 @@
 /** `trace-cmd report`: a file's events as lines. */
+import { aBoolean, aFunction, checkArgument, having, optional, someOptions } from '../../arguments.ts';
 import type { TraceEvent, TraceEvents } from '../events.ts';
+import { aTraceEvents } from '../events.ts';
 import { eventText, rawFields } from './text.ts';
+
+const REPORT_OPTIONS = someOptions<ReportOptions>({
+  latency: optional(aBoolean),
+  nanoseconds: optional(aBoolean),
+  raw: optional(aBoolean),
+  tsDiff: optional(aBoolean),
+  cpus: optional(having('a Set of CPUs', 'has')),
+  filter: optional(aFunction),
+});
 
 export interface ReportOptions {
   /** `-l`: the columns for interrupts and preemption. */
@@ -19,6 +30,8 @@ export interface ReportOptions {
 
 /** The lines of a report, without newlines. Texts are byte strings. */
 export function* reportLines(events: TraceEvents, options: ReportOptions = {}): IterableIterator<string> {
+  checkArgument('reportLines()', 'events', events, aTraceEvents);
+  checkArgument('reportLines()', 'options', options, REPORT_OPTIONS);
   const { dat } = events;
   yield `cpus=${dat.cpus}`;
   const text = dat.buffers.find((buffer) => buffer.text !== undefined)?.text;

@@ -1,10 +1,20 @@
 /** A record as text, as libtraceevent prints it: the event's `print fmt`, or its fields where that is beyond it. */
+import { checkArgument } from '../../arguments.ts';
 import { bytesToString, cStringOf } from '../../kernel/trace/byte-string.ts';
 import { evaluate } from '../../kernel/trace/print-fmt-eval.ts';
 import { type Expr, type PrintFmt, parsePrintFmt } from '../../kernel/trace/print-fmt-parser.ts';
 import type { PrintkArg } from '../../kernel/trace/printk-format.ts';
 import { dataView } from '../../kernel/trace/trace-entry.ts';
-import { eventFields, fieldBytes, isArray, isText, type TraceEvent, type TraceEvents } from '../events.ts';
+import {
+  aTraceEvent,
+  aTraceEvents,
+  eventFields,
+  fieldBytes,
+  isArray,
+  isText,
+  type TraceEvent,
+  type TraceEvents,
+} from '../events.ts';
 import type { FileEvent, FileField } from '../trace-dat/event-format.ts';
 import { type Conversion, formatNumber, formatParts, formatText } from './c-format.ts';
 import { pointerBytesText } from './pointer-text.ts';
@@ -13,6 +23,8 @@ const parsed = new WeakMap<FileEvent, PrintFmt | undefined>();
 
 /** What stands behind an event's name. */
 export function eventText(events: TraceEvents, record: TraceEvent): string {
+  checkArgument('eventText()', 'events', events, aTraceEvents);
+  checkArgument('eventText()', 'record', record, aTraceEvent);
   const { event } = record;
   if (event === undefined) return '[UNKNOWN EVENT]';
   const own = event.system === 'ftrace' ? ftraceText(events, event, record) : undefined;

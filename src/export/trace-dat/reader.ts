@@ -1,3 +1,4 @@
+import { bytesOf, checkArgument, having } from '../../arguments.ts';
 import { cStringOf } from '../../kernel/trace/byte-string.ts';
 import { type Compression, compressionOf } from './compression.ts';
 import {
@@ -76,6 +77,12 @@ export class TraceDat {
   readonly #codec: Compression;
 
   constructor(source: DatSource) {
+    checkArgument(
+      'new TraceDat()',
+      'source',
+      source,
+      having('where to read from, as fileSource() gives it', 'size', 'read', 'close'),
+    );
     this.#source = source;
     const cursor = new Cursor(source);
     const magic = source.size < MAGIC.length ? new Uint8Array() : cursor.bytes(MAGIC.length);
@@ -364,5 +371,6 @@ function integerOf(text: string): bigint {
 
 /** A file in memory. */
 export function readTraceDat(bytes: Uint8Array): TraceDat {
+  checkArgument('readTraceDat()', 'bytes', bytes, bytesOf('a Uint8Array: the bytes of a trace.dat file'));
   return new TraceDat(bytesSource(bytes));
 }

@@ -1,5 +1,7 @@
 /** A trace.dat in memory, or in a file. */
+
 import { closeSync, openSync, writeSync } from 'node:fs';
+import { checkArgument, stringOf } from '../../arguments.ts';
 import { TraplineError } from '../../errors.ts';
 import type { DatSink } from './writer.ts';
 
@@ -39,6 +41,7 @@ export class FileSink implements DatSink {
 
   /** Errors of open(2) by their names. */
   constructor(path: string) {
+    checkArgument('new FileSink()', 'path', path, stringOf('a string: the path of a file'));
     this.#path = path;
     this.#fd = this.#guard(() => openSync(path, 'w'));
   }

@@ -1,5 +1,7 @@
 /** Reading with bounds: a file is looked at piece by piece, and no length in it is believed before it was held against the file's. */
+
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import { checkArgument, stringOf } from '../../arguments.ts';
 import { TraplineError } from '../../errors.ts';
 import { bytesToString } from '../../kernel/trace/byte-string.ts';
 import { badFile } from './layout.ts';
@@ -37,6 +39,7 @@ export function bytesSource(bytes: Uint8Array): DatSource {
 
 /** A file; errors of open(2) by their names. */
 export function fileSource(path: string): DatSource {
+  checkArgument('fileSource()', 'path', path, stringOf('a string: the path of a file'));
   let fd: number;
   let size: number;
   try {

@@ -1,4 +1,14 @@
 /** Writes trace.dat files of version 6 and 7 in one pass; offsets that are known later only are put in behind. */
+import {
+  aList,
+  anInteger,
+  aString,
+  checkArgument,
+  having,
+  oneOf,
+  optional,
+  someOptions,
+} from '../../arguments.ts';
 import { stringToBytes } from '../../kernel/trace/byte-string.ts';
 import { type Compression, type CompressionName, compressionOf } from './compression.ts';
 import {
@@ -12,6 +22,12 @@ import {
   SECTION_HEADER_SIZE,
   type TraceDatVersion,
 } from './layout.ts';
+
+const DAT_OPTIONS = someOptions<TraceDatOptions>({
+  version: optional(oneOf(6, 7)),
+  compression: optional(aString),
+  pageSize: optional(anInteger(1)),
+});
 
 /** Where bytes go. */
 export interface DatSink {
@@ -186,6 +202,20 @@ export function writeTraceDat(
   buffers: readonly BufferPages[],
   options: TraceDatOptions = {},
 ): void {
+  checkArgument(
+    'writeTraceDat()',
+    'sink',
+    sink,
+    having('a sink, as MemorySink is one', 'append', 'patch', 'position'),
+  );
+  checkArgument(
+    'writeTraceDat()',
+    'meta',
+    meta,
+    having('metadata, as traceMetadata() gives it', 'headerPage', 'cpus', 'ftraceFormats'),
+  );
+  checkArgument('writeTraceDat()', 'buffers', buffers, aList);
+  checkArgument('writeTraceDat()', 'options', options, DAT_OPTIONS);
   const { version = 7, compression = 'none', pageSize = 4096 } = options;
   if (version === 6) writeVersion6(sink, meta, buffers, pageSize);
   else new Version7(sink, compressionOf(compression), pageSize).write(meta, buffers);

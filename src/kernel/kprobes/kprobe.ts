@@ -1,10 +1,37 @@
 import {
+  aFunction,
+  aNumber,
+  anything,
+  checkArgument,
+  having,
+  optional,
+  someOptions,
+} from '../../arguments.ts';
+import {
   KPROBE_FLAG_DISABLED,
   KPROBE_FLAG_FTRACE,
   KPROBE_FLAG_GONE,
   KPROBE_FLAG_OPTIMIZED,
 } from './flags.ts';
 import type { PtRegs } from './pt-regs.ts';
+
+/** Names and handlers: the rest may change until it is registered, and is checked then. */
+const KPROBE_INIT = someOptions<KprobeInit>({
+  symbolName: anything,
+  offset: anything,
+  addr: anything,
+  preHandler: optional(aFunction),
+  postHandler: optional(aFunction),
+  flags: optional(aNumber),
+  faultLimit: optional(aNumber),
+});
+export const aKprobe = having(
+  'a probe: new Kprobe({ symbolName, preHandler })',
+  'symbolName',
+  'addr',
+  'flags',
+  'list',
+);
 
 /**
  * Runs before the probed statement (at a function's entry: before the body). A number other than 0, or true, ends this
@@ -49,6 +76,7 @@ export class Kprobe {
   list: readonly Kprobe[] = [];
 
   constructor(init: KprobeInit = {}) {
+    checkArgument(`new ${new.target.name}()`, 'init', init, KPROBE_INIT);
     this.symbolName = init.symbolName;
     this.offset = init.offset ?? 0;
     this.addr = init.addr;
@@ -75,19 +103,23 @@ export class OptimizedKprobe extends Kprobe {
 }
 
 export function kprobeGone(p: Kprobe): boolean {
+  checkArgument('kprobeGone()', 'p', p, aKprobe);
   return (p.flags & KPROBE_FLAG_GONE) !== 0;
 }
 
 /** Disabled by its owner, or gone. */
 export function kprobeDisabled(p: Kprobe): boolean {
+  checkArgument('kprobeDisabled()', 'p', p, aKprobe);
   return (p.flags & (KPROBE_FLAG_DISABLED | KPROBE_FLAG_GONE)) !== 0;
 }
 
 export function kprobeOptimized(p: Kprobe): boolean {
+  checkArgument('kprobeOptimized()', 'p', p, aKprobe);
   return (p.flags & KPROBE_FLAG_OPTIMIZED) !== 0;
 }
 
 export function kprobeFtrace(p: Kprobe): boolean {
+  checkArgument('kprobeFtrace()', 'p', p, aKprobe);
   return (p.flags & KPROBE_FLAG_FTRACE) !== 0;
 }
 

@@ -1,15 +1,26 @@
+import { checkArgument, having, listOf, type Shape } from '../../arguments.ts';
 import { KernelError } from '../errno.ts';
 import type { KprobeArch, TextSymbol } from './arch.ts';
 import { KprobeBlacklist, type KprobeBlacklistEntry } from './blacklist.ts';
 import { KPROBE_FLAG_DISABLED, KPROBE_FLAG_GONE, KPROBE_FLAG_ON_FUNC_ENTRY } from './flags.ts';
 import { KprobeHandlers } from './handler.ts';
-import { type Kprobe, kprobeAggrprobe, kprobeDisabled, kprobeDisarmed, kprobeGone } from './kprobe.ts';
-import { type AnyKretprobe, type Kretprobe, KretprobePool } from './kretprobe.ts';
+import {
+  aKprobe,
+  type Kprobe,
+  kprobeAggrprobe,
+  kprobeDisabled,
+  kprobeDisarmed,
+  kprobeGone,
+} from './kprobe.ts';
+import { type AnyKretprobe, aKretprobe, type Kretprobe, KretprobePool } from './kretprobe.ts';
 import { showKprobes } from './list.ts';
 import { Mutex } from './mutex.ts';
 import type { KprobeOptimizer } from './optimizer.ts';
 import { Slot } from './slot.ts';
 import { KprobeTable } from './table.ts';
+
+const KPROBES = listOf(aKprobe);
+const KRETPROBES = listOf(aKretprobe);
 
 interface ProbedAddress {
   readonly addr: bigint;
@@ -31,12 +42,24 @@ export class Kprobes {
   readonly #table: KprobeTable;
 
   constructor(arch: KprobeArch) {
+    checkArgument(
+      'new Kprobes()',
+      'arch',
+      arch,
+      having('what arms probes, as SelfArch does', 'lookupName', 'prepareKprobe', 'armKprobe'),
+    );
     this.#arch = arch;
     this.handlers = new KprobeHandlers((p) => {
       void this.#mutex.run(() => this.#reapFaulted(p)).catch(() => {});
     });
     this.#table = new KprobeTable(arch, this.#mutex);
     this.optimizer = this.#table.optimizer;
+  }
+
+  /** With the mutex held; `argument` is one by its name. */
+  async #locked(where: string, argument: object, shape: Shape, work: () => Promise<void>): Promise<void> {
+    for (const [name, value] of Object.entries(argument)) checkArgument(where, name, value, shape);
+    await this.#mutex.run(work);
   }
 
   // -- Registration ------------------------------------------------------------------------------------------------
@@ -46,18 +69,18 @@ export class Kprobes {
    * blacklisted one, or `p` is registered already. ENOENT: no such symbol. EILSEQ: not the start of a statement.
    */
   registerKprobe(p: Kprobe): Promise<void> {
-    return this.#mutex.run(() => this.#registerKprobe(p));
+    return this.#locked('registerKprobe()', { p }, aKprobe, () => this.#registerKprobe(p));
   }
 
   /** unregister_kprobe(). Of a probe that is not registered only the address is cleared. */
   unregisterKprobe(p: Kprobe): Promise<void> {
-    return this.unregisterKprobes([p]);
+    return this.#locked('unregisterKprobe()', { p }, aKprobe, () => this.#unregisterKprobes([p]));
   }
 
   /** register_kprobes(): all or none. EINVAL: an empty list. */
-  async registerKprobes(ps: readonly Kprobe[]): Promise<void> {
-    if (ps.length === 0) throw new KernelError('EINVAL', 'no kprobes to register');
-    return this.#mutex.run(async () => {
+  registerKprobes(ps: readonly Kprobe[]): Promise<void> {
+    return this.#locked('registerKprobes()', { ps }, KPROBES, async () => {
+      if (ps.length === 0) throw new KernelError('EINVAL', 'no kprobes to register');
       for (let i = 0; i < ps.length; i++) {
         try {
           await this.#registerKprobe(ps[i]!);
@@ -70,12 +93,12 @@ export class Kprobes {
   }
 
   unregisterKprobes(ps: readonly Kprobe[]): Promise<void> {
-    return this.#mutex.run(() => this.#unregisterKprobes(ps));
+    return this.#locked('unregisterKprobes()', { ps }, KPROBES, () => this.#unregisterKprobes(ps));
   }
 
   /** enable_kprobe(). EINVAL: not registered, or gone. */
   enableKprobe(p: Kprobe): Promise<void> {
-    return this.#mutex.run(async () => {
+    return this.#locked('enableKprobe()', { p }, aKprobe, async () => {
       const slot = this.#table.getValidKprobe(p);
       if (slot === undefined) throw notRegistered(p);
       if (kprobeGone(p)) throw new KernelError('EINVAL', `the code of kprobe ${nameOf(p)} is gone`);
@@ -98,7 +121,7 @@ export class Kprobes {
 
   /** disable_kprobe(). EINVAL: not registered. */
   disableKprobe(p: Kprobe): Promise<void> {
-    return this.#mutex.run(async () => {
+    return this.#locked('disableKprobe()', { p }, aKprobe, async () => {
       await this.#disableKprobe(p);
     });
   }
@@ -107,12 +130,12 @@ export class Kprobes {
 
   /** register_kretprobe(). As registerKprobe(); EINVAL: not the entry of a function. E2BIG: `dataSize` above 4096. */
   registerKretprobe<D>(rp: Kretprobe<D>): Promise<void> {
-    return this.#mutex.run(() => this.#registerKretprobe(rp));
+    return this.#locked('registerKretprobe()', { rp }, aKretprobe, () => this.#registerKretprobe(rp));
   }
 
-  async registerKretprobes(rps: readonly AnyKretprobe[]): Promise<void> {
-    if (rps.length === 0) throw new KernelError('EINVAL', 'no kretprobes to register');
-    return this.#mutex.run(async () => {
+  registerKretprobes(rps: readonly AnyKretprobe[]): Promise<void> {
+    return this.#locked('registerKretprobes()', { rps }, KRETPROBES, async () => {
+      if (rps.length === 0) throw new KernelError('EINVAL', 'no kretprobes to register');
       for (let i = 0; i < rps.length; i++) {
         try {
           await this.#registerKretprobe(rps[i]!);
@@ -126,20 +149,22 @@ export class Kprobes {
 
   /** unregister_kretprobe(): calls still under way end without the handler. */
   unregisterKretprobe<D>(rp: Kretprobe<D>): Promise<void> {
-    return this.#mutex.run(() => this.#unregisterKretprobes([rp]));
+    return this.#locked('unregisterKretprobe()', { rp }, aKretprobe, () => this.#unregisterKretprobes([rp]));
   }
 
   unregisterKretprobes(rps: readonly AnyKretprobe[]): Promise<void> {
-    return this.#mutex.run(() => this.#unregisterKretprobes(rps));
+    return this.#locked('unregisterKretprobes()', { rps }, KRETPROBES, () => this.#unregisterKretprobes(rps));
   }
 
   /** enable_kretprobe() */
-  enableKretprobe<D>(rp: Kretprobe<D>): Promise<void> {
+  async enableKretprobe<D>(rp: Kretprobe<D>): Promise<void> {
+    checkArgument('enableKretprobe()', 'rp', rp, aKretprobe);
     return this.enableKprobe(rp.kp);
   }
 
   /** disable_kretprobe(): calls still under way end with the handler. */
-  disableKretprobe<D>(rp: Kretprobe<D>): Promise<void> {
+  async disableKretprobe<D>(rp: Kretprobe<D>): Promise<void> {
+    checkArgument('disableKretprobe()', 'rp', rp, aKretprobe);
     return this.disableKprobe(rp.kp);
   }
 

@@ -1,7 +1,35 @@
+import {
+  aFunction,
+  aNumber,
+  anObject,
+  aRecord,
+  checkArgument,
+  having,
+  oneOf,
+  optional,
+} from '../../arguments.ts';
 import { KernelError } from '../errno.ts';
 import { KRETPROBE_DEFAULT_MAXACTIVE, KRETPROBE_MAX_DATA_SIZE } from './flags.ts';
 import { Kprobe, type KprobeInit } from './kprobe.ts';
 import type { PtRegs } from './pt-regs.ts';
+
+const KRETPROBE_INIT = aRecord<KretprobeInit<unknown>>(
+  {
+    kp: anObject,
+    handler: optional(aFunction),
+    entryHandler: optional(aFunction),
+    maxactive: optional(aNumber),
+    dataSize: optional(aNumber),
+    event: optional(oneOf('return', 'throw', 'settle')),
+  },
+  'an object with kp: { symbolName }',
+);
+export const aKretprobe = having(
+  'a probe: new Kretprobe({ kp: { symbolName }, handler })',
+  'kp',
+  'maxactive',
+  'dataSize',
+);
 
 /** When a return probe's handler runs. */
 export type KretprobeEvent =
@@ -39,6 +67,7 @@ export class Kretprobe<D = unknown> {
   pool: KretprobePool<D> | undefined = undefined;
 
   constructor(init: KretprobeInit<D>) {
+    checkArgument('new Kretprobe()', 'init', init, KRETPROBE_INIT);
     this.kp = new Kprobe(init.kp);
     this.handler = init.handler;
     this.entryHandler = init.entryHandler;
@@ -73,6 +102,7 @@ export class KretprobeInstance<D = unknown> {
   readonly pool: KretprobePool<D>;
 
   constructor(rp: Kretprobe<D>, pool: KretprobePool<D>) {
+    checkArgument('new KretprobeInstance()', 'rp', rp, aKretprobe);
     this.rp = rp;
     this.pool = pool;
     this.data = (rp.dataSize > 0 ? new Uint8Array(rp.dataSize) : undefined) as D;

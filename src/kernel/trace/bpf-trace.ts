@@ -49,6 +49,12 @@ export function readsOf(program: Pick<VerifiedProgram, 'ctxReads' | 'kfuncsUsed'
   return reads | referenceReads(program.insns);
 }
 
+/** What its helpers read of the hit's registers besides, whatever its own context is. */
+export function helperReads({ helpersUsed }: Pick<VerifiedProgram, 'helpersUsed'>): number {
+  const cookie = helpersUsed.includes('get_attach_cookie') ? READS.cookie : 0;
+  return helpersUsed.includes('get_func_ip') ? cookie | READS.ip : cookie;
+}
+
 /** Of readsOf(): what it reads as registers, and does not only refer to. */
 export function registersOf({ ctxReads }: Pick<VerifiedProgram, 'ctxReads'>): number {
   let reads = 0;

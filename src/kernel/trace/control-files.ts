@@ -18,7 +18,7 @@ const TRACER_NAME_MAX = 100;
 const ULONG_MAX = (1n << 64n) - 1n;
 
 function showClocks(tr: TraceArray): string {
-  const names = tr.tracing.clocks.map(({ name }) => (name === tr.clock ? `[${name}]` : name));
+  const names = tr.tracing.clocks.map((name) => (name === tr.clock ? `[${name}]` : name));
   return `${names.join(' ')}\n`;
 }
 

@@ -67,11 +67,24 @@ export interface HitConsumers {
   decide(predicate: FilterPredicate): boolean | undefined;
 }
 
+/** Somebody looks at the stacks of an event, or of one that is made of its records. */
+function wantsStack(call: TraceEventCall, seen = new Set<TraceEventCall>()): boolean {
+  if (seen.has(call)) return false;
+  seen.add(call);
+  return call.files.some(
+    ({ flags, tr, triggers }) =>
+      (flags & EVENT_FILE_FL_ENABLED) !== 0 &&
+      (tr.options.has('stacktrace') ||
+        triggers.some(
+          (trigger) => trigger.wantsStack === true || trigger.feeds?.some((fed) => wantsStack(fed, seen)),
+        )),
+  );
+}
+
 export function hitPlan(call: TraceEventCall): HitPlan {
   const wanted: (readonly FilterStep[])[] = [];
   const hists: CountedHist[] = [];
   let all = false;
-  let stack = false;
   const want = (filter: EventFilter | undefined): void => {
     if (filter?.steps === undefined) all = true;
     else wanted.push(filter.steps);
@@ -80,8 +93,6 @@ export function hitPlan(call: TraceEventCall): HitPlan {
   for (const file of call.files) {
     if ((file.flags & EVENT_FILE_FL_ENABLED) === 0) continue;
     enabled++;
-    stack ||=
-      file.tr.options.has('stacktrace') || file.triggers.some((trigger) => trigger.wantsStack === true);
     if (isSwitched(file)) {
       all = true;
       continue;
@@ -98,7 +109,7 @@ export function hitPlan(call: TraceEventCall): HitPlan {
   }
   // Somebody beside the files.
   if (enabled < call.users) all = true;
-  return { wanted: all ? undefined : wanted, hists, stack };
+  return { wanted: all ? undefined : wanted, hists, stack: wantsStack(call) };
 }
 
 /** Triggers of other events switch it, or its hists: what is done with a hit is known only when those before it were looked at. */

@@ -3,8 +3,9 @@ import { TRACE_PRINT, TRACE_RAW_DATA } from './builtin-events.ts';
 import type { FileOps } from './file-operations.ts';
 import { TRACING_MARK_WRITE } from './symbols.ts';
 import type { TraceArray } from './trace-array.ts';
-import { recordToBuffer, runTriggers } from './trace-commit.ts';
+import { runTriggers } from './trace-commit.ts';
 import { dataView, writeEntry } from './trace-entry.ts';
+import { recordToBuffer } from './trace-record.ts';
 
 /** Bytes of `struct print_entry` in front of its text, and room for a newline and a NUL behind it. */
 const PRINT_HEAD = 16;

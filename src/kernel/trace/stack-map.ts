@@ -24,3 +24,14 @@ export function stackOf(value: Uint8Array): { readonly stack: number; readonly s
   const number = new DataView(value.buffer, value.byteOffset).getUint32(0, true);
   return { stack: number & ((1 << SKIP_SHIFT) - 1), skip: number >>> SKIP_SHIFT };
 }
+
+/** Flags of bpf_get_stack, beside those of STACKID that it takes. */
+export const STACK_USER_BUILD_ID = 1 << 11;
+/** struct bpf_stack_build_id: its bytes, those in front of the address, and the status that says that it holds one. */
+export const STACK_BUILD_ID = { size: 32, address: 24, isAddress: 2 } as const;
+
+/**
+ * Frames as addresses: numbered as they first come in the stacks of a process, which both sides go through in their order. The upper
+ * half of an address is the same for all.
+ */
+export const FRAME_ADDRESS = { high: 0xffff_a000, step: 16 } as const;

@@ -1,7 +1,7 @@
 import { TRACE_STACK, TRACE_USER_STACK } from './builtin-events.ts';
 import type { TraceArray } from './trace-array.ts';
-import { recordToBuffer } from './trace-commit.ts';
 import { dataView, entryPid, type TraceRecord, writeEntry } from './trace-entry.ts';
+import { recordToBuffer } from './trace-record.ts';
 
 /** Where the addresses begin in a stack's record, behind their number (or the thread group's id). */
 const CALLERS = 16;

@@ -152,6 +152,8 @@ export interface TraceArch {
   now(clock: string): bigint | undefined;
   /** What a clock showed at a time of the clock `local`, where that can be told: of hits that come in later than they were. */
   clockAt?(clock: string, ts: bigint): bigint | undefined;
+  /** Why there is no clock of this name, where Linux has one. */
+  clockObstacle?(clock: string): string | undefined;
   /** The task whose write is being handled (for `trace_marker`, pid filters): pid and comm. */
   current(): { readonly pid: number; readonly tgid: number; readonly comm: string; readonly cpu: number };
   /** The system's release and preemption model, for the head of the latency format. */

@@ -76,7 +76,6 @@ export class TraceArray {
   readonly #byName = new Map<string, TraceEventFile>();
   readonly #systems = new Map<string, number>();
   readonly #tracerOptions = new Map<string, boolean>();
-  #counter = 0n;
 
   constructor(tracing: Tracing, name: string, buffer: TraceBuffer) {
     this.tracing = tracing;
@@ -167,8 +166,14 @@ export class TraceArray {
 
   /** The time of the instance's clock, as its buffer counts it. */
   now(): bigint {
-    if (this.clock === 'counter') return ++this.#counter;
+    if (this.clock === 'counter') return this.tracing.count();
     return this.tracing.arch.now(this.clock) ?? 0n;
+  }
+
+  /** The time of the instance's clock at one of the clock `local`. */
+  timeAt(ts: bigint): bigint {
+    if (this.clock === 'local') return ts;
+    return this.tracing.arch.clockAt?.(this.clock, ts) ?? this.now();
   }
 
   get clockInNs(): boolean {
@@ -221,8 +226,12 @@ export class TraceArray {
 
   /** tracing_set_clock(): the buffers are emptied, as times of two clocks cannot be compared. EINVAL. */
   setClock(name: string): void {
-    if (!this.tracing.clocks.some((clock) => clock.name === name))
-      throw new KernelError('EINVAL', `there is no clock ${name}`);
+    if (!this.tracing.hasClock(name)) {
+      const why = this.tracing.arch.clockObstacle?.(name);
+      if (why !== undefined)
+        this.errorLog.log(this.tracing.arch.now('local') ?? 0n, 'trace_clock', why, name, 0);
+      throw new KernelError('EINVAL', `there is no clock ${name}${why === undefined ? '' : `: ${why}`}`);
+    }
     this.clock = name;
     this.resetBuffer();
     this.snapshotBuffer?.reset();

@@ -1,7 +1,5 @@
 import { recordStack, recordUserStack } from './stack-trace.ts';
-import type { TraceArray } from './trace-array.ts';
-import type { TraceRecord } from './trace-entry.ts';
-import { entryPid } from './trace-entry.ts';
+import { entryPid, type TraceRecord } from './trace-entry.ts';
 import type { TraceEventCall } from './trace-event.ts';
 import {
   EVENT_FILE_FL_ENABLED,
@@ -11,7 +9,7 @@ import {
   type EventTrigger,
   type TraceEventFile,
 } from './trace-event-file.ts';
-import type { Tracing } from './tracing.ts';
+import { recordToBuffer } from './trace-record.ts';
 
 /**
  * An event has happened: filters, triggers and buffers of every instance that has it enabled
@@ -60,36 +58,6 @@ function toBuffer({ tr }: TraceEventFile, record: TraceRecord, snapshot: boolean
   if (!recordToBuffer(tr, record, snapshot)) return;
   if (tr.options.has('stacktrace')) recordStack(tr, record);
   if (tr.options.has('userstacktrace')) recordUserStack(tr, record);
-}
-
-/**
- * The record into the instance's buffer, with the name of its task. False when the buffer takes none. With `snapshot` it had its place
- * in the buffer that has become the snapshot since.
- */
-export function recordToBuffer(tr: TraceArray, record: TraceRecord, snapshot = false): boolean {
-  const { tracing } = tr;
-  if (!tr.traces(record.cpu)) return false;
-  const buffer = (snapshot ? tr.snapshotBuffer : undefined) ?? tr.buffer;
-  if (!buffer.write(record.cpu, timeOf(tr, record), record.data)) return false;
-  if (tr.options.has('record-cmd') || tr.options.has('record-tgid'))
-    recordTask(tracing, entryPid(record.data));
-  tracing.recordCommit?.(tr, record);
-  tr.wake();
-  return true;
-}
-
-/** The time of a record by the instance's clock. */
-function timeOf(tr: TraceArray, { ts }: TraceRecord): bigint {
-  if (tr.clock === 'local') return ts;
-  return tr.tracing.arch.clockAt?.(tr.clock, ts) ?? tr.now();
-}
-
-/** tracing_record_taskinfo() */
-function recordTask(tracing: Tracing, pid: number): void {
-  const current = tracing.arch.current();
-  if (current.pid !== pid) return;
-  tracing.savedCmdlines.save(pid, current.comm);
-  tracing.savedCmdlines.saveTgid(pid, current.tgid);
 }
 
 /** event_triggers_call(): runs what can run now, answers with those to run behind the commit. */

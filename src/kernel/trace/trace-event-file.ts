@@ -38,6 +38,8 @@ export interface EventTrigger {
   readonly paused?: boolean;
   /** It looks at the stack of the hit. */
   readonly wantsStack?: boolean;
+  /** Events that it makes records of, with the stack of the hit: who wants theirs wants that one. */
+  readonly feeds?: readonly TraceEventCall[];
   /** The event that it switches. */
   readonly target?: TraceEventFile;
   trigger(record: TraceRecord | undefined, file: TraceEventFile): void;

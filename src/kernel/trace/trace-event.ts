@@ -1,3 +1,4 @@
+import { checkArgument, having } from '../../arguments.ts';
 import type { TraceArray } from './trace-array.ts';
 import type { TraceRecord } from './trace-entry.ts';
 import type { TraceEventFile } from './trace-event-file.ts';
@@ -65,8 +66,15 @@ export class TraceEventCall {
   readonly watchers = new Set<() => void>();
   /** Users of the source: enabled files, perf events, programs. `class.reg` is called at the first and after the last. */
   #users = 0;
+  #telling = false;
 
   constructor(options: TraceEventCallOptions) {
+    checkArgument(
+      'new TraceEventCall()',
+      'options',
+      options,
+      having('an event: { class, name, fields, printFmt }', 'class', 'name', 'fields', 'printFmt'),
+    );
     this.class = options.class;
     this.name = options.name;
     this.fields = options.fields;
@@ -105,7 +113,11 @@ export class TraceEventCall {
 
   /** A filter, a trigger or a flag of one of its files is another now. */
   consumersChanged(): void {
+    // Events may be made of each other's records.
+    if (this.#telling) return;
+    this.#telling = true;
     for (const watcher of this.watchers) watcher();
+    this.#telling = false;
   }
 
   /** The `format` file. */

@@ -1,4 +1,5 @@
 /** How a filter compares a field (FILTER_* of include/linux/trace_events.h). */
+import { aString, checkArgument } from '../../arguments.ts';
 export type FilterType =
   | 'other'
   | 'static_string'
@@ -27,6 +28,7 @@ export interface TraceField {
 
 /** filter_assign_type() (kernel/trace/trace_events_filter.c). */
 export function filterTypeOf(type: string): FilterType {
+  checkArgument('filterTypeOf()', 'type', type, aString);
   if (type.includes('__data_loc')) {
     if (type.includes('char')) return 'dyn_string';
     if (type.includes('cpumask_t')) return 'cpumask';

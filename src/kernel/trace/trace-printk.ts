@@ -1,9 +1,12 @@
+import { aBigint, aList, aString, checkArgument, having } from '../../arguments.ts';
 import { TRACE_BPRINT, TRACE_BPUTS } from './builtin-events.ts';
 import { utf8String } from './byte-string.ts';
 import { binPrintk, type PrintkArg } from './printk-format.ts';
-import { recordToBuffer } from './trace-commit.ts';
 import { dataView, writeEntry } from './trace-entry.ts';
+import { recordToBuffer } from './trace-record.ts';
 import type { Tracing } from './tracing.ts';
+
+const aTracing = having('a Tracing', 'globalTrace', 'printkAddresses');
 
 /** Where formats seem to be in memory: records and `printk_formats` name them by such addresses. */
 const FORMATS = 0xffff_fffe_8000_0000n;
@@ -29,6 +32,10 @@ export function tracePrintk(
   format: string,
   ...args: readonly (number | bigint | string)[]
 ): boolean {
+  checkArgument('tracePrintk()', 'tracing', tracing, aTracing);
+  checkArgument('tracePrintk()', 'ip', ip, aBigint);
+  checkArgument('tracePrintk()', 'format', format, aString);
+  checkArgument('tracePrintk()', 'args', args, aList);
   const words = binPrintk(
     format,
     args.map((arg): PrintkArg => {
@@ -41,6 +48,9 @@ export function tracePrintk(
 
 /** __trace_bputs(): a constant text. */
 export function tracePuts(tracing: Tracing, ip: bigint, text: string): boolean {
+  checkArgument('tracePuts()', 'tracing', tracing, aTracing);
+  checkArgument('tracePuts()', 'ip', ip, aBigint);
+  checkArgument('tracePuts()', 'text', text, aString);
   return record(tracing, TRACE_BPUTS, ip, internFormat(tracing, text), new Uint8Array());
 }
 

@@ -1,3 +1,4 @@
+import { aFunction, anInteger, aRecord, checkArgument, having, optional } from '../../arguments.ts';
 import { KernelError } from '../errno.ts';
 import { builtinEvents } from './builtin-events.ts';
 import { EventRegistry } from './event-registry.ts';
@@ -15,6 +16,15 @@ import type { TraceRecord } from './trace-entry.ts';
 import type { TraceEventCall } from './trace-event.ts';
 import { EVENT_FILE_FL_WAS_ENABLED } from './trace-event-file.ts';
 import { NOP_TRACER, type Tracer } from './tracer.ts';
+
+const TRACING_OPTIONS = aRecord<TracingOptions>(
+  {
+    arch: having('a TraceArch', 'ncpu', 'now', 'current'),
+    createBuffer: aFunction,
+    bufferSizeKb: optional(anInteger(1)),
+  },
+  'options with arch and createBuffer',
+);
 
 /** TRACE_BUF_SIZE_DEFAULT */
 const TRACE_BUF_SIZE_KB = 1408;
@@ -38,8 +48,6 @@ export class Tracing {
   readonly savedCmdlines = new SavedCmdlines();
   /** What `current_tracer` may name, the latest first. */
   readonly tracers: Tracer[] = [NOP_TRACER];
-  /** The clocks that the system has. */
-  readonly clocks: readonly { readonly name: string; readonly inNs: boolean }[];
   /** Nanoseconds: the file `tracing_thresh`. */
   tracingThresh = 0n;
   /** Formats of trace_printk(), by the addresses that their records name. */
@@ -48,13 +56,12 @@ export class Tracing {
   /** The instance that trace_printk() writes to. */
   printkTrace: TraceArray;
   readonly #options: TracingOptions;
+  #counter = 0n;
 
   constructor(options: TracingOptions) {
+    checkArgument('new Tracing()', 'options', options, TRACING_OPTIONS);
     this.arch = options.arch;
     this.#options = options;
-    this.clocks = TRACE_CLOCKS.filter(
-      ({ name }) => name === 'counter' || options.arch.now(name) !== undefined,
-    );
     this.globalTrace = new TraceArray(
       this,
       '',
@@ -64,6 +71,21 @@ export class Tracing {
     if (this.arch.traceFunctions !== undefined)
       this.tracers.unshift(loopstallTracer(), graphTracer(), functionTracer());
     for (const call of builtinEvents(this.arch.traceFunctions !== undefined)) this.addEvent(call);
+  }
+
+  /** The names of the clocks that the system has. */
+  get clocks(): readonly string[] {
+    return TRACE_CLOCKS.map(({ name }) => name).filter((name) => this.hasClock(name));
+  }
+
+  hasClock(name: string): boolean {
+    if (name === 'counter') return true;
+    return TRACE_CLOCKS.some((clock) => clock.name === name) && this.arch.now(name) !== undefined;
+  }
+
+  /** trace_clock_counter(): every look at it is another time, in whatever instance. */
+  count(): bigint {
+    return ++this.#counter;
   }
 
   /** A buffer for an instance that may not be there yet. */

@@ -1,3 +1,4 @@
+import { aString, checkArgument } from '../../arguments.ts';
 import { KernelError } from '../errno.ts';
 import type { Tracepoint } from './tracepoint.ts';
 
@@ -27,6 +28,7 @@ export function registerRawEvent(tp: Tracepoint, numArgs: number, writableSize =
 
 /** bpf_get_raw_tracepoint() */
 export function getRawEvent(name: string): RawEventMap | undefined {
+  checkArgument('getRawEvent()', 'name', name, aString);
   return rawEvents.get(name);
 }
 

@@ -1,4 +1,5 @@
 /** TRACE_EVENT() for applications: a tracepoint with typed fields, and the event that records them (include/trace/trace_events.h). */
+import { aFunction, anObject, aString, checkArgument, optional, someOptions } from '../../arguments.ts';
 import { TraplineError } from '../../errors.ts';
 import { KernelError } from '../errno.ts';
 import { TRACE_ENTRY_SIZE, writeEntry } from '../trace/trace-entry.ts';
@@ -8,6 +9,11 @@ import type { Tracing } from '../trace/tracing.ts';
 import { getRawEvent, type RawEventMap, registerRawEvent, unregisterRawEvent } from './raw-event.ts';
 import { staticKey } from './static-key.ts';
 import { Tracepoint, tracepointProbeRegister, tracepointProbeUnregister } from './tracepoint.ts';
+
+const DEFINE_OPTIONS = someOptions<DefineTracepointOptions>({
+  regfunc: optional(aFunction),
+  unregfunc: optional(aFunction),
+});
 
 /** C type, bytes, signedness and printf conversion of what a field may be. */
 const FIELD_TYPES = {
@@ -226,6 +232,10 @@ export function defineTracepoint<const F extends TracepointFields>(
   fields: F,
   options: DefineTracepointOptions = {},
 ): TracepointFunction<F> {
+  checkArgument('defineTracepoint()', 'system', system, aString);
+  checkArgument('defineTracepoint()', 'name', name, aString);
+  checkArgument('defineTracepoint()', 'fields', fields, anObject);
+  checkArgument('defineTracepoint()', 'options', options, DEFINE_OPTIONS);
   check(system, name, fields);
   const id = `${system}:${name}`;
   if (defined.has(id)) throw new KernelError('EEXIST', `there is an event ${id}`);
@@ -263,6 +273,8 @@ export function defineTracepoint<const F extends TracepointFields>(
 
 /** Takes an event back, as its module goes. EBUSY while it is enabled somewhere; ENOENT. */
 export function undefineTracepoint(system: string, name: string): void {
+  checkArgument('undefineTracepoint()', 'system', system, aString);
+  checkArgument('undefineTracepoint()', 'name', name, aString);
   const key = `${system}:${name}`;
   const event = defined.get(key);
   if (event === undefined) throw new KernelError('ENOENT', `there is no event ${key}`);

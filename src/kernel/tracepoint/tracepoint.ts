@@ -1,4 +1,7 @@
+import { aFunction, aNumber, anObject, aString, checkArgument, having, optional } from '../../arguments.ts';
 import { KernelError } from '../errno.ts';
+
+const aTracepoint = having('a Tracepoint', 'add', 'remove');
 
 /** TRACEPOINT_DEFAULT_PRIO */
 export const TRACEPOINT_DEFAULT_PRIO = 10;
@@ -37,6 +40,8 @@ export class Tracepoint<Args extends readonly unknown[] = readonly unknown[]> {
   #funcs: readonly TracepointFunc<Args>[] = [];
 
   constructor(name: string, options: TracepointOptions = {}) {
+    checkArgument('new Tracepoint()', 'name', name, aString);
+    checkArgument('new Tracepoint()', 'options', options, optional(anObject));
     this.name = name;
     this.#options = options;
   }
@@ -84,6 +89,8 @@ export function tracepointProbeRegister<Args extends readonly unknown[], Data>(
   probe: TracepointProbe<Args, Data>,
   data: Data,
 ): void {
+  checkArgument('tracepointProbeRegister()', 'tp', tp, aTracepoint);
+  checkArgument('tracepointProbeRegister()', 'probe', probe, aFunction);
   tracepointProbeRegisterPrio(tp, probe, data, TRACEPOINT_DEFAULT_PRIO);
 }
 
@@ -94,6 +101,9 @@ export function tracepointProbeRegisterPrio<Args extends readonly unknown[], Dat
   data: Data,
   prio: number,
 ): void {
+  checkArgument('tracepointProbeRegisterPrio()', 'tp', tp, aTracepoint);
+  checkArgument('tracepointProbeRegisterPrio()', 'probe', probe, aFunction);
+  checkArgument('tracepointProbeRegisterPrio()', 'prio', prio, aNumber);
   tp.add(probe, data, prio);
 }
 
@@ -103,5 +113,7 @@ export function tracepointProbeUnregister<Args extends readonly unknown[], Data>
   probe: TracepointProbe<Args, Data>,
   data: Data,
 ): void {
+  checkArgument('tracepointProbeUnregister()', 'tp', tp, aTracepoint);
+  checkArgument('tracepointProbeUnregister()', 'probe', probe, aFunction);
   tp.remove(probe, data);
 }

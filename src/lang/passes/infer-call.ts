@@ -7,11 +7,8 @@ import { parseFormat, specMismatch } from '../format.ts';
 import { FUNCTIONS, REFUSED_FUNCTIONS, type ScriptFunction } from '../functions.ts';
 import * as t from '../types.ts';
 import { type LType, NONE, typeName, UNKNOWN } from '../types.ts';
-import type { Inference } from './infer.ts';
 import { inferKeyArgument, inferWholeMap, mapOf } from './infer-maps.ts';
-
-/** Where a call stands: alone, as what is assigned to a map, or inside an expression. */
-export type CallPlace = 'statement' | 'assign' | 'value';
+import type { CallPlace, Inference } from './inference.ts';
 
 const ORDINALS = ['first', 'second', 'third', 'fourth'];
 

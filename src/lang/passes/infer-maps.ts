@@ -5,9 +5,8 @@ import type * as ast from '../ast.ts';
 import type { Span } from '../position.ts';
 import * as t from '../types.ts';
 import { type LType, typeName, UNKNOWN } from '../types.ts';
-import type { Inference } from './infer.ts';
-import { inferCall } from './infer-call.ts';
-import { checkCompound } from './infer-operators.ts';
+import { checkCompound } from './infer-assign.ts';
+import type { Inference } from './inference.ts';
 import type { MapInfo } from './semantics.ts';
 
 export function inferMapAssign(inference: Inference, statement: ast.Assign, target: ast.MapAccess): void {
@@ -23,7 +22,7 @@ export function inferMapAssign(inference: Inference, statement: ast.Assign, targ
   }
   const { value } = statement;
   const isAggregate = value.kind === 'call';
-  let type = isAggregate ? inferCall(inference, value, 'assign') : inference.infer(value);
+  let type = isAggregate ? inference.call(value, 'assign') : inference.infer(value);
   if (isAggregate) inference.types.set(value, type);
   if (type.kind === 'none') {
     inference.error(value, 'this has no value that can be assigned');

@@ -2,8 +2,8 @@
 import type * as ast from '../ast.ts';
 import * as t from '../types.ts';
 import { type LType, typeName, UNKNOWN } from '../types.ts';
-import type { Inference } from './infer.ts';
 import { inferKey, mapOf, setMapValue } from './infer-maps.ts';
+import type { Inference } from './inference.ts';
 
 export function inferEither(inference: Inference, expr: ast.Ternary, yes: LType, no: LType): LType {
   if (yes.kind === 'none' && no.kind === 'none') return t.NONE;
@@ -128,36 +128,6 @@ export function inferIndex(inference: Inference, expr: ast.Index): LType {
     `A property can not be named by ${key.kind === 'int' ? 'this number' : `'${typeName(index)}'`}`,
     'a constant, a number or a value of the application: arg0["content-type"], arg0[$i], arg0[arg1]',
   );
-}
-
-/** `+=` and the like: integers only. */
-export function checkCompound(inference: Inference, statement: ast.Assign, type: LType, value: LType): void {
-  for (const [each, span] of [
-    [type, statement.target],
-    [value, statement.value],
-  ] as const) {
-    if (each.kind !== 'unknown' && !t.isIntLike(each)) {
-      inference.error(
-        span,
-        `The ${statement.op}= operator can not be used on expressions of type '${typeName(each)}'`,
-      );
-      return;
-    }
-  }
-  if (type.kind === 'agg') {
-    inference.error(
-      statement.target,
-      `Map value '${typeName(type)}' can only be changed by ${type.agg.kind}()`,
-      `such as @${statement.target.name} = ${type.agg.kind}(…)`,
-    );
-  }
-  if (type.kind === 'stored' || type.kind === 'value') {
-    inference.error(
-      statement.target,
-      `The ${statement.op}= operator can not be used on expressions of type 'value'`,
-      'keep a number: (int64)value',
-    );
-  }
 }
 
 export function inferIncDec(inference: Inference, expr: ast.IncDec): LType {

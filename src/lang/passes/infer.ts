@@ -7,14 +7,13 @@ import { didYouMean } from '../../similar.ts';
 import type * as ast from '../ast.ts';
 import { BUILTINS, builtin, REFUSED_BUILTINS } from '../builtins.ts';
 import type { Diagnostics } from '../diagnostics.ts';
-import type { Span } from '../position.ts';
 import type { ScriptConfig } from '../script.ts';
 import * as t from '../types.ts';
 import { type LType, typeName, UNKNOWN } from '../types.ts';
+import { inferLet, inferVariableAssign } from './infer-assign.ts';
 import { inferCall } from './infer-call.ts';
 import { inferKeyPart, inferMapAssign, inferMapRead, inferWholeMap } from './infer-maps.ts';
 import {
-  checkCompound,
   inferBinary,
   inferCast,
   inferEither,
@@ -22,22 +21,17 @@ import {
   inferIndex,
   inferMember,
 } from './infer-operators.ts';
-import type { MapInfo, ProbeInfo, VarInfo } from './semantics.ts';
+import { type CallPlace, Inference, type Inferred } from './inference.ts';
+import type { ProbeInfo } from './semantics.ts';
 
 const MAX_ROUNDS = 12;
-
-export interface Inferred {
-  readonly maps: ReadonlyMap<string, MapInfo>;
-  readonly types: ReadonlyMap<ast.Expr, LType>;
-  readonly vars: ReadonlyMap<ast.Variable, VarInfo>;
-}
 
 export function inferTypes(
   probes: readonly ProbeInfo[],
   config: ScriptConfig,
   diagnostics: Diagnostics,
 ): Inferred {
-  const inference = new Inference(config, diagnostics);
+  const inference = new ScriptInference(config, diagnostics);
   for (let round = 0; round < MAX_ROUNDS; round++) {
     inference.changed = false;
     for (const probe of probes) inference.probe(probe);
@@ -48,47 +42,21 @@ export function inferTypes(
   return inference;
 }
 
-export class Inference implements Inferred {
-  readonly config: ScriptConfig;
-  readonly maps = new Map<string, MapInfo>();
-  readonly types = new Map<ast.Expr, LType>();
-  readonly vars = new Map<ast.Variable, VarInfo>();
-  /** The round that reports errors. */
-  final = false;
-  changed = false;
-  probeInfo!: ProbeInfo;
-  readonly #diagnostics: Diagnostics;
-  /** Variables by the node that brought them into being: kept from round to round. */
-  readonly #declared = new Map<ast.Variable, VarInfo>();
-  #scopes: Map<string, VarInfo>[] = [];
+/** Statements, and which part an expression belongs to. */
+class ScriptInference extends Inference {
   #loops = 0;
 
-  constructor(config: ScriptConfig, diagnostics: Diagnostics) {
-    this.config = config;
-    this.#diagnostics = diagnostics;
-  }
-
-  error(span: Span, message: string, hint?: string): LType {
-    if (this.final) this.#diagnostics.error(span, message, hint);
-    return UNKNOWN;
-  }
-
-  warning(span: Span, message: string, hint?: string): void {
-    if (this.final) this.#diagnostics.warning(span, message, hint);
-  }
-
   probe(info: ProbeInfo): void {
-    this.probeInfo = info;
-    this.#scopes = [new Map()];
+    this.begin(info);
     this.#loops = 0;
     if (info.probe.predicate) this.condition(info.probe.predicate);
     this.#block(info.probe.body);
   }
 
   #block(block: ast.Block): void {
-    this.#scopes.push(new Map());
-    for (const statement of block.body) this.#statement(statement);
-    this.#scopes.pop();
+    this.scope(() => {
+      for (const statement of block.body) this.#statement(statement);
+    });
   }
 
   #statement(statement: ast.Statement): void {
@@ -97,11 +65,11 @@ export class Inference implements Inferred {
         this.#expressionStatement(statement);
         return;
       case 'let':
-        this.#let(statement);
+        inferLet(this, statement);
         return;
       case 'assign':
         statement.target.kind === 'var'
-          ? this.#assignVariable(statement, statement.target)
+          ? inferVariableAssign(this, statement, statement.target)
           : inferMapAssign(this, statement, statement.target);
         return;
       case 'if':
@@ -125,10 +93,10 @@ export class Inference implements Inferred {
       case 'for-range':
         this.int(statement.from, 'a range');
         this.int(statement.to, 'a range');
-        this.#scopes.push(new Map());
-        this.#declare(statement.variable, t.INT64);
-        this.#loop(statement.body);
-        this.#scopes.pop();
+        this.scope(() => {
+          this.declare(statement.variable, t.INT64);
+          this.#loop(statement.body);
+        });
         return;
       case 'for-map':
         this.#forMap(statement);
@@ -161,7 +129,6 @@ export class Inference implements Inferred {
         'print(@map) shows every entry',
       );
     }
-    this.#scopes.push(new Map());
     const isKnown = key !== undefined && key.length > 0 && value.kind !== 'unknown';
     const pair = (): LType => ({
       kind: 'tuple',
@@ -170,9 +137,10 @@ export class Inference implements Inferred {
         value.kind === 'agg' ? t.intTypeOf(value) : value,
       ],
     });
-    this.#declare(variable, isKnown ? pair() : UNKNOWN);
-    this.#loop(statement.body);
-    this.#scopes.pop();
+    this.scope(() => {
+      this.declare(variable, isKnown ? pair() : UNKNOWN);
+      this.#loop(statement.body);
+    });
   }
 
   #loop(body: ast.Block): void {
@@ -191,7 +159,7 @@ export class Inference implements Inferred {
   /** An expression as a statement: a call, or calls to choose from. */
   #alone(expr: ast.Expr): LType {
     let type: LType;
-    if (expr.kind === 'call') type = inferCall(this, expr, 'statement');
+    if (expr.kind === 'call') type = this.call(expr, 'statement');
     else if (expr.kind === 'ternary') {
       this.condition(expr.condition);
       type = inferEither(this, expr, this.#alone(expr.yes), this.#alone(expr.no));
@@ -200,144 +168,11 @@ export class Inference implements Inferred {
     return type;
   }
 
-  // Variables.
-
-  #lookup(name: string): VarInfo | undefined {
-    for (let i = this.#scopes.length - 1; i >= 0; i--) {
-      const found = this.#scopes[i]!.get(name);
-      if (found) return found;
-    }
-    return undefined;
+  override call(expr: ast.Call, place: CallPlace): LType {
+    return inferCall(this, expr, place);
   }
 
-  #declare(variable: ast.Variable, type: LType): VarInfo {
-    let info = this.#declared.get(variable);
-    if (info === undefined) {
-      info = { name: variable.name, type: UNKNOWN };
-      this.#declared.set(variable, info);
-      this.changed = true;
-    }
-    this.#scopes.at(-1)!.set(variable.name, info);
-    this.vars.set(variable, info);
-    this.#widen(info, type);
-    return info;
-  }
-
-  #widen(info: VarInfo, type: LType): boolean {
-    const merged = t.mergeTypes(info.type, type);
-    if (merged === undefined) return false;
-    if (JSON.stringify(merged) !== JSON.stringify(info.type)) {
-      info.type = merged;
-      this.changed = true;
-    }
-    return true;
-  }
-
-  #let(statement: ast.Let): void {
-    let type: LType = UNKNOWN;
-    if (statement.type !== undefined) {
-      type = t.intTypeNamed(statement.type) ?? { kind: 'string', size: this.config.maxStrlen };
-    }
-    if (statement.value) {
-      const value = this.#assignable(statement.value);
-      if (type === UNKNOWN) type = value;
-      else this.#checkAssign(statement.target, statement.value, type, value);
-    }
-    if (this.#scopes.at(-1)!.has(statement.target.name)) {
-      this.error(
-        statement.target,
-        `Variable $${statement.target.name} was already declared. Variable shadowing is not allowed.`,
-      );
-    }
-    this.#declare(statement.target, type);
-  }
-
-  /** The type of something that a variable can take. */
-  #assignable(expr: ast.Expr): LType {
-    const type = this.infer(expr);
-    if (type.kind === 'agg' && expr.kind !== 'map') {
-      return this.error(expr, `Map value '${typeName(type)}' cannot be assigned from one place to another.`);
-    }
-    if (type.kind === 'agg') {
-      if (t.isReadableAgg(type)) return t.intTypeOf(type);
-      return this.error(expr, `Map value '${typeName(type)}' cannot be read as a number`, 'print() shows it');
-    }
-    if (type.kind === 'none') return this.error(expr, 'this has no value that can be assigned');
-    return type;
-  }
-
-  #assignVariable(statement: ast.Assign, target: ast.Variable): void {
-    const info = this.#lookup(target.name);
-    if (statement.op !== undefined) {
-      const type = this.infer(target);
-      const value = this.infer(statement.value);
-      checkCompound(this, statement, type, value);
-      return;
-    }
-    const type = this.#assignable(statement.value);
-    if (info === undefined) {
-      this.types.set(target, this.#declare(target, type).type);
-      return;
-    }
-    this.vars.set(target, info);
-    const before = info.type;
-    if (!this.#widen(info, type)) this.mismatch(target, `$${target.name}`, before, type, 'variable');
-    this.types.set(target, info.type);
-  }
-
-  #checkAssign(target: ast.Variable, expr: ast.Expr, wanted: LType, found: LType): void {
-    if (t.mergeTypes(wanted, found) === undefined) {
-      this.mismatch(expr, `$${target.name}`, wanted, found, 'variable');
-    }
-  }
-
-  mismatch(span: Span, name: string, has: LType, given: LType, what: 'map' | 'variable'): void {
-    if (has.kind === 'agg' && given.kind === 'agg' && typeName(has) === typeName(given)) {
-      const call = typeName(has).replace(/_t$/, '()');
-      this.error(
-        span,
-        `${call} of ${name} has other arguments here: the buckets of a map are the same everywhere`,
-      );
-      return;
-    }
-    const hint =
-      has.kind === 'int' && given.kind === 'string'
-        ? undefined
-        : t.isValue(given) || t.isValue(has)
-          ? 'say what it is: str(value) or (int64)value'
-          : undefined;
-    this.error(
-      span,
-      `Type mismatch for ${name}: trying to assign value of type '${typeName(given)}' when ${what} already contains a value of type '${typeName(has)}'`,
-      hint,
-    );
-  }
-
-  // Expressions.
-
-  infer(expr: ast.Expr): LType {
-    const type = this.#infer(expr);
-    this.types.set(expr, type);
-    return type;
-  }
-
-  /** An expression that has to be a number. */
-  int(expr: ast.Expr, what: string): LType {
-    const type = this.infer(expr);
-    if (type.kind !== 'unknown' && !t.isIntLike(type)) {
-      return this.error(expr, `${what} needs an integer argument ('${typeName(type)}' provided)`);
-    }
-    return type;
-  }
-
-  /** An expression that has to be true or false. */
-  condition(expr: ast.Expr): void {
-    const type = this.infer(expr);
-    const fine = t.isIntLike(type) || ['unknown', 'string', 'func', 'stack'].includes(type.kind);
-    if (!fine) this.error(expr, `Invalid condition: '${typeName(type)}' is neither true nor false`);
-  }
-
-  #infer(expr: ast.Expr): LType {
+  protected override typeOf(expr: ast.Expr): LType {
     switch (expr.kind) {
       case 'int':
         return {
@@ -353,13 +188,12 @@ export class Inference implements Inferred {
       case 'ident':
         return this.#identifier(expr);
       case 'var': {
-        const info = this.#lookup(expr.name);
+        const info = this.lookup(expr.name);
         if (info === undefined) {
-          const names = this.#scopes.flatMap((scope) => [...scope.keys()]);
           return this.error(
             expr,
             `Undefined or undeclared variable: $${expr.name}`,
-            didYouMean(expr.name, names, '$'),
+            didYouMean(expr.name, this.variableNames, '$'),
           );
         }
         this.vars.set(expr, info);
@@ -368,7 +202,7 @@ export class Inference implements Inferred {
       case 'map':
         return inferMapRead(this, expr);
       case 'call':
-        return inferCall(this, expr, 'value');
+        return this.call(expr, 'value');
       case 'unary': {
         if (expr.op === '!') {
           this.condition(expr.operand);
@@ -436,17 +270,5 @@ export class Inference implements Inferred {
     this.checkProbes(expr, name);
     const { type } = found;
     return type.kind === 'stack' ? { kind: 'stack', depth: this.config.stackDepth } : type;
-  }
-
-  /** Complains where one of the probe's attach points does not have a builtin. */
-  checkProbes(span: Span, name: string): void {
-    const allowed = builtin(name)?.probes;
-    if (allowed === undefined) return;
-    for (const point of this.probeInfo.points) {
-      if (allowed.includes(point.type)) continue;
-      const list = allowed.map((type) => `"${type}"`).join(', ');
-      this.error(span, `The ${name} builtin can only be used with ${list} probes, not ${point.type}`);
-      return;
-    }
   }
 }

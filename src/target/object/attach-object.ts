@@ -2,6 +2,7 @@
 
 import type { PrintkCall } from '../../agent/protocol.ts';
 import type { ArmReport, ArmWay } from '../../arch/v8/types.ts';
+import { anObject, checkArgument, having, optional } from '../../arguments.ts';
 import {
   type BpfObject,
   type BtfValue,
@@ -14,12 +15,12 @@ import {
 import { TraplineError } from '../../errors.ts';
 import { JS_KFUNC_DECLS } from '../../kernel/trace/js-kfuncs.ts';
 import { programId } from '../../kernel/trace/prog-array.ts';
-import { attach } from '../attach.ts';
+import { aPid, attach } from '../attach.ts';
 import { selfSession } from '../self.ts';
 import type { AttachRequest, DetachReport, SessionEvents, TraceSession } from '../session.ts';
 import { FrameAddresses } from './frames.ts';
 import { arrayOwners, NCPU, type ProcessMap, placedMaps, processMap } from './maps.ts';
-import { findPlaces, planOf } from './places.ts';
+import { findPlaces, type Plan, planOf } from './places.ts';
 import { checkPrograms, contexts } from './programs.ts';
 
 /** Bytes of a perf event array's buffer: what perf_buffer__new() is given by most tools. */
@@ -33,6 +34,8 @@ export interface AttachObjectOptions
   readonly way?: 'auto' | ArmWay;
   /** The longest stop of the process that arming may cause, in ms; 100 by default. */
   readonly maxPauseMs?: number;
+  /** What bpf_get_attach_cookie() answers, by the names of programs: whole numbers from 0 to 2^53 - 1. Default 0. */
+  readonly cookies?: Readonly<Record<string, number | bigint>>;
   /** A line of bpf_trace_printk(), without its newline. */
   readonly onPrint?: (line: string) => void;
   /** A record of a ring buffer or perf event array, whose name follows; the bytes are the caller's. */
@@ -51,6 +54,8 @@ export interface AttachedProgram {
   readonly spec: ProgramSpec;
   /** `server.js:handle`, `tracepoint:shop:checkout`; none of a program that tail calls lead to. */
   readonly places: readonly string[];
+  /** Names of the kernel's helpers that it calls. */
+  readonly helpers: readonly string[];
   /** What a program array holds for it, as four bytes. */
   readonly id: number;
 }
@@ -63,6 +68,7 @@ export class AttachedObject implements AsyncDisposable {
   readonly maps: ReadonlyMap<string, ProcessMap>;
   readonly object: BpfObject;
   readonly #addresses: FrameAddresses;
+  readonly #functions: ReadonlyMap<bigint, string>;
   #detached: Promise<DetachReport> | undefined;
 
   constructor(
@@ -71,7 +77,9 @@ export class AttachedObject implements AsyncDisposable {
     programs: readonly AttachedProgram[],
     maps: ReadonlyMap<string, ProcessMap>,
     addresses: FrameAddresses,
+    functions: ReadonlyMap<bigint, string>,
   ) {
+    this.#functions = functions;
     this.object = object;
     this.#addresses = addresses;
     this.session = session;
@@ -88,9 +96,17 @@ export class AttachedObject implements AsyncDisposable {
     return spec.btf === undefined || typeId === 0 ? bytes : decodeValue(spec.btf, typeId, bytes, name);
   }
 
-  /** The frame of a stack map's address: `name (file:line:column)`. */
+  /**
+   * What an address of a stack map or of bpf_get_stack() stands for, `name (file:line:column)`, or one of bpf_get_func_ip(),
+   * `server.js:handle`. Stacks are known after flush().
+   */
   frame(address: bigint): string | undefined {
-    return this.#addresses.frame(address);
+    return this.#functions.get(address) ?? this.#addresses.all().get(address);
+  }
+
+  /** All of them. */
+  frames(): ReadonlyMap<bigint, string> {
+    return new Map([...this.#functions, ...this.#addresses.all()]);
   }
 
   /** Everything that was hit before has been told when this resolves. */
@@ -128,6 +144,14 @@ export async function attachObject(
   object: BpfObject,
   options: AttachObjectOptions = {},
 ): Promise<AttachedObject> {
+  checkArgument('attachObject()', 'pid', pid, aPid);
+  checkArgument(
+    'attachObject()',
+    'object',
+    object,
+    having('an object, as openObject() gives it', 'load', 'compile'),
+  );
+  checkArgument('attachObject()', 'options', options, optional(anObject));
   const {
     programs,
     types,
@@ -156,6 +180,7 @@ export async function attachObject(
   );
   const specs = placedMaps(compiled, options.perfBytes ?? PERF_BYTES);
   checkPrograms(compiled, specs);
+  const cookies = cookiesOf(plans, options.cookies ?? {});
   const owners = arrayOwners(compiled);
   let closing = false;
   const events: SessionEvents = {
@@ -186,10 +211,11 @@ export async function attachObject(
       paths: loaded.paths,
       usesAsyncId: false,
     });
-    const addresses = new FrameAddresses();
+    const addresses = new FrameAddresses((id) => session.stack(id));
     const attached = plans.map(
-      ({ spec }, i): AttachedProgram => ({
+      ({ spec, verified }, i): AttachedProgram => ({
         spec,
+        helpers: verified.helpersUsed,
         places: places[i]!.map(({ name }) => name),
         id: programId(loaded.numbers[i]!),
       }),
@@ -209,18 +235,41 @@ export async function attachObject(
         ({ at }): AttachRequest => ({
           program: loaded.numbers[i]!,
           event: 'event' in plan ? plan.event : 'entry',
-          cookie: 0,
+          cookie: cookies.get(plan.spec.name) ?? 0,
           at,
         }),
       ),
     );
     await session.attach(requests, { way: options.way ?? 'auto', maxPauseMs, maxactive: 0 });
-    return new AttachedObject(session, object, attached, live, addresses);
+    const functions = new Map(
+      places.flat().flatMap(({ name, at }) => (at.kind === 'function' ? [[at.symbol.address, name]] : [])),
+    );
+    return new AttachedObject(session, object, attached, live, addresses, functions);
   } catch (error) {
     closing = true;
     await session.detach().catch(() => undefined);
     throw error;
   }
+}
+
+/** ENOENT for a program that is not attached to a place; EINVAL for a number that a site does not hold. */
+function cookiesOf(
+  plans: readonly Plan[],
+  given: Readonly<Record<string, number | bigint>>,
+): ReadonlyMap<string, number> {
+  const names = plans.filter(({ kind }) => kind !== 'called').map(({ spec }) => spec.name);
+  return new Map(
+    Object.entries(given).map(([name, cookie]) => {
+      if (!names.includes(name))
+        throw new TraplineError('ENOENT', `a cookie for ${name}: no such program is attached to a place`, {
+          hint: `there are: ${names.join(', ')}`,
+        });
+      const number = Number(cookie);
+      if (number < 0 || !Number.isSafeInteger(number))
+        throw new TraplineError('EINVAL', `program ${name}: the cookie ${cookie} is not from 0 to 2^53 - 1`);
+      return [name, number];
+    }),
+  );
 }
 
 /** A line of bpf_trace_printk(). */

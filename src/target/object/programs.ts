@@ -32,6 +32,9 @@ const HELPERS: ReadonlySet<string> = new Set([
   'probe_read_user_str',
   'trace_printk',
   'get_stackid',
+  'get_stack',
+  'get_func_ip',
+  'get_attach_cookie',
   'tail_call',
 ]);
 

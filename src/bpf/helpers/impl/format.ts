@@ -2,6 +2,7 @@
  * Text by a format, with the checks and the results of the kernel (bpf_bprintf_prepare of kernel/bpf/helpers.c, bstr_printf of
  * lib/vsprintf.c). Bytes are characters of latin1.
  */
+import { aBigint, aString, checkArgument, having, listOf } from '../../arguments.ts';
 import { ERRNO } from '../../errors.ts';
 
 /** What a format reads besides its arguments. */
@@ -74,6 +75,9 @@ export function formatText(
   source: FormatSource,
   room = Number.POSITIVE_INFINITY,
 ): string | number {
+  checkArgument('formatText()', 'format', format, aString);
+  checkArgument('formatText()', 'args', args, listOf(aBigint));
+  checkArgument('formatText()', 'source', source, having('what reads strings and bytes', 'string', 'bytes'));
   let text = '';
   let used = 0;
   for (let i = 0; i < format.length; i++) {

@@ -1,6 +1,6 @@
 /** Helpers of maps that call back, and locks in values (kernel/bpf/arraymap.c, hashtab.c, ringbuf.c, helpers.c). */
 import { ERRNO } from '../../errors.ts';
-import { MAX_CALL_FRAMES } from '../../layout.ts';
+import { MAX_CALL_FRAMES } from '../../isa.ts';
 import { lock, unlock } from '../../maps/spinlock.ts';
 import { UserRingBuffer } from '../../maps/user-ringbuf.ts';
 import { fail, type HelperContext, type HelperImpl, mapOf, u64, view } from './context.ts';

@@ -1,256 +1,18 @@
 /** Packets of `struct __sk_buff` (net/core/filter.c, net/core/skbuff.c). The bytes lie in one piece, within the block of the test run. */
-import { ERRNO } from '../../errors.ts';
 import { SK_BUFF, SK_BUFF_PRIVATE } from '../../sk-buff.ts';
-import { add, fold, replace2, replace4, replaceByDiff } from './checksum.ts';
-import { fail, type HelperContext, type HelperImpl, s32, u32, u64, view } from './context.ts';
-import { loadPacketBytes, packetLength, packetPointer, packetStart, storePacketBytes } from './packet.ts';
+import { replace2 } from './checksum.ts';
+import { fail, type HelperImpl, u32, u64, view } from './context.ts';
+import { loadPacketBytes, packetLength, packetStart, storePacketBytes } from './packet.ts';
+import { ETH_P_IP, ETH_P_IPV6, MAX_LENGTH, MAX_OFFSET, SKB_META, Skb } from './skb-buffer.ts';
+import { SKB_CHECKSUM_HELPERS } from './skb-checksum.ts';
+import { adjustRoom, changeProtocol } from './skb-room.ts';
 
 const ETH_HLEN = 14;
-const ETH_P_IP = 0x0800;
-const ETH_P_IPV6 = 0x86dd;
 const ETH_P_8021Q = 0x8100;
 const ETH_P_8021AD = 0x88a8;
 const VLAN_HLEN = 4;
-/** The block of a test run, but for struct skb_shared_info behind the packet. */
-const ROOM = 4096 - 320;
-const MAX_LENGTH = 65536;
 const PACKET_OTHERHOST = 3;
-const HEADER_FIELD_MASK = 0xfn;
-const BPF_F_PSEUDO_HDR = 1n << 4n;
-const BPF_F_MARK_MANGLED_0 = 1n << 5n;
-const BPF_F_MARK_ENFORCE = 1n << 6n;
 const BPF_F_INVALIDATE_HASH = 2n;
-const MAX_OFFSET = 0xffff;
-const SKB_META = { dataMeta: 140, tstamp: 152, tstampType: 180 } as const;
-
-class Skb {
-  readonly #c: HelperContext;
-  readonly #at: number;
-
-  constructor(c: HelperContext, ctx: number) {
-    this.#c = c;
-    this.#at = ctx >>> 0;
-  }
-
-  get(field: number): number {
-    return view(this.#c).data.getUint32(this.#at + field, true);
-  }
-  set(field: number, value: number): void {
-    view(this.#c).data.setUint32(this.#at + field, value >>> 0, true);
-  }
-  get data(): number {
-    return this.get(SK_BUFF.data);
-  }
-  get length(): number {
-    return this.get(SK_BUFF.len);
-  }
-  get headroom(): number {
-    return this.data - this.get(SK_BUFF_PRIVATE.head);
-  }
-  /** Only a packet with room before it lies in a block of its own. */
-  get tailroom(): number {
-    const head = this.get(SK_BUFF_PRIVATE.head);
-    return head === this.get(SK_BUFF_PRIVATE.macHeader)
-      ? 0
-      : Math.max(0, head + ROOM - this.data - this.length);
-  }
-  get networkOffset(): number {
-    return this.get(SK_BUFF_PRIVATE.networkHeader) - this.data;
-  }
-  get macLength(): number {
-    return this.get(SK_BUFF_PRIVATE.networkHeader) - this.get(SK_BUFF_PRIVATE.macHeader);
-  }
-  /** Host order. */
-  get protocol(): number {
-    return view(this.#c).data.getUint16(this.#at + SK_BUFF.protocol, false);
-  }
-  set protocol(value: number) {
-    view(this.#c).data.setUint16(this.#at + SK_BUFF.protocol, value, false);
-  }
-  get u8(): Uint8Array {
-    return view(this.#c).u8;
-  }
-
-  /** New bounds of the packet; metadata before it is gone (bpf_compute_data_end). */
-  place(data: number, length: number): void {
-    this.set(SK_BUFF.data, data);
-    this.set(SK_BUFF.len, length);
-    this.set(SK_BUFF.data_end, data + length);
-    this.set(SK_BUFF_PRIVATE.tail, data + length);
-    this.set(SKB_META.dataMeta, data);
-  }
-
-  /** Room of `size` bytes before the packet, moving it back where that is needed (skb_cow_head). */
-  makeHeadroom(size: number): boolean {
-    const missing = size - this.headroom;
-    if (missing <= 0) return true;
-    if (missing > this.tailroom) return false;
-    const { data, length } = this;
-    const mac = this.get(SK_BUFF_PRIVATE.macHeader);
-    const network = this.get(SK_BUFF_PRIVATE.networkHeader);
-    const from = Math.min(mac, data);
-    this.u8.copyWithin(from + missing, from, data + length);
-    this.place(data + missing, length);
-    this.set(SK_BUFF_PRIVATE.macHeader, mac + missing);
-    this.set(SK_BUFF_PRIVATE.networkHeader, network + missing);
-    return true;
-  }
-
-  /** bpf_skb_generic_push: `size` zero bytes at `offset`. */
-  insert(offset: number, size: number): boolean {
-    if (!this.makeHeadroom(size)) return false;
-    const { data, length } = this;
-    const start = data - size;
-    this.u8.copyWithin(start, data, data + offset);
-    this.u8.fill(0, start + offset, start + offset + size);
-    this.place(start, length + size);
-    return true;
-  }
-
-  /** bpf_skb_generic_pop */
-  remove(offset: number, size: number): boolean {
-    const { data, length } = this;
-    if (offset + size > length) return false;
-    this.u8.copyWithin(data + size, data, data + offset);
-    this.place(data + size, length - size);
-    return true;
-  }
-
-  set16(address: number, value: number): void {
-    view(this.#c).data.setUint16(address, value, false);
-  }
-  get16(address: number): number {
-    return view(this.#c).data.getUint16(address, false);
-  }
-}
-
-/** bpf_try_make_writable: all of it is, up to the end. */
-const canWrite = (c: HelperContext, ctx: number, size: number): boolean => size <= packetLength(c, ctx);
-
-interface ChecksumChange {
-  readonly ctx: number;
-  readonly offset: number;
-  readonly from: bigint;
-  readonly to: bigint;
-  readonly flags: bigint;
-}
-
-/** The checksum field's address, or -errno. */
-function checksumAt(c: HelperContext, { ctx, offset }: ChecksumChange): number {
-  if (offset > MAX_OFFSET || (offset & 1) !== 0 || !canWrite(c, ctx, offset + 2)) return -ERRNO.EFAULT;
-  return packetPointer(c, ctx, offset, 2);
-}
-
-/** The new checksum, or undefined for a size that is none. */
-function changed(old: number, { from, to, flags }: ChecksumChange): number | undefined {
-  switch (flags & HEADER_FIELD_MASK) {
-    case 0n:
-      return u64(from) === 0n ? replaceByDiff(old, u32(to)) : undefined;
-    case 2n:
-      return replace2(old, u32(from), u32(to));
-    case 4n:
-      return replace4(old, u32(from), u32(to));
-    default:
-      return undefined;
-  }
-}
-
-function replaceChecksum(
-  c: HelperContext,
-  change: ChecksumChange,
-  mangled: boolean,
-  enforce: boolean,
-): bigint {
-  const at = checksumAt(c, change);
-  if (at < 0) return BigInt(at);
-  const { data } = view(c);
-  const old = data.getUint16(at, true);
-  if (mangled && !enforce && old === 0) return 0n;
-  const sum = changed(old, change);
-  if (sum === undefined) return fail('EINVAL');
-  data.setUint16(at, mangled && sum === 0 ? 0xffff : sum, true);
-  return 0n;
-}
-
-const NET = 0;
-const MAC = 1;
-const ADJ = {
-  fixedGso: 1n,
-  encapL3v4: 2n,
-  encapL3v6: 4n,
-  encapL4Gre: 8n,
-  encapL4Udp: 16n,
-  noCsumReset: 32n,
-  encapL2Eth: 64n,
-  decapL3v4: 128n,
-  decapL3v6: 256n,
-} as const;
-const ADJ_MASK = 0x1ffn | (0xffn << 56n);
-
-/** bpf_skb_adjust_room */
-function adjustRoom(c: HelperContext, ctx: number, by: bigint, mode: bigint, given: bigint): bigint {
-  const skb = new Skb(c, ctx);
-  const flags = u64(given);
-  const delta = s32(by);
-  const size = Math.abs(delta);
-  const shrink = delta < 0;
-  if ((flags & ~ADJ_MASK) !== 0n) return fail('EINVAL');
-  if (size > 0xfff) return fail('EFAULT');
-  const { protocol } = skb;
-  if (protocol !== ETH_P_IP && protocol !== ETH_P_IPV6) return fail('ENOTSUPP');
-  const base = protocol === ETH_P_IP ? 20 : 40;
-  let least = base;
-  let offset = skb.macLength;
-  if (u32(mode) === NET) offset += base;
-  else if (u32(mode) !== MAC) return fail('ENOTSUPP');
-  const decap = flags & (ADJ.decapL3v4 | ADJ.decapL3v6);
-  if (decap !== 0n) {
-    if (!shrink || decap === (ADJ.decapL3v4 | ADJ.decapL3v6)) return fail('EINVAL');
-    least = decap === ADJ.decapL3v4 ? 20 : 40;
-  }
-  const current = skb.length - skb.networkOffset;
-  if (shrink ? size >= current || current - size < least : skb.length + size > MAX_LENGTH)
-    return fail('ENOTSUPP');
-  const encap = flags & (ADJ.encapL3v4 | ADJ.encapL3v6);
-  if (!shrink && encap !== 0n) {
-    const both = encap === (ADJ.encapL3v4 | ADJ.encapL3v6);
-    const twoTunnels = (flags & ADJ.encapL4Gre) !== 0n && (flags & ADJ.encapL4Udp) !== 0n;
-    if (both || twoTunnels) return fail('EINVAL');
-  }
-  const mac = skb.macLength;
-  // skb_cow_head: more headroom than there is.
-  if (shrink ? !skb.remove(offset, size) : !skb.insert(offset, size)) return fail('ENOMEM');
-  const { data } = skb;
-  skb.set(SK_BUFF_PRIVATE.macHeader, data);
-  skb.set(SK_BUFF_PRIVATE.networkHeader, data + mac);
-  if (!shrink && encap !== 0n) skb.protocol = encap === ADJ.encapL3v4 ? ETH_P_IP : ETH_P_IPV6;
-  if (shrink && decap !== 0n) skb.protocol = decap === ADJ.decapL3v4 ? ETH_P_IP : ETH_P_IPV6;
-  return 0n;
-}
-
-const IPV6_LONGER = 20;
-
-/** bpf_skb_change_proto: room for the other header, or less; writing it is up to the program. */
-function changeProtocol(c: HelperContext, ctx: number, given: bigint, flags: bigint): bigint {
-  if (flags !== 0n) return fail('EINVAL');
-  const skb = new Skb(c, ctx);
-  // Network order, in a register.
-  const swapped = u32(given) & 0xffff;
-  const wanted = ((swapped & 0xff) << 8) | (swapped >> 8);
-  const { protocol, macLength: mac } = skb;
-  if (protocol === ETH_P_IP && wanted === ETH_P_IPV6) {
-    if (skb.length + IPV6_LONGER > MAX_LENGTH || !skb.insert(mac, IPV6_LONGER)) return fail('ENOMEM');
-  } else if (protocol === ETH_P_IPV6 && wanted === ETH_P_IP) {
-    if (skb.length < mac + IPV6_LONGER) return fail('ENOMEM');
-    skb.remove(mac, IPV6_LONGER);
-  } else return fail('ENOTSUPP');
-  const { data } = skb;
-  skb.set(SK_BUFF_PRIVATE.macHeader, data);
-  skb.set(SK_BUFF_PRIVATE.networkHeader, data + mac);
-  skb.protocol = wanted;
-  skb.set(SK_BUFF.hash, 0);
-  return 0n;
-}
 
 function setVlan(skb: Skb, present: boolean, protocol = 0, tci = 0): void {
   skb.set(SK_BUFF.vlan_present, present ? 1 : 0);
@@ -283,23 +45,7 @@ export const SKB_HELPERS_IMPL: Readonly<Record<string, HelperImpl>> = {
     return BigInt(error);
   },
   skb_pull_data: (c, ctx: number, size: bigint) => (u32(size) <= packetLength(c, ctx) ? 0n : fail('ENOMEM')),
-  l3_csum_replace(c, ctx: number, offset: bigint, from: bigint, to: bigint, given: bigint) {
-    const flags = u64(given);
-    if ((flags & ~HEADER_FIELD_MASK) !== 0n) return fail('EINVAL');
-    return replaceChecksum(c, { ctx, offset: u32(offset), from, to, flags }, false, false);
-  },
-  l4_csum_replace(c, ctx: number, offset: bigint, from: bigint, to: bigint, given: bigint) {
-    const flags = u64(given);
-    const known = HEADER_FIELD_MASK | BPF_F_PSEUDO_HDR | BPF_F_MARK_MANGLED_0 | BPF_F_MARK_ENFORCE;
-    if ((flags & ~known) !== 0n) return fail('EINVAL');
-    const mangled = (flags & BPF_F_MARK_MANGLED_0) !== 0n;
-    const enforce = (flags & BPF_F_MARK_ENFORCE) !== 0n;
-    return replaceChecksum(c, { ctx, offset: u32(offset), from, to, flags }, mangled, enforce);
-  },
-  // The packet has CHECKSUM_NONE.
-  csum_update: () => fail('ENOTSUPP'),
-  csum_level: (_c, _ctx: number, level: bigint) =>
-    u64(level) === 0n ? fail('EACCES') : u64(level) <= 3n ? 0n : fail('EINVAL'),
+  ...SKB_CHECKSUM_HELPERS,
   skb_change_type(c, ctx: number, type: bigint) {
     const skb = new Skb(c, ctx);
     if (skb.get(SK_BUFF.pkt_type) > PACKET_OTHERHOST || u32(type) > PACKET_OTHERHOST) return fail('EINVAL');
@@ -447,5 +193,3 @@ export const SKB_HELPERS_IMPL: Readonly<Record<string, HelperImpl>> = {
   /** overflowuid: no socket. */
   get_socket_uid: () => 65534n,
 };
-
-export { add, fold };

@@ -2,8 +2,8 @@ import { TRACE_FN, TRACE_FUNC_REPEATS } from '../builtin-events.ts';
 import { recordStack } from '../stack-trace.ts';
 import type { FunctionCall } from '../trace-arch.ts';
 import type { TraceArray } from '../trace-array.ts';
-import { recordToBuffer } from '../trace-commit.ts';
 import { dataView, writeEntry } from '../trace-entry.ts';
+import { recordToBuffer } from '../trace-record.ts';
 import type { Tracer } from '../tracer.ts';
 import { FunctionUse } from './function-use.ts';
 

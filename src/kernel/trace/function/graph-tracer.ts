@@ -2,8 +2,8 @@ import { TRACE_GRAPH_ENT, TRACE_GRAPH_RET, TRACE_PRINT } from '../builtin-events
 import { stringToBytes } from '../byte-string.ts';
 import type { FunctionCall } from '../trace-arch.ts';
 import type { TraceArray } from '../trace-array.ts';
-import { recordToBuffer } from '../trace-commit.ts';
 import { dataView, writeEntry } from '../trace-entry.ts';
+import { recordToBuffer } from '../trace-record.ts';
 import type { Tracer } from '../tracer.ts';
 import { CallStack } from './call-stack.ts';
 import { FunctionUse } from './function-use.ts';

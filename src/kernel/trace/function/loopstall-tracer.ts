@@ -2,9 +2,9 @@ import { TRACE_FN } from '../builtin-events.ts';
 import { allocSnapshot, freeSnapshot, takeSnapshot } from '../snapshot.ts';
 import type { FunctionCall } from '../trace-arch.ts';
 import type { TraceArray } from '../trace-array.ts';
-import { recordToBuffer } from '../trace-commit.ts';
 import { dataView, writeEntry } from '../trace-entry.ts';
 import type { TraceOption } from '../trace-options.ts';
+import { recordToBuffer } from '../trace-record.ts';
 import type { Tracer } from '../tracer.ts';
 import { CallStack } from './call-stack.ts';
 import { FunctionUse } from './function-use.ts';
@@ -68,7 +68,7 @@ class StallTrace {
     tr.maxLatency = took;
     tr.longest = { pid: call.pid, start: call.address, end: call.address };
     takeSnapshot(tr);
-    tr.snapshotTimeStart = began;
+    tr.snapshotTimeStart = tr.timeAt(began);
   }
 
   #record({ address, cpu, ts, pid }: FunctionCall, parent: bigint): void {

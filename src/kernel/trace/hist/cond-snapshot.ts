@@ -2,7 +2,7 @@
 import { KernelError } from '../../errno.ts';
 import { allocSnapshot, takeSnapshot } from '../snapshot.ts';
 import type { TraceArray } from '../trace-array.ts';
-import type { HistAction } from './hist-actions.ts';
+import type { HistAction } from './action-data.ts';
 import type { HistData } from './hist-data.ts';
 import type { TracingMapElt } from './tracing-map.ts';
 

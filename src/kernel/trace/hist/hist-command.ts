@@ -229,6 +229,7 @@ function register(file: TraceEventFile, trigger: HistTrigger): boolean {
     deleteNamed(tr.tracing, trigger);
     throw error;
   }
+  trigger.attached(file);
   const synth = synthEventOf(file);
   if (synth !== undefined) synth.ref++;
   return named === undefined;

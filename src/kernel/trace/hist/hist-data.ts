@@ -8,7 +8,7 @@ import { MAX_FILTER_STR_VAL } from '../filter/parse-predicate.ts';
 import { clockInNs } from '../trace-clock.ts';
 import type { TraceEventFile } from '../trace-event-file.ts';
 import { invalid } from '../trigger/trigger-command.ts';
-import type { FieldVar, HistAction } from './hist-actions.ts';
+import type { FieldVar, HistAction } from './action-data.ts';
 import type { HistAttrs } from './hist-attrs.ts';
 import { histError } from './hist-errors.ts';
 import { createHistField, FL, HIST_STACKTRACE_SIZE, type HistField } from './hist-field.ts';

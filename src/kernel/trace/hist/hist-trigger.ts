@@ -3,11 +3,12 @@ import { readable, toByteString } from '../byte-string.ts';
 import { locationOf } from '../filter/evaluate.ts';
 import { MAX_FILTER_STR_VAL } from '../filter/parse-predicate.ts';
 import { entryPid, type TraceRecord } from '../trace-entry.ts';
+import type { TraceEventCall } from '../trace-event.ts';
 import type { TraceEventFile } from '../trace-event-file.ts';
 import type { TraceField } from '../trace-field.ts';
 import { TriggerData } from '../trigger/trigger-data.ts';
+import { actionsText, type FieldVar, type HistAction } from './action-data.ts';
 import { condSnapshot } from './cond-snapshot.ts';
-import { actionsText, type FieldVar, type HistAction } from './hist-actions.ts';
 import type { HistData } from './hist-data.ts';
 import { HIST_PREFIX } from './hist-errors.ts';
 import {
@@ -35,6 +36,7 @@ export class HistTrigger extends TriggerData {
   ref = 0;
   /** Chosen at the first record, when everything is known. */
   #hit: ((record: TraceRecord) => void) | undefined;
+  #detach: () => void = () => undefined;
   readonly #released: (trigger: HistTrigger) => void;
 
   constructor(histData: HistData, released: (trigger: HistTrigger) => void) {
@@ -51,7 +53,23 @@ export class HistTrigger extends TriggerData {
     );
   }
 
+  /** The synthetic events of its actions. */
+  get feeds(): readonly TraceEventCall[] {
+    return this.histData.actions.flatMap(({ synthEvent }) => synthEvent?.call ?? []);
+  }
+
+  /** It is on an event now, whose hits are taken with a stack while somebody wants that of what it feeds. */
+  attached({ call }: TraceEventFile): void {
+    const changed = (): void => call.consumersChanged();
+    const { feeds } = this;
+    for (const fed of feeds) fed.watchers.add(changed);
+    this.#detach = () => {
+      for (const fed of feeds) fed.watchers.delete(changed);
+    };
+  }
+
   override release(): void {
+    this.#detach();
     this.#released(this);
   }
 
@@ -152,7 +170,7 @@ function hit(histData: HistData, record: TraceRecord, file: TraceEventFile): voi
   let stack: readonly bigint[] | undefined;
   const context: Omit<HistContext, 'elt'> = {
     record,
-    ts: tr.clock === 'local' || tr.clock === 'global' ? record.ts : tr.now(),
+    ts: tr.timeAt(record.ts),
     varRefVals,
     stack: () => {
       stack ??= (record.stack ?? arch.stackTrace?.(record) ?? []).slice(0, HIST_STACKTRACE_DEPTH);
@@ -271,5 +289,5 @@ function runAction(histData: HistData, action: HistAction, elt: TracingMapElt, c
   if (kind !== 'trace') return;
   const values = action.varRefIdx.map((idx) => context.varRefVals[idx] ?? 0n);
   const { record } = context;
-  action.synthEvent?.trace(values, { cpu: record.cpu, ts: record.ts, pid: entryPid(record.data) });
+  action.synthEvent?.trace(values, { ...record, pid: entryPid(record.data) });
 }

@@ -75,16 +75,16 @@ export class SynthEvent implements DynEvent {
     this.#dynEvents.remove(this);
   }
 
-  /** trace_synth(): a record with a value for each field, at the place and time of the record that led to it. */
+  /** trace_synth(): a record with a value for each field, at the place, time and stack of the record that led to it. */
   trace(
     values: readonly SynthValue[],
-    at: { readonly cpu: number; readonly ts: bigint; readonly pid: number },
+    { pid, ...at }: Pick<TraceRecord, 'cpu' | 'ts' | 'stack'> & { readonly pid: number },
   ): void {
     const dynamic = this.fields.map((field, i) => (field.isDynamic ? dynamicBytes(values[i]) : undefined));
     let end = this.#end;
     const data = new Uint8Array(end + dynamic.reduce((sum, bytes) => sum + (bytes?.length ?? 0), 0));
     const view = dataView(data);
-    writeEntry(data, this.call.id, at.pid);
+    writeEntry(data, this.call.id, pid);
     for (const [i, field] of this.fields.entries()) {
       const offset = this.#offsets[i] as number;
       const bytes = dynamic[i];
@@ -96,7 +96,7 @@ export class SynthEvent implements DynEvent {
         data.set(valueBytes(values[i]).subarray(0, STR_VAR_LEN_MAX - 1), offset);
       } else if (typeof values[i] === 'bigint') writeNumber(view, offset, field.size, values[i] as bigint);
     }
-    this.#dynEvents.tracing.commit(this.call, { cpu: at.cpu, ts: at.ts, data });
+    this.#dynEvents.tracing.commit(this.call, { ...at, data });
   }
 
   /** print_synth_event() */

@@ -4,7 +4,6 @@ import { KernelError } from '../../errno.ts';
 import { readable } from '../byte-string.ts';
 import { argvSplit } from '../c-text.ts';
 import { createEventFilter } from '../filter/event-filter.ts';
-import { hitPlan } from '../hit-plan.ts';
 import { updateTriggerFlags } from '../trace-commit.ts';
 import { dataView, entryPid, type TraceRecord, writeHead } from '../trace-entry.ts';
 import {
@@ -110,12 +109,9 @@ export class TraceEprobe implements DynEvent {
     if (file === undefined) {
       throw new KernelError('ENOENT', `there is no event ${this.attached.system}/${this.attached.name}`);
     }
-    const { call } = this;
     const trigger: EventTrigger = {
       name: 'eprobe',
-      get wantsStack() {
-        return hitPlan(call).stack;
-      },
+      feeds: [this.call],
       filter: this.#filter,
       needsRecord: true,
       post: false,
@@ -159,8 +155,7 @@ export class TraceEprobe implements DynEvent {
     const { tracing } = this.#dynEvents;
     writeHead(this.#program.head, this.call.id, entryPid(record.data));
     const data = this.#program.run(recordSource(tracing, record));
-    const { cpu, ts, stack } = record;
-    tracing.commit(this.call, stack === undefined ? { cpu, ts, data } : { cpu, ts, data, stack });
+    tracing.commit(this.call, { ...record, data });
   }
 }
 

@@ -1,3 +1,4 @@
+import { aFunction, anInteger, atLeast, checkArgument } from '../../../arguments.ts';
 import { KernelError } from '../../errno.ts';
 import type { TraceBuffer, TraceBufferStats } from '../trace-buffer.ts';
 import type { TraceRecord } from '../trace-entry.ts';
@@ -27,6 +28,9 @@ export class RingBuffer implements TraceBuffer {
   readonly #shares = new Map<number, { readonly ring: SharedRing; readonly buffers: readonly CpuBuffer[] }>();
 
   constructor(ncpu: number, sizeKb: number, now: () => bigint) {
+    checkArgument('new RingBuffer()', 'ncpu', ncpu, anInteger(1));
+    checkArgument('new RingBuffer()', 'sizeKb', sizeKb, atLeast(0));
+    checkArgument('new RingBuffer()', 'now', now, aFunction);
     this.ncpu = ncpu;
     this.#now = now;
     for (let cpu = 0; cpu < ncpu; cpu++)

@@ -86,10 +86,10 @@ const LOOK_AGAIN = 100;
 
 export class RingMemory {
   readonly buffer: SharedArrayBuffer;
-  readonly words: Int32Array<SharedArrayBuffer>;
-  readonly unsigned: Uint32Array<SharedArrayBuffer>;
-  readonly bytes: Uint8Array<SharedArrayBuffer>;
-  readonly counters: Float64Array<SharedArrayBuffer>;
+  readonly words: Int32Array;
+  readonly unsigned: Uint32Array;
+  readonly bytes: Uint8Array;
+  readonly counters: Float64Array;
   readonly pageSize: number;
   /** Bytes of data of a page. */
   readonly dataSize: number;
