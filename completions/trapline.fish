@@ -8,7 +8,7 @@ complete -c trapline -s f -l format -x -a 'text json' -d 'Form of the data: text
 complete -c trapline -l arm -x -a 'auto nop bind edit break' -d 'How to arm probes'
 complete -c trapline -l max-pause -x -d 'The longest stop of the process that arming may cause, in milliseconds'
 complete -c trapline -l maxactive -x -d 'Calls of one function that return probes follow at the same time'
-complete -c trapline -l unsafe -d 'Allow functions that do something to the machine: system() runs commands'
+complete -c trapline -l unsafe -d 'Allow what may do harm: system() runs commands'
 complete -c trapline -s d -l debug -x -a 'ast maps codegen verifier wasm all' -d 'Show a stage of compilation instead of tracing'
 complete -c trapline -l dry-run -d 'Compile and verify, trace nothing'
 complete -c trapline -l info -d 'Show what this machine, and with -p the process, can do'

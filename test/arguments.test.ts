@@ -148,7 +148,7 @@ test.each<[call: string, run: () => unknown, message: string, hint: string]>([
     'an option that is none',
     () => library.attachTracefs(1, { colour: 1 } as never),
     'attachTracefs(): options.colour is no option',
-    'options are way, maxPauseMs, bufferSizeKb, ringBytes, maxString, inTarget, cpus, watchModules, lazy, onWarning, onGone',
+    'options are way, maxPauseMs, bufferSizeKb, ringBytes, maxString, inTarget, unsafe, cpus, watchModules, lazy, onWarning, onGone',
   ],
   [
     'a handler',

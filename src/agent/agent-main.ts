@@ -1,6 +1,6 @@
 import type { MemoryLayout } from '../bpf/index.ts';
 import type { PropertyPath } from '../kernel/trace/js-kfuncs.ts';
-import type { CompiledImage, PrintkCall, SiteSpec, SiteStats } from './protocol.ts';
+import type { CompiledImage, PrintkCall, ReadFault, SiteSpec, SiteStats } from './protocol.ts';
 
 /**
  * The agent on the traced main thread. One bundled script evaluates to a function that makes it; the worker calls its
@@ -27,6 +27,8 @@ export interface AgentMain {
   passWrappers(sites: readonly number[]): void;
   /** Calls of a site that nobody told: they count as missed. */
   addMissed(site: number, calls: number): void;
+  /** A call that put a site in place that tells how calls end: none of its programs sees it. */
+  addUnseen(site: number): void;
 
   /**
    * The function that stands in for `original` at a site: same name, length, prototype, properties, `this`,
@@ -64,8 +66,8 @@ export interface AgentMain {
   calls(site: number): number;
   /** New stacks since `after`: their frames, innermost first, one string a frame (`name (file:line:column)`). */
   stacks(after: number): { id: number; frames: string[] }[];
-  /** Failed reads by path index since the last call: `[path, errno, count]`. */
-  faults(): [number, number, number][];
+  /** Failed reads by path index since the last call. */
+  faults(): ReadFault[];
 
   /** Disables everything, removes hooks and patched intrinsics, turns wrappers still held by somebody into plain calls. */
   dispose(): void;

@@ -66,9 +66,25 @@ export interface SiteSpec {
   readonly isGenerator: boolean;
 }
 
+/**
+ * `[path, errno, count, trouble]`: reads of a property path that failed, and the first property on the way that was to blame where one
+ * was. ENOENT: in none of them did the last property exist, which is undefined in JavaScript and in most cases a misspelt name.
+ */
+export type ReadFault = [path: number, errno: number, count: number, trouble?: Trouble];
+
+export interface Trouble {
+  readonly key: string | number;
+  /** `nothing`: a property of null or undefined. */
+  readonly reason: 'missing' | 'getter' | 'proxy' | 'nothing';
+  /** Of `missing`: properties that there are. */
+  readonly names: readonly string[];
+}
+
 /** Counters of one site, as in kprobe_profile. */
 export interface SiteStats {
   readonly site: number;
   readonly nhit: number;
   readonly nmissed: number;
+  /** Calls whose ends are wanted and that only put the probe in place; left out where there were none. */
+  readonly unseen?: number;
 }

@@ -49,6 +49,7 @@ export {
 } from './library.ts';
 export * from './linker/index.ts';
 export * from './machine/index.ts';
+export { Arena } from './maps/arena.ts';
 export { BloomFilter } from './maps/bloom-filter.ts';
 export { CgroupStorage, TaskStorage } from './maps/local-storage.ts';
 export { initMap, initMemory, openMap } from './maps/map.ts';
@@ -96,5 +97,11 @@ export { callSkbHelper } from './skb-helpers.ts';
 export { decodeSockFilters, type SockFilter } from './sock-filter.ts';
 export * from './syscall/index.ts';
 export { VerifierError } from './verifier/error.ts';
-export type { ContextAccess, ProgramInput, ProgType, VerifiedProgram } from './verifier/types.ts';
+export type {
+  ContextAccess,
+  ProgramArena,
+  ProgramInput,
+  ProgType,
+  VerifiedProgram,
+} from './verifier/types.ts';
 export { verifyProgram } from './verifier/verifier.ts';

@@ -14,6 +14,8 @@ import { MAX_BPF_STACK, MAX_CALL_FRAMES } from './isa.ts';
 import { type MapGeometry, type MapSpec, mapGeometry, roundUp } from './maps/map-layout.ts';
 
 export const WASM_PAGE = 65536;
+/** Most CPUs that a memory has. */
+export const MAX_CPUS = 64;
 
 /** Fixed addresses within the reserved first kilobyte. Address 0 is never valid: it is NULL. */
 export const MEMORY_HEADER = {
@@ -136,8 +138,8 @@ export function layoutMemory(maps: readonly MapSpec[], options: LayoutOptions): 
   checkArgument('layoutMemory()', 'maps', maps, listOf(aMapSpec));
   checkArgument('layoutMemory()', 'options', options, having('options with ncpu', 'ncpu'));
   const { ncpu, reserve = 0 } = options;
-  if (!Number.isInteger(ncpu) || ncpu < 1 || ncpu > 64) {
-    throw new BpfError('EINVAL', `number of CPUs ${ncpu} is not between 1 and 64`);
+  if (!Number.isInteger(ncpu) || ncpu < 1 || ncpu > MAX_CPUS) {
+    throw new BpfError('EINVAL', `number of CPUs ${ncpu} is not between 1 and ${MAX_CPUS}`);
   }
   const percpuBase = MEMORY_HEADER.size;
   const percpuStride = roundUp(PERCPU.size, 64);

@@ -113,6 +113,12 @@ _trapline() {
     return
   fi
   local current=\${COMP_WORDS[COMP_CWORD]} previous=\${COMP_WORDS[COMP_CWORD - 1]}
+  # --arm=b is three words
+  if [[ $current == = ]]; then
+    current=
+  elif [[ $previous == = ]]; then
+    previous=\${COMP_WORDS[COMP_CWORD - 2]}
+  fi
   case $previous in
 ${cases.join('\n')}
   esac

@@ -102,7 +102,8 @@ export const OPTIONS = [
   {
     name: 'unsafe',
     group: 'Safety and cost',
-    description: 'Allow functions that do something to the machine: system() runs commands.',
+    description:
+      'Allow what may do harm: system() runs commands; live edits where V8 13 and later (Node 24 on) would mix up the variables of closures.',
   },
   {
     name: 'debug',

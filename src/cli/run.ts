@@ -319,7 +319,7 @@ class Run {
 
   /** Arms functions, and starts the intervals: behind the first process's, unless that takes long. False when tracing ended meanwhile. */
   async #attach(): Promise<boolean> {
-    const { arm = 'auto', maxPauseMs = 100, maxactive = 0 } = this.#options;
+    const { arm = 'auto', maxPauseMs = 100, maxactive = 0, unsafe = false } = this.#options;
     let ticking: Promise<void> | undefined;
     const tick = (): Promise<void> => {
       ticking ??= this.#stopped ? Promise.resolve() : this.#startIntervals();
@@ -330,7 +330,7 @@ class Run {
       for (const tracee of this.#tracees.all) {
         if (this.#stopped) return false;
         this.#attaching = true;
-        const reports = await tracee.attach({ way: arm, maxPauseMs, maxactive });
+        const reports = await tracee.attach({ way: arm, maxPauseMs, maxactive, unsafe });
         if (this.#stopped) return false;
         this.#attaching = false;
         await tick();

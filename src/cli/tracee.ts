@@ -1,3 +1,4 @@
+import type { Trouble } from '../agent/protocol.ts';
 import { isProperty } from '../arch/v8/arm.ts';
 import {
   fileFilter,
@@ -30,6 +31,15 @@ const EVENT_OF = {
 interface Attachment {
   readonly point: AttachPoint;
   readonly match: TargetMatch | EventMatch | undefined;
+}
+
+/** Reads that failed at one place of the script. */
+export interface PlacedFault {
+  /** An index of the script's positions. */
+  readonly position: number;
+  readonly errno: number;
+  readonly count: number;
+  readonly trouble: Trouble | undefined;
 }
 
 /** A process with the script compiled for it: what has to be known to load, attach and decode. */
@@ -174,13 +184,14 @@ export class Tracee {
   }
 
   /** Places where reads failed since the last call, with the errno and how often. */
-  async faults(): Promise<readonly { position: number; errno: number; count: number }[]> {
+  async faults(): Promise<readonly PlacedFault[]> {
     if (!this.#loaded) return [];
     const faults = await this.session.faults();
-    return faults.map(([path, errno, count]) => ({
+    return faults.map(([path, errno, count, trouble]) => ({
       position: this.script.paths[path]?.position ?? 0,
       errno,
       count,
+      trouble,
     }));
   }
 

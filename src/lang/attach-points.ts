@@ -53,6 +53,12 @@ export function attachPoints(script: Script, params: readonly string[] = []): At
   return points;
 }
 
+/** `server.js:handle`, as lists may be asked for it, wants a type in front in a script. */
+function withType({ provider, target }: AttachPointNode): string | undefined {
+  if (target === undefined || !/[./]/.test(provider)) return undefined;
+  return `did you mean kprobe:${provider}:${target}?`;
+}
+
 /** Checks one attach point; undefined when it is wrong, with the error in `diagnostics`. */
 export function toAttachPoint(
   node: AttachPointNode,
@@ -64,7 +70,7 @@ export function toAttachPoint(
     const known = Object.keys(PROVIDERS).filter((name) => name.length > 2);
     const hint = Object.hasOwn(ELSEWHERE, node.provider)
       ? ELSEWHERE[node.provider]
-      : (didYouMean(node.provider, known) ?? `probe types are ${known.join(' ')}`);
+      : (didYouMean(node.provider, known) ?? withType(node) ?? `probe types are ${known.join(' ')}`);
     diagnostics.error(node.providerSpan, `Invalid probe type: ${node.provider}`, hint);
     return undefined;
   }

@@ -55,6 +55,11 @@ function isoWeek(date: Date): { year: number; week: number } {
   return { year: thursday.getFullYear(), week: Math.floor((dayOfYear(thursday) - 1) / 7) + 1 };
 }
 
+/** The week of the year, from 0, where weeks begin on a day of the week: 0 is Sunday. */
+function weekFrom(date: Date, begin: number): number {
+  return Math.floor((dayOfYear(date) + 6 - ((date.getDay() - begin + 7) % 7)) / 7);
+}
+
 /**
  * strftime(3) in the C locale and the local time zone, with bpftrace's `%f` (microseconds). `ns` is nanoseconds since
  * 1970. Conversions it does not know are left as they are.
@@ -79,8 +84,14 @@ export function strftime(format: string, ns: bigint): string {
         return pad(date.getFullYear() % 100);
       case 'G':
         return String(isoWeek(date).year);
+      case 'g':
+        return pad(isoWeek(date).year % 100);
       case 'V':
         return pad(isoWeek(date).week);
+      case 'U':
+        return pad(weekFrom(date, 0));
+      case 'W':
+        return pad(weekFrom(date, 1));
       case 'm':
         return pad(date.getMonth() + 1);
       case 'd':
@@ -107,6 +118,8 @@ export function strftime(format: string, ns: bigint): string {
         return String(Math.floor(date.getTime() / 1000));
       case 'p':
         return date.getHours() < 12 ? 'AM' : 'PM';
+      case 'P':
+        return date.getHours() < 12 ? 'am' : 'pm';
       case 'a':
         return DAYS[date.getDay()]!.slice(0, 3);
       case 'A':

@@ -8,9 +8,11 @@ import {
   type InstrumentEdit,
   type InstrumentNaming,
   instrument,
+  isWithin,
 } from '../arch/v8/instrument.ts';
-import { lineSite } from '../arch/v8/instrument-line.ts';
+import { lineSite, statementEnd } from '../arch/v8/instrument-line.ts';
 import { stripNops } from '../arch/v8/instrument-nop.ts';
+import type { TextSpan } from '../arch/v8/live-edit-diff.ts';
 import { type FittedEdit, fitLiveEdit, lostTexts } from '../arch/v8/live-edit-fit.ts';
 import { LineTable } from '../arch/v8/symbols-lines.ts';
 import type { ArmWay, FunctionSymbol } from '../arch/v8/types.ts';
@@ -25,6 +27,9 @@ const WINDOW_HITS = 50;
 /** Scripts up to this length get a text for the case that some of their functions cannot be put back. */
 const SUSPENDING_LENGTH = 500_000;
 
+const CLOSURES =
+  'V8 would not stop in closures that are older than the edit of a function around it, which gave them another scope';
+
 export interface PlannedEdit {
   readonly item: EditItem;
   readonly edited: EditedScript;
@@ -38,6 +43,8 @@ export interface EditedScript {
   /** Texts by which it goes back, ending with the original one. */
   readonly back: readonly string[];
   readonly jobs: ReadonlyMap<number, Job>;
+  /** Parts of the script's own text whose functions may have closures that V8 does not reach. */
+  readonly changed: readonly TextSpan[];
 }
 
 /** Compiled-in sites by the script's path: the inspector has urls where the registry may have paths. */
@@ -105,13 +112,15 @@ export class ArmItems {
         return item;
       }
       case 'break': {
-        const at = this.#breakpoint(job, this.#offset(job));
+        const offset = this.#offset(job);
+        const at = this.#breakpoint(job, offset);
         job.rateLimit = BREAK_LIMIT;
         const firstMs = hitMs(script.source);
         return {
           kind: 'break',
           site: number,
           at,
+          until: this.#until(job, offset),
           args: argumentText(symbol),
           firstMs,
           nextMs: NEXT_HIT_MS,
@@ -157,7 +166,15 @@ export class ArmItems {
   #breakpoint({ site, script }: Job, offset: number): Location {
     const objection = breakObjection(script.source, script.info.isModule, site.symbol, offset);
     if (objection !== undefined) throw new Error(objection);
+    if (isWithin(site.symbol, this.edits.get(script.info.scriptId)?.changed ?? [])) throw new Error(CLOSURES);
     return this.#location(script, site.symbol, offset);
+  }
+
+  /** The end of a line site's statement: a place behind it is passed on other ways, too. */
+  #until({ site, script }: Job, offset: number): Location | undefined {
+    if (site.line === undefined) return undefined;
+    const end = statementEnd(script.source, script.info.isModule, site.symbol, offset);
+    return end === undefined ? undefined : this.#location(script, site.symbol, end);
   }
 
   /** Where a line site goes; the function's entry for others. */
@@ -192,10 +209,19 @@ export class ArmItems {
     const all = new Map(this.edits.get(scriptId)?.jobs ?? []);
     for (const job of jobs) all.set(job.site.spec.site, job);
     const edits: InstrumentEdit[] = [];
+    const running = this.edits.get(scriptId)?.jobs;
     for (const [site, job] of all) {
       const { symbol, events, reads, line } = job.site;
+      const kept = running?.has(site) ?? false;
       try {
-        edits.push({ symbol, site, events, reads, ...(line === undefined ? {} : { at: this.#offset(job) }) });
+        edits.push({
+          symbol,
+          site,
+          events,
+          reads,
+          kept,
+          ...(line === undefined ? {} : { at: this.#offset(job) }),
+        });
       } catch (error) {
         reject(job, error);
         all.delete(site);
@@ -236,14 +262,22 @@ export class ArmItems {
       original: script.source,
       edited: result.source,
       back,
-      suspending: this.#suspending(script, edits, result.source),
+      suspending: this.#suspending(
+        script,
+        edits.filter(({ site }) => result.sites.includes(site)),
+        result.source,
+      ),
       maxPauseMs: Math.max(...[...all.values()].map(({ options }) => options.maxPauseMs)),
       texts: changedTexts(result, script.source).map(({ edited, original }) => ({
         edited: this.#shown(edited),
         original: this.#shown(original),
       })),
     };
-    return { item, edited: { text: result.source, back, jobs: all }, lost: fit.lost };
+    return {
+      item,
+      edited: { text: result.source, back, jobs: all, changed: result.changed },
+      lost: fit.lost,
+    };
   }
 }
 

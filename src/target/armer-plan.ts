@@ -11,9 +11,11 @@ import {
   queryMs,
   type TargetCost,
 } from '../arch/v8/arm-cost.ts';
+import { closuresObjection, editMixesClosures } from '../arch/v8/closures-hazard.ts';
 import { type Reader, readersOf } from '../arch/v8/readers.ts';
 import { scopesMs } from '../arch/v8/scope-cost.ts';
-import type { FunctionSymbol } from '../arch/v8/types.ts';
+import { parseScript } from '../arch/v8/symbols-parse.ts';
+import type { FunctionSymbol, ScriptInfo } from '../arch/v8/types.ts';
 import { TraplineError } from '../errors.ts';
 import type { ArmItems } from './armer-items.ts';
 import type { ArmSite, Enabling, Job } from './armer-job.ts';
@@ -31,6 +33,16 @@ function allow(ms: number, maxPauseMs: number, what: string): void {
   if (ms <= maxPauseMs) return;
   const message = `${what} would stop the process for about ${Math.round(ms)} ms`;
   throw new TraplineError('EMAXPAUSE', message, { hint: `--max-pause ${Math.ceil(ms)} allows it` });
+}
+
+/** Undefined too for what cannot be parsed: its edit is refused for that. */
+function hazardOf(v8: string, source: string, info: ScriptInfo): string | undefined {
+  const runsOnce = info.isModule || isCommonJs(info);
+  try {
+    return closuresObjection(v8, source, parseScript(source, info.isModule).program, runsOnce);
+  } catch {
+    return undefined;
+  }
 }
 
 export class ArmPlanner {
@@ -109,6 +121,20 @@ export class ArmPlanner {
     return known.readers;
   }
 
+  readonly #hazards = new WeakMap<LoadedScript, { readonly reason: string | undefined }>();
+
+  /** What an edit of a script would do to the application's closures in this version of V8. */
+  editHazard(script: LoadedScript): string | undefined {
+    const v8 = this.#v8 ?? '';
+    if (!editMixesClosures(v8)) return undefined;
+    let known = this.#hazards.get(script);
+    if (known === undefined) {
+      known = { reason: hazardOf(v8, script.source, script.info) };
+      this.#hazards.set(script, known);
+    }
+    return known.reason;
+  }
+
   plan(
     site: ArmSite,
     options: ArmOptions,
@@ -138,6 +164,8 @@ export class ArmPlanner {
         commonJs: isCommonJs(info),
         exportedAs,
         deoptimizeMs: deoptimize === 'never' ? 0 : codeMs,
+        // who asks for an edit gets one, and is told
+        editHazard: options.way === 'edit' || options.unsafe === true ? undefined : this.editHazard(script),
       },
     );
     const { way, breakpoints = true } = options;

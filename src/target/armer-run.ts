@@ -168,15 +168,22 @@ export class ArmRunner {
       (job) => job.broken && job.script.info.scriptId === scriptId,
     );
     if (broken.length === 0) return;
-    const items = broken.map((job) => this.#items.item(job, 'break'));
-    const set = new Map(
-      (await this.#armItems(items, broken)).map((result) => [result.sites[0] as number, result]),
-    );
+    const items: ArmItem[] = [];
+    const impossible = new Map<Job, unknown>();
+    for (const job of broken) {
+      try {
+        items.push(this.#items.item(job, 'break'));
+      } catch (error) {
+        impossible.set(job, error);
+      }
+    }
+    const results = items.length === 0 ? [] : await this.#armItems(items, broken);
+    const set = new Map(results.map((result) => [result.sites[0] as number, result]));
     for (const job of broken) {
       const result = set.get(job.site.spec.site);
       if (result?.ok === true) continue;
       job.broken = false;
-      reject(job, new Error(result?.reason ?? 'no answer'));
+      reject(job, impossible.get(job) ?? new Error(result?.reason ?? 'no answer'));
       this.#events.report(reportOf(job));
     }
   }

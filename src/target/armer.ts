@@ -38,13 +38,17 @@ export class Armer {
   readonly #optimizer: ArmOptimizer;
   readonly #report: (report: ArmReport) => void;
   readonly #jobs = new Map<number, Job>();
+  readonly #warn: (message: string) => void;
+  readonly #warned = new Set<string>();
 
   constructor(
     connection: AgentConnection,
     text: TextSpace,
     naming: InstrumentNaming,
     report: (report: ArmReport) => void,
+    warn: (message: string) => void,
   ) {
+    this.#warn = warn;
     const items = new ArmItems(naming);
     this.#connection = connection;
     this.#planner = new ArmPlanner(connection, text, items, naming.v8);
@@ -82,6 +86,7 @@ export class Armer {
     // an edit's estimate is many walks of the heap
     if (jobs.some(wantsEdit)) jobs = plan(await this.#planner.target(true));
     shareEdits(jobs);
+    this.#warnOfEdits(jobs);
     let failed = await this.#runner.run(jobs);
     if (failed.some(({ site }) => !isDebuggable(site.symbol)))
       [jobs, failed] = await this.#again(jobs, failed);
@@ -91,6 +96,19 @@ export class Armer {
       throw refusal(failed[0]);
     }
     return jobs.map((job) => reportOf(job));
+  }
+
+  #warnOfEdits(jobs: readonly Job[]): void {
+    for (const { script, candidates } of jobs) {
+      const { scriptId, url } = script.info;
+      if (candidates[0]?.way !== 'edit' || this.#warned.has(scriptId)) continue;
+      const hazard = this.#planner.editHazard(script);
+      if (hazard === undefined) continue;
+      this.#warned.add(scriptId);
+      this.#warn(
+        `WARNING: ${url}: edited as --arm edit or --unsafe asks for, though ${hazard} or end the process, now or after this: no other way to arm does`,
+      );
+    }
   }
 
   #plan(...args: Parameters<ArmPlanner['plan']>): Job {

@@ -103,7 +103,7 @@ function refuseHeldPort(target: Identity): void {
   if (held === undefined) return;
   const holder = socketHolder(held.inode);
   const who =
-    holder === undefined ? "another user's process" : `process ${holder} (${procArgv(holder).join(' ')})`;
+    holder === undefined ? "another user's process" : `process ${holder} (${shortCommand(procArgv(holder))})`;
   throw new TraplineError(
     'EADDRINUSE',
     `process ${target.pid} would open its inspector on port ${held.port}, which ${who} holds`,
@@ -111,6 +111,15 @@ function refuseHeldPort(target: Identity): void {
       hint: 'close that inspector, or start the process to be traced with --inspect-port=0',
     },
   );
+}
+
+/** Characters of a command line that are shown. */
+const COMMAND_LENGTH = 80;
+
+/** A command in one line: an argument may be a whole program. */
+function shortCommand(argv: readonly string[]): string {
+  const text = argv.join(' ').replace(/\s+/g, ' ');
+  return text.length > COMMAND_LENGTH ? `${text.slice(0, COMMAND_LENGTH - 1)}…` : text;
 }
 
 /** An inspector that a process opened since it listened on those sockets. */

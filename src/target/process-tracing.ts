@@ -32,6 +32,7 @@ export const PROCESS_TRACING_OPTIONS = someOptions<ProcessTracingOptions>({
   ringBytes: optional(anInteger(1)),
   maxString: optional(anInteger(1)),
   inTarget: optional(aBoolean),
+  unsafe: optional(aBoolean),
   cpus: optional(anInteger(1)),
   watchModules: optional(aBoolean),
   lazy: optional(aBoolean),
@@ -41,6 +42,8 @@ export const PROCESS_TRACING_OPTIONS = someOptions<ProcessTracingOptions>({
 
 export interface ProcessTracingOptions {
   readonly way?: 'auto' | ArmWay;
+  /** Live edits too where V8 13 and later would mix up closures, with a warning (ArmOptions.unsafe). False by default. */
+  readonly unsafe?: boolean;
   /** The longest stop of the process that arming may cause, in ms; 100 by default. */
   readonly maxPauseMs?: number;
   /** KiB of the buffer of an instance; 1408 by default, as on Linux. */
@@ -125,13 +128,14 @@ export async function openProcessTracing(
       ringBytes,
       maxString,
       inTarget = true,
+      unsafe = false,
       lazy = false,
     } = options;
     let tracing: Tracing | undefined;
     arch = await ProcessTraceArch.open({
       session,
       comm: commOf(pid),
-      arm: { way, maxPauseMs, maxactive: 0 },
+      arm: { way, maxPauseMs, maxactive: 0, unsafe },
       inTarget,
       lazy,
       ...(options.cpus === undefined ? {} : { cpus: options.cpus }),

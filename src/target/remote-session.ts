@@ -1,6 +1,6 @@
 /** A session with a process whose agent answers on a Unix socket. */
 
-import type { Notice, PrintkCall, SiteStats } from '../agent/protocol.ts';
+import type { Notice, PrintkCall, ReadFault, SiteStats } from '../agent/protocol.ts';
 import type { ArmedNotice, TargetInfo } from '../agent/worker/requests.ts';
 import type { ArmReport, FunctionSymbol } from '../arch/v8/types.ts';
 import {
@@ -72,7 +72,13 @@ export class RemoteSession implements TraceSession {
     this.info = { ...info, monotonicToRealtimeNs: BigInt(info.monotonicToRealtimeNs) };
     const naming = { prefix, v8: info.v8Version };
     const text = new TextSpace();
-    this.#armer = new Armer(connection, text, naming, (report) => events.onArmed?.(report));
+    this.#armer = new Armer(
+      connection,
+      text,
+      naming,
+      (report) => events.onArmed?.(report),
+      (message) => events.onWarning?.(message),
+    );
     this.#functions = new FunctionList(
       connection,
       this.info,
@@ -317,7 +323,7 @@ export class RemoteSession implements TraceSession {
     for (const { id, frames } of stacks) this.#addStack(id, frames);
   }
 
-  faults(): Promise<readonly (readonly [number, number, number])[]> {
+  faults(): Promise<readonly ReadFault[]> {
     return this.#connection.request('faults');
   }
 

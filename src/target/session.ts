@@ -1,4 +1,4 @@
-import type { PrintkCall, SiteEvent, SiteStats } from '../agent/protocol.ts';
+import type { PrintkCall, ReadFault, SiteEvent, SiteStats } from '../agent/protocol.ts';
 import type { ArmReport, ArmWay, FunctionSymbol } from '../arch/v8/types.ts';
 import type { MapSpec, VerifiedProgram } from '../bpf/index.ts';
 import type { PropertyPath } from '../kernel/trace/js-kfuncs.ts';
@@ -74,6 +74,8 @@ export interface ArmOptions {
   readonly maxactive: number;
   /** False: no breakpoints, which cost a tenth of a millisecond a hit, where nothing else is left. */
   readonly breakpoints?: boolean;
+  /** Live edits too that would mix up the application's closures or end it (V8 13 and later), with a warning. `way: 'edit'` asks for that, too. */
+  readonly unsafe?: boolean;
 }
 
 export interface DetachReport {
@@ -179,8 +181,8 @@ export interface TraceSession {
   /** Sets every value to zero. */
   zeroMap(index: number): Promise<void>;
   stack(id: number): readonly string[] | undefined;
-  /** Failed reads: [path, errno, count] since the last call. */
-  faults(): Promise<readonly (readonly [number, number, number])[]>;
+  /** Failed reads since the last call. */
+  faults(): Promise<readonly ReadFault[]>;
   siteStats(): Promise<readonly SiteStats[]>;
   /** Everything in the rings has been delivered to onRecord when this resolves. */
   flush(): Promise<void>;

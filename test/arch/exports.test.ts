@@ -13,6 +13,17 @@ test.each([
   ['exports = module.exports = { f }; function f() {}', 'f', 'f'],
   ['exports.f = function () {};', 'exports.f', 'f'],
   ['module.exports = { f: () => 1, g() {} };', 'f', 'f'],
+  // as TypeScript's compiler writes it
+  [
+    'exports.g = exports.f = void 0;\nconst f = () => 1;\nexports.f = f;\nconst g = () => 2;\nexports.g = g;',
+    'f',
+    'f',
+  ],
+  [
+    'exports.g = exports.f = void 0;\nconst f = () => 1;\nexports.f = f;\nconst g = () => 2;\nexports.g = g;',
+    'g',
+    'g',
+  ],
   ['const api = { f: async () => 1 };\nmodule.exports = api; api.f();', 'f', 'f'],
   // f is a key, a property and a string elsewhere, which lead nowhere
   ['function f() {}\nconst o = { f: 1 }; o.f = 2; "f"; exports.f = f; // f', 'f', 'f'],
@@ -46,6 +57,10 @@ test.each([
   [false, false, "const api = require('./api'); api.f(1); new api.f(); api?.f();"],
   [false, false, 'const o = { f() {} }; function f() {} f();'],
   [true, false, "import api from './api.cjs'; api.f();"],
+  [false, false, "const api_1 = require('./api'); (0, api_1.f)(1);"],
+  [false, true, "const api_1 = require('./api'); (0, g(), api_1.f)(1);"],
+  [false, true, 'exports.g = api_1.f;'],
+  [false, true, 'exports.g = exports.f = h;'],
   [false, true, "const { f } = require('./api');"],
   [false, true, "const { f: g } = require('./api');"],
   [false, true, "const g = require('./api').f;"],

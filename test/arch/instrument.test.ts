@@ -291,8 +291,21 @@ describe('refusals', () => {
       expect.objectContaining({ site: 0, reason: expect.stringMatching(/^a is declared both/) as string }),
       // its inner function is fine
     ]);
+    const inBlock = 'function f() { function a() {} { function a() {} } return a; }';
+    expect(refused(inBlock).refused[0]!.reason).toMatch(/^a is declared both/);
+    const evaluates = 'function f(x) { eval(x); function a() {} return a; }';
+    expect(refused(evaluates).refused[0]!.reason).toMatch(/^a is declared both/);
+    expect(refused(evaluates, ['entry']).refused).toEqual([]);
     expect(refused('with (o) { var f = function () {} }').refused[0]!.reason).toMatch(/with statement/);
     expect(refused(`function f() { ${PREFIX}x }`).refused[0]!.reason).toMatch(/begin with/);
+  });
+
+  test('of `this` in an arrow function that only has new.target: its closures would have another scope', () => {
+    const arrow = (held: string) =>
+      editAll(`function f() { return () => ${held}; }`, ['entry'], READS.this, true).result;
+    for (const held of ['new.target', 'import.meta'])
+      expect(arrow(held).notes).toEqual([expect.objectContaining({ site: 1 })]);
+    for (const held of ['this', 'eval(1)']) expect(arrow(held).notes).toEqual([]);
   });
 
   test('a text that is another one', () => {

@@ -127,12 +127,29 @@ describe('targets', () => {
       hint: 'did you mean src/server.js?',
     });
     expect(failure('zzz').hint).toBeUndefined();
+    // the same name of another class, or in another file, is nearer than any misspelling
+    expect(failure('server.js:Carts.total').hint).toBe('did you mean src/server.js:Cart.total?');
+    expect(failure('userdb.ts:home').hint).toBe('did you mean src/server.js:home?');
+    expect(failure('server.js')).toEqual({
+      code: 'ENOENT',
+      message: 'server.js is a file, and no function is called so',
+      hint: 'src/server.js:* names its functions',
+    });
+    expect(failure('*.ts').hint).toBe('*.ts:* names its functions');
   });
 
   test("Node's internals are refused with a reason, and left out of lists", () => {
     expect(failure('node:internal/fs/utils:read')).toMatchObject({ code: 'EINVAL' });
     expect(failure('node:internal/fs/utils:read').message).toMatch(/internal to Node/);
     expect(listFunctions(index, 'node:internal/fs/utils:*')).toEqual([]);
+  });
+
+  test('so is what a process does not even list', () => {
+    expect(failure('node:http:*')).toMatchObject({
+      code: 'EINVAL',
+      message: expect.stringMatching(/^node:http cannot be probed: it is Node's own module/),
+    });
+    expect(failure('node_modules/trapline/dist/index.js:trace').message).toMatch(/Trapline's own code/);
   });
 });
 

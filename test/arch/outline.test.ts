@@ -110,6 +110,8 @@ const SNIPPETS: readonly string[] = [
   'var ä = () => 1, $ = function () {}, _ = { ü: () => 2, 中() {} }; class Ö { ß() {} }',
   'delete (() => 1); typeof function () {}; void (() => 2)(); -(() => 3); a = b, c = () => 4; a = (b, c = () => 5)',
   'return () => 1',
+  // functions that a bundler's helper names
+  'var d = Object.defineProperty, n = (t, v) => d(t, "name", { value: v, configurable: !0 }); const a = n(() => 1, "b"), c = { e: n(async () => 2, "f") }; class G { h = n(() => 3, "h"); i() { const j = n((k) => 4, "l"); new n(() => 5, "m"); n(() => 6, "o", 1); n(() => 7, 2); n(...p(() => 8), "q"); n(a, "r") } }',
   'a < b, c > (() => 1); a << 2 >>> (() => 2); a <= (() => 3); a >>>= () => 4; a **= () => 5; a ** (() => 6); a != (() => 7); a % (() => 8)',
   'debugger; ;;; {} if (a) ; else { } (() => 1)',
   'function a(b, { c, d: [e = () => 1] }, f = () => 2, ...g) { var h = function i() { return () => 3 } } export_ = function () {}',

@@ -11,7 +11,7 @@ import { scanFunctions } from '../../src/arch/v8/symbols.ts';
 import { scriptOf } from './support.ts';
 
 let folder: string;
-const A = `import { handle as other, Cart, twice } from './b.ts';
+const A = `import { handle as other, Cart, once, twice } from './b.ts';
 interface Request {
   url: string;
 }
@@ -19,7 +19,7 @@ export function handle(req: Request): string {
   // one
   const cart = new Cart<string>();
   cart.add(req.url, 2);
-  void twice([1]);
+  void twice([once(1)]);
   return other(req.url) + cart.total();
 }
 console.log(handle({ url: '/' }));
@@ -36,7 +36,9 @@ export class Cart<T> {
   total(): number {
     return this.items.length;
   }
+  again = (item: T): void => this.add(item, 1);
 }
+export const once = (n: number): number => n;
 `;
 
 beforeAll(() => {
@@ -68,14 +70,20 @@ function originals(file: string) {
 }
 
 describe.each(['inline', 'linked'] as const)('an esbuild bundle with an %s map', (sourcemap) => {
-  test.each([false, true])('minified: %s', async (minify) => {
-    const out = join(folder, `out-${sourcemap}-${minify}.js`);
+  test.each([
+    [false, false],
+    [true, false],
+    [false, true],
+    [true, true],
+  ])('minified: %s, names kept: %s', async (minify, keepNames) => {
+    const out = join(folder, `out-${sourcemap}-${minify}-${keepNames}.js`);
     await build({
       entryPoints: [join(folder, 'a.ts')],
       bundle: true,
       outfile: out,
       sourcemap,
       minify,
+      keepNames,
       platform: 'node',
       logLevel: 'error',
     });
@@ -85,6 +93,8 @@ describe.each(['inline', 'linked'] as const)('an esbuild bundle with an %s map',
     expect(rows).toContainEqual(['handle', join(folder, 'a.ts'), 5]);
     expect(rows).toContainEqual(['handle', join(folder, 'b.ts'), 1]);
     expect(rows).toContainEqual(['Cart.total', join(folder, 'b.ts'), 10]);
+    expect(rows).toContainEqual(['Cart.again', join(folder, 'b.ts'), 13]);
+    expect(rows).toContainEqual(['once', join(folder, 'b.ts'), 15]);
     const handle = own.find((s) => s.file === join(folder, 'a.ts') && s.name === 'handle')!;
     expect(handle.endLine).toBeGreaterThanOrEqual(10);
     const params = Object.fromEntries(own.map((s) => [s.name, s.originalParams]));

@@ -161,6 +161,18 @@ describe('assembler and disassembler', () => {
     expect([...codes].filter((code) => code !== 0).sort((a, b) => a - b)).toEqual(ALL_CODES);
   });
 
+  test('calls of functions of kernel modules keep their BTF', () => {
+    const insns: Insn[] = [0, 1, -3].map((off) => ({ code: 0x85, dst: 0, src: 2, off, imm: 80_843 }));
+    expect(insns.map((insn) => printInsn(insn))).toEqual([
+      'call kernel-function#80843',
+      'call kernel-function#80843@1',
+      'call kernel-function#80843@-3',
+    ]);
+    expect(hex(assemble(disassemble(insns)))).toBe(hex(insns));
+    expect(hex(assemble(conformanceText(insns)))).toBe(hex(insns));
+    expect(() => assemble('call kernel-function#1@99999')).toThrow('99999 does not fit in 16 bits');
+  });
+
   test('as bpftool prints', () => {
     const insns = assemble('r1 = 0x11223344aabbccdd ll\nr0 = 0\nexit');
     expect(disassemble(insns, { bpftool: true }).split('\n')).toEqual([

@@ -89,6 +89,20 @@ export const wrong = glob.nothing;
 glob.wide = 1n;
 `;
 
+test('an arena is read and written by the addresses in it', () => {
+  const contents = new Uint8Array(readFileSync(new URL('./fixtures/arena/arena-19.o', import.meta.url)));
+  const text = generateSkeleton(openObject(contents, 'lists'), { contents, importFrom: api });
+  const user = `
+import { openLists } from './lists.ts';
+const { maps, globals } = openLists().load();
+export const head: bigint = globals.head;
+export const node: Uint8Array = maps.arena.read(head, 16);
+maps.arena.write(maps.arena.userStart, node);
+globals.total = 5n;
+`;
+  expect(compile({ 'lists.ts': text, 'lists-user.ts': user })).toBe('');
+});
+
 describe.each(['values-14.o', 'values-19.o'])('the module of %s', (name) => {
   test('compiles strictly, and so does who uses it', () => {
     const wrong = `${USER}\nvalues.globals.count = 'five';\n`;

@@ -2,9 +2,19 @@
 import { Worker } from 'node:worker_threads';
 import { build } from 'esbuild';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { assemble, createMachine, type LoadedMap, MAP_FLAG, type MapSpec } from '../../src/bpf/index.ts';
+import {
+  type Arena,
+  assemble,
+  createMachine,
+  type LoadedMap,
+  MACHINE_KFUNCS,
+  MAP_FLAG,
+  type MapSpec,
+} from '../../src/bpf/index.ts';
 
 const THREADS = 4;
+const kfunc = (name: string): string =>
+  `call kernel-function#${MACHINE_KFUNCS.find((one) => one.name === name)!.id}`;
 
 const WORKER = `
 import { parentPort, workerData } from 'node:worker_threads';
@@ -96,19 +106,51 @@ const PUSH = `
   call 87
   exit`;
 
+/** Two pages, with the thread's number across both; one more in the arena's first page; 1 where the number is not found again. */
+const PAGES = `
+  r6 = *(u64 *)(r1 +8)
+  r1 = map[idx:0]
+  r2 = 0
+  r3 = 2
+  r4 = -1
+  r5 = 0
+  ${kfunc('bpf_arena_alloc_pages')}
+  if r0 == 0 goto none
+  r8 = r0
+  r7 = addr_space_cast(r0, 0, 1)
+  *(u64 *)(r7 +4092) = r6
+  r1 = map[idx:0][0]+0
+  r1 = addr_space_cast(r1, 0, 1)
+  r2 = 1
+  lock *(u64 *)(r1 +0) += r2
+  r9 = *(u64 *)(r7 +4092)
+  r1 = map[idx:0]
+  r2 = r8
+  r3 = 2
+  ${kfunc('bpf_arena_free_pages')}
+  r0 = 1
+  if r9 != r6 goto out
+  r0 = 0
+out: exit
+none: r0 = 2
+  exit`;
+
 async function run(
   spec: MapSpec,
   text: string,
   options: { rounds: number; keys?: number; own?: boolean },
   meanwhile: (map: LoadedMap) => void = () => {},
+  before: (map: LoadedMap) => void = () => {},
 ) {
   const machine = createMachine({ ncpu: THREADS });
   const map = machine.createMap(spec);
+  before(map);
   const program = machine.loadProgram({
     name: 'thread',
-    type: 'raw_tracepoint',
+    type: spec.type === 'arena' ? 'syscall' : 'raw_tracepoint',
     insns: assemble(text),
     maps: [spec],
+    kfuncs: MACHINE_KFUNCS,
     loadedMaps: [map],
   });
   const shared = machine.share();
@@ -192,6 +234,21 @@ describe('four threads on one map', () => {
     }
     expect(keys.size).toBe(rounds * THREADS);
     expect(machine.memory.buffer.byteLength).toBeGreaterThan(rounds * THREADS * 24);
+  });
+
+  it('have pages of an arena for themselves', async () => {
+    const rounds = 5_000;
+    const { map, results } = await run(
+      { name: 'a', type: 'arena', keySize: 0, valueSize: 0, maxEntries: 9, flags: MAP_FLAG.BPF_F_MMAPABLE },
+      PAGES,
+      { rounds },
+      () => {},
+      (arena) => (arena as Arena).write((arena as Arena).userStart, new Uint8Array(8)),
+    );
+    const arena = map as Arena;
+    expect(results).toEqual({ 0: rounds * THREADS });
+    expect(number(arena.read(arena.userStart, 8))).toBe(rounds * THREADS);
+    expect(arena.pages).toBe(1);
   });
 
   it('never fill an LRU', async () => {

@@ -495,7 +495,6 @@ describe('types that user space cannot have', () => {
     ['inode_storage', 'there are no kernel inodes in user space'],
     ['cgrp_storage', 'there are no control groups in user space'],
     ['sockhash', 'there are no kernel sockets in user space'],
-    ['arena', 'memory shared by mmap() does not exist in this machine'],
   ] as const)('%s is refused with the reason', (type, text) => {
     const make = () =>
       createMachine().createMap({ name: 'm', type, keySize: 4, valueSize: 4, maxEntries: 1 });

@@ -10,7 +10,9 @@ import {
   encodeInsns,
   isa,
   MACHINE_KFUNCS,
+  MAP_FLAG,
   type MachineOptions,
+  type MapSpec,
   parseBtf,
   type TestRunOptions,
 } from '../../src/bpf/index.ts';
@@ -27,6 +29,8 @@ export interface Case {
   readonly value?: Uint8Array;
   readonly constant?: Uint8Array;
   readonly run?: TestRunOptions;
+  /** map[idx:2], if the program has one. */
+  readonly arena?: Pick<MapSpec, 'maxEntries' | 'mapExtra' | 'flags'>;
   /** The machine's kernel types. */
   readonly targetBtf?: Btf;
 }
@@ -57,11 +61,21 @@ const padded = (bytes: Uint8Array = new Uint8Array(0)): Uint8Array => {
 const spec = (name: string, flags = 0) =>
   ({ name, type: 'array', keySize: 4, valueSize: VALUE_SIZE, maxEntries: 1, flags }) as const;
 
+export const arenaSpec = (arena: NonNullable<Case['arena']>): MapSpec => ({
+  name: 'arena',
+  type: 'arena',
+  keySize: 0,
+  valueSize: 0,
+  ...arena,
+  flags: (arena.flags ?? 0) | MAP_FLAG.BPF_F_MMAPABLE,
+});
+
 export const machineInsns = (text: string) => assemble(text);
 
 export function inMachine(one: Case, engine: 'jit' | 'interpreter', options: MachineOptions = {}): Outcome {
   const machine = createMachine(options);
   const maps = [machine.createMap(spec('value')), machine.createMap(spec('constant', RDONLY_PROG))];
+  if (one.arena !== undefined) maps.push(machine.createMap(arenaSpec(one.arena)));
   maps[0]!.update(key, padded(one.value));
   maps[1]!.update(key, padded(one.constant));
   maps[1]!.freeze();
@@ -92,6 +106,8 @@ export function inKernel(one: Case): Outcome {
       flags,
     });
   const fds = [map(0), map(RDONLY_PROG)];
+  if (one.arena !== undefined)
+    fds.push(kernelBpf.mapCreate({ ...arenaSpec(one.arena), type: BPF_MAP_TYPE.arena }));
   kernelBpf.mapUpdate(fds[0]!, key, padded(one.value));
   kernelBpf.mapUpdate(fds[1]!, key, padded(one.constant));
   kernelBpf.mapFreeze(fds[1]!);

@@ -392,7 +392,7 @@ describe('programs', () => {
   it('of type syscall write their context back', () => {
     const machine = createMachine();
     const text = 'r2 = *(u64 *)(r1 +0)\n r2 += 1\n *(u64 *)(r1 +0) = r2\n r0 = 9\n exit';
-    const progFd = bpf(machine, 'prog_load', { ...program(text), progType: 'syscall' });
+    const progFd = bpf(machine, 'prog_load', { ...program(text), progType: 'syscall', progFlags: 16 });
     const attr = { progFd, ctxIn: u32(5, 0), retval: 0 };
     expect(bpf(machine, 'prog_test_run', attr)).toBe(0);
     expect([attr.retval, ...words(attr.ctxIn)]).toEqual([9, 6, 0]);

@@ -99,7 +99,7 @@ describe('arenas', () => {
   const cast: Insn = { code: 0xbf, dst: 1, src: 1, off: 1, imm: 1 };
   it('let their pointers be calculated with in any way', () => {
     const insns = [
-      ...assemble('r1 = 4096'),
+      ...assemble('r1 = map[idx:0]\nr1 = 4096'),
       cast,
       ...assemble('r1 *= 3\nr2 = 5\nr2 <<= r1\nr0 = *(u32 *)(r2 +0)\nr0 = 0\nexit'),
     ];

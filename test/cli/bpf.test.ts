@@ -458,6 +458,36 @@ describe('btf, gen, map', () => {
     expect(JSON.stringify(shown[5]!.elements)).toContain('{"max_connections":7}');
   });
 
+  test('map: the variables of an arena', async () => {
+    const arena = path.join(root, 'test/bpf/fixtures/arena/arena-19.o');
+    const { out } = await bpf([
+      'map',
+      arena,
+      '--prog',
+      'add',
+      '--ctx-in',
+      'hex:00000000',
+      '-f',
+      'json',
+      '-m',
+      'arena',
+    ]);
+    expect(lines(out)).toEqual([
+      {
+        name: 'arena',
+        id: 1,
+        type: 'arena',
+        elements: [
+          {
+            value: {
+              '.addr_space.1': [{ total: 40 }, { calls: [1, 2, 0, 1] }, { first: { next: 0, value: 7 } }],
+            },
+          },
+        ],
+      },
+    ]);
+  });
+
   test('map shows what a run wrote, by its types', async () => {
     const args = ['map', path.join(objects, 'maps-19.o'), '--data-in', 'zero:64'];
     const [json, text, before] = await Promise.all([

@@ -264,8 +264,19 @@ describe('output', () => {
       forMs('kprobe:app.mjs:look { @[str(arg0.url)] = count(); }'),
     );
     expect(code).toBe(0);
-    expect(err).toMatch(/^stdin:1:\d+: WARNING: a value could not be read, \d+ times: .*EFAULT/m);
+    expect(err).toMatch(
+      /^stdin:1:\d+: WARNING: a value could not be read, \d+ times: 'url' is a getter, .*EFAULT/m,
+    );
     expect(target.output()).not.toContain('GETTER RAN');
+  });
+
+  test('a misspelt property is told at the end, with the nearest name', async () => {
+    const script = forMs('kprobe:app.mjs:total { @[arg0.lenght] = count(); }');
+    const { code, err } = await run('-p', target.pid, '-e', script);
+    expect(code).toBe(0);
+    expect(err).toMatch(
+      /^stdin:1:\d+: WARNING: no value read here has a property 'lenght', \d+ times: .*did you mean length\?/m,
+    );
   });
 
   test('system() needs --unsafe; its output is data, in its place', async () => {

@@ -199,5 +199,7 @@ describe.each(nodeBinaries())('-c and TypeScript, Node $version', ({ path: node 
     expect({ code, out }).toEqual({ code: 0, out: ['@asked: 0', '@changed: 0'] });
     const told = [...err.matchAll(/has not loaded what (\S+) names/g)].map(([, name]) => name);
     expect(told).toEqual(['kprobe:rewritten.js:changed', 'kprobe:asked.js:asked']);
+    expect(err).toMatch(/process \d+ \(.*rewritten\.js\), the first of Node\.js/);
+    expect(err.match(/^HINT: only that process is traced: /gm)).toHaveLength(1);
   });
 });

@@ -147,6 +147,9 @@ describe('generated files', () => {
     expect(complete('trapline', '--ma')).toEqual(['--max-pause', '--maxactive']);
     expect(complete('trapline', '--arm', 'b')).toEqual(['bind', 'break']);
     expect(complete('trapline', '-f', '')).toEqual(['text', 'json']);
+    // as bash splits --arm=b and --format=
+    expect(complete('trapline', '--arm', '=', 'b')).toEqual(['bind', 'break']);
+    expect(complete('trapline', '--format', '=')).toEqual(['text', 'json']);
     expect(complete('trapline', 'READ')).toEqual(['README.md']);
     expect(complete('trapline', 'bpf', 'd')).toEqual(['dump', 'disasm']);
     expect(complete('trapline', 'bpf', 'dump', '--st')).toEqual(['--stage']);

@@ -12,7 +12,17 @@ async function trace(
   work: () => Promise<unknown>,
   way = 'auto',
 ): Promise<Record<string, number>> {
-  const tracer = trapline('-v', '--max-pause', '1000', '--arm', way, '-p', String(service.pid), script);
+  const tracer = trapline(
+    '-v',
+    '--unsafe',
+    '--max-pause',
+    '1000',
+    '--arm',
+    way,
+    '-p',
+    String(service.pid),
+    script,
+  );
   await tracer.attached();
   await work();
   const { code, out, err } = await tracer.interrupt();

@@ -45,6 +45,23 @@ async function requests(service: Service, urls: readonly string[]): Promise<void
 const orders = (count: number): string[] => Array.from({ length: count }, (_, i) => `/order/${i}`);
 
 describe.each(nodeBinaries())('events of a process with Node $version', ({ path: node, major }) => {
+  test("a fastify request's getters that only read", async () => {
+    const service = await startService({ node, file });
+    const { maps, err } = await traced(
+      service,
+      `kprobe:events.cjs:order {
+         @[str(arg0.method), str(arg0.url), arg0.params.id] = count();
+         @hosts[str(arg0.headers.host)] = count(); @typo[str(arg0.ur)] = count();
+       }`,
+      () => requests(service, orders(3)),
+    );
+    const keys = [...maps.keys()].filter((key) => key.startsWith('@['));
+    expect(keys.sort()).toEqual(['@[GET, /order/0, 0]', '@[GET, /order/1, 1]', '@[GET, /order/2, 2]']);
+    expect(err).toMatch(/WARNING: no value read here has a property 'ur', 3 times: .*did you mean url\?/);
+    // this one of fastify decides what it returns
+    expect(err).toMatch(/WARNING: a value could not be read, 3 times: 'headers' is a getter/);
+  });
+
   test('requests of a fastify service: exact counts, fields, filters', async () => {
     const service = await startService({ node, file });
     const { lines, maps } = await traced(

@@ -133,6 +133,20 @@ describe.each(nodeBinaries())('exact counts, Node $version', ({ path }) => {
     expectAsync(await trace(service, ASYNC.replaceAll('FILE', name), call, '--arm', way), ends);
   });
 
+  test('the only call of a rebound function, whose end nobody sees, is told of', async () => {
+    const service = await startService({ node: path });
+    const ask = (times: number) =>
+      trace(service, 'kretprobe:work.mjs:add { @n++; }', () => service.call('add', times), '--arm', 'bind');
+    const once = await ask(1);
+    expect(once.maps['@n'] ?? 0).toBe(0);
+    expect(once.err).toMatch(
+      /^WARNING: 1 function was called only once, and that call put the probe in place: /m,
+    );
+    const twice = await ask(2);
+    expect(twice.maps['@n']).toBe(1);
+    expect(twice.err).not.toMatch(/called only once/);
+  });
+
   test("a method of a CommonJS module's class, by its property", async () => {
     const service = await startService({ node: path });
     const { maps, err, missed } = await trace(

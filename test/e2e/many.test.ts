@@ -1,5 +1,6 @@
 /** A thousand functions of a real package at once, under load. */
 
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, test } from 'vitest';
 import { nodeBinaries } from '../support/nodes.ts';
 import {
@@ -97,6 +98,16 @@ describe.each(nodeBinaries())('all functions of undici, Node $version', ({ path 
       out: expect.stringMatching(/^@x: 7$/m),
       err: expect.not.stringContaining('ERROR'),
     });
+    await expectUnharmed(service, before, load);
+  });
+
+  test('the tracer is killed while they are armed', { timeout: 60_000 }, async () => {
+    const { service, before, load, pid } = await begin();
+    const tracer = trapline('-p', pid, `BEGIN { printf("begin\\n"); } ${ALL} { @ = count(); }`);
+    await tracer.saw('begin');
+    await sleep(300 + 900 * Math.random());
+    tracer.child.kill('SIGKILL');
+    await tracer.finished;
     await expectUnharmed(service, before, load);
   });
 

@@ -55,6 +55,30 @@ describe('a return probe', () => {
     expect(arch.siteCount).toBe(0);
   });
 
+  it('throw: only calls that end by one, and instances of the others are free again', async () => {
+    const thrown: unknown[] = [];
+    const rp = new Kretprobe({
+      kp: { symbolName: 'target' },
+      event: 'throw',
+      maxactive: 1,
+      handler: (_ri, regs) => void thrown.push([regs.threw, regs.error]),
+    });
+    await kprobes.registerKretprobe(rp);
+    for (const value of [2, -1, 4, -2]) {
+      if (value > 0) expect(target(value)).toBe(value / 2);
+      else expect(() => target(value)).toThrow('negative');
+    }
+    const error = new RangeError('negative');
+    expect({ thrown, nmissed: rp.nmissed }).toEqual({
+      thrown: [
+        [true, error],
+        [true, error],
+      ],
+      nmissed: 0,
+    });
+    await kprobes.unregisterKretprobe(rp);
+  });
+
   it('several on one function: the one registered last is entered first and returns last', async () => {
     const order: string[] = [];
     const make = (name: string) =>

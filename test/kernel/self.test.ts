@@ -65,10 +65,15 @@ it.each(cases)('%s %s', async (node, file) => {
     },
   );
   expect(Object.values(report.phases).map(({ probes }) => probes)).toEqual([38, 38, 55, 46, 0]);
+  // V8 13 and later are not given edits that nobody asked for: src/arch/v8/closures-hazard.ts
+  const { stdout: v8 } = await run(node, ['-p', 'parseInt(process.versions.v8)']);
+  const isOptimized = Number(v8) < 13;
   // A breakpoint in a function makes V8 word a temporal dead zone's error differently; nothing else may change.
+  const trapped = isOptimized ? ['trap'] : ['trap', 'optimized'];
   for (const [name, { changed }] of Object.entries(report.phases))
-    expect(changed, name).toEqual(name === 'trap' ? ['deadZone'] : []);
-  expect(report.optimized).toBe(38);
+    expect(changed, name).toEqual(trapped.includes(name) ? ['deadZone'] : []);
+  // where V8 cannot stop, a probe is an edit from the start
+  expect(report.optimized).toBe(isOptimized ? 38 : 2);
   expect(report).toMatchObject({ counted: false, environment: true, list: '' });
 });
 

@@ -52,6 +52,18 @@ stdin:1:1: ERROR: Invalid probe type: kprob
 kprob:f { }
 ~~~~~
 HINT: did you mean kprobe?`,
+  'server.js:handle { }',
+  `
+stdin:1:1: ERROR: Invalid probe type: server.js
+server.js:handle { }
+~~~~~~~~~
+HINT: did you mean kprobe:server.js:handle?`,
+  'kprobe:f { @ = quantize(arg0); }',
+  `
+stdin:1:16: ERROR: Unknown function: 'quantize'
+kprobe:f { @ = quantize(arg0); }
+               ~~~~~~~~
+HINT: functions are avg buf clear count delete exit has_key hist id kstack len lhist max min nsecs print printf reg stats str strcontains strftime strncmp sum system time ustack zero`,
   'uprobe:f { }',
   `
 stdin:1:1: ERROR: Invalid probe type: uprobe

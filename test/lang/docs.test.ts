@@ -5,11 +5,18 @@ import { FUNCTIONS } from '../../src/lang/functions.ts';
 import { DEFAULT_CONFIG } from '../../src/lang/index.ts';
 import { Engine } from './engine.ts';
 
-const page = readFileSync(new URL('../../docs/language.md', import.meta.url), 'utf8');
-const examples = [...page.matchAll(/```bpftrace\n(.*?)```/gs)].map((match) => match[1]!);
+const read = (name: string) => readFileSync(new URL(`../../docs/${name}`, import.meta.url), 'utf8');
+const examplesOf = (text: string) => [...text.matchAll(/```bpftrace\n(.*?)```/gs)].map((match) => match[1]!);
 
-test.each(examples)('compiles, is verified and runs: %s', (source) => {
-  const engine = new Engine(source, { params: ['5'], targets: { f: ['name', 'value'] } });
+const page = read('language.md');
+const examples = examplesOf(page);
+const recipes = examplesOf(read('recipes.md'));
+
+test.each([...examples, ...recipes])('compiles, is verified and runs: %s', (source) => {
+  const engine = new Engine(source, {
+    params: ['5'],
+    targets: { f: ['name', 'value', 'ctx', 'attempt', 'sql', 'id'] },
+  });
   for (const [index] of engine.script.programs.entries()) {
     engine.hit(index, {
       args: [{ name: 'n', items: [1, 2], id: 3 }, 100],
@@ -23,6 +30,7 @@ test.each(examples)('compiles, is verified and runs: %s', (source) => {
 
 test('the page names every builtin, function and setting', () => {
   expect(examples.length).toBeGreaterThan(10);
+  expect(recipes.length).toBeGreaterThan(10);
   for (const name of [...Object.keys(BUILTINS), ...Object.keys(FUNCTIONS)]) {
     expect(page, name).toMatch(new RegExp(`[\`\\s|(]${name}[\`(\\s.,]`));
   }

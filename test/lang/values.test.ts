@@ -123,6 +123,29 @@ describe('bare values are what the application has, not what a register holds', 
     live.agent.dispose();
   });
 
+  test('a property that no value ever had is told, with the names that there are', () => {
+    const live = new Live(
+      'kprobe:f /arg0.user/ { @users = count(); } kprobe:f { @[str(arg0.urll)] = count(); @u[str(arg0.url)] = count(); }',
+    );
+    const f = live.probe((..._: unknown[]) => undefined);
+    class Request {
+      user: string | undefined;
+      url = '/a';
+    }
+    f(new Request());
+    f({ url: '/b', raw: {} });
+    expect(live.map('@').concat(live.map('@u')).sort()).toEqual([
+      ['', '2'],
+      ['/a', '1'],
+      ['/b', '1'],
+    ]);
+    const trouble = { key: 'urll', reason: 'missing', names: ['user', 'url', 'constructor'] };
+    // `user` was there once
+    expect(live.agent.faults().map(([, ...fault]) => fault)).toEqual([[2, 2, trouble]]);
+    expect(live.agent.faults()).toEqual([]);
+    live.agent.dispose();
+  });
+
   test('strings and objects are no numbers', () => {
     const live = new Live(
       'kprobe:f { @sum = sum(arg0); @h[arg0 > 100] = count(); $v = arg0; @plus[$v + 1] = count(); if (arg0 == arg1) { @same = count(); } printf("%d %d", arg0, arg2 ? arg0 : 7); @i[id(arg0) == id(arg1)] = count(); }',

@@ -160,8 +160,13 @@ describe('strftime', () => {
   });
 
   test('agrees with date(1)', () => {
-    const conversions = [...'YCymdejHkIlMSspaAbBuwzFTRDrGVhnt'].filter((letter) => !'nt'.includes(letter));
-    for (const seconds of [0, 951_782_400, 1_700_000_000, 1_735_603_199, 1_767_225_599]) {
+    const conversions = [...'YCymdejHkIlMSspPaAbBuwzFTRDrGgVUWhnt'].filter(
+      (letter) => !'nt'.includes(letter),
+    );
+    for (const seconds of [
+      0, 951_782_400, 1_700_000_000, 1_735_603_199, 1_767_225_599, 1_672_531_200, 1_704_067_200,
+      1_609_459_200,
+    ]) {
       const expected = execFileSync(
         'date',
         ['-d', `@${seconds}`, `+${conversions.map((c) => `%${c}`).join('|')}`],

@@ -7,9 +7,9 @@ import { PT_REGS, PT_REGS_SIZE } from '../../src/kernel/trace/pt-regs.ts';
 import { attach } from '../../src/target/attach.ts';
 import type { AttachRequest, SessionEvents, TraceSession } from '../../src/target/session.ts';
 
-/** Maps of the counting program: 64 counters, one a cookie; the ring that a session needs. */
+/** Maps of the counting program: 256 counters, one a cookie; the ring that a session needs. */
 export const COUNT_MAPS: readonly MapSpec[] = [
-  { name: 'counts', type: 'percpu_array', keySize: 4, valueSize: 8, maxEntries: 64 },
+  { name: 'counts', type: 'percpu_array', keySize: 4, valueSize: 8, maxEntries: 256 },
   { name: 'ring', type: 'ringbuf', keySize: 0, valueSize: 0, maxEntries: 1 << 16 },
 ];
 export const COUNTS = 0;

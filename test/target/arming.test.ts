@@ -90,13 +90,7 @@ class Fields extends Base {
     this.part = part;
   }
 }
-class Evaluated extends Base {
-  constructor(a) { /* evaluated */
-    eval('');
-    super();
-    this.a = a;
-  }
-}
+const Evaluated = require('./evaluated.cjs').of(Base);
 const mixin = (Of) => /* mixin */class extends Of {
   constructor(a) {
     const later = () => this.a;
@@ -113,6 +107,25 @@ function local(a) {
 function slipped(a) { /* slipped */
   return a + 1;
 }
+function places(a) {
+  if (a === 1) {
+    let unset; // place: let
+    unset; // no place: variable
+    7; // no place: number
+    var early; // no place: var
+  }
+  const of = a && [a, inside(a)]; // place: const
+  if (a === 2) { inside(a); } // place: if
+  for (let i = 0; i < a; i++) keep[1] = i; // place: for
+  label: { early = of; } // place: label
+  switch (a) { case 2: keep[1] = a; } // place: switch
+  try { keep[1] = a; } finally { early = 1; } // place: try
+  early = () => a; // place: arrow
+  do { early = a--; } while (a > 2); // place: do
+  return early; // place: return
+}
+const kept = [1, 2, 3].map((n) => function kept() { return n; });
+for (const of of kept) of();
 const others = new WeakMap([[other, slipped]]);
 const captured = () => slipped;
 const calls = {
@@ -140,6 +153,8 @@ const calls = {
   second: () => { if (second(3) !== 3) throw new Error('not 3'); },
   mixin: () => { if (new (mixin(Base))(3).later() !== 3) throw new Error('not 3'); },
   local: () => local(3),
+  kept: () => { if (kept.map((f) => f()).join() !== '1,2,3') throw new Error('not 1,2,3'); },
+  places: () => { for (const a of [1, 2, 3, 4]) places(a); },
   slipped: () => others.get(other)(1),
 };
 let last = performance.now();
@@ -162,6 +177,20 @@ process.on('message', async ({ name, times, ms }) => {
 process.send('up');
 `;
 
+/** A script of its own: in which versions of V8 it may be edited is another matter. */
+const EVALUATED = `
+exports.of = (Base) => class Evaluated extends Base {
+  constructor(a) { /* evaluated */
+    eval('');
+    super();
+    this.a = a;
+    aside(a);
+  }
+};
+function aside(a) { /* aside */ return a + 1; }
+exports.aside = aside;
+`;
+
 /** A request for the line of TARGET that holds a text. */
 function lineRequest(symbol: FunctionSymbol, place: string, cookie = 0): AttachRequest {
   const line = TARGET.slice(0, TARGET.indexOf(place)).split('\n').length;
@@ -177,6 +206,8 @@ async function start(node: string) {
   const folder = mkdtempSync(path.join(tmpdir(), 'arming-test-'));
   const file = path.join(folder, 'target.cjs');
   writeFileSync(file, TARGET);
+  const evaluated = path.join(folder, 'evaluated.cjs');
+  writeFileSync(evaluated, EVALUATED);
   const child = spawn(node, ['--inspect-port=0', file], { stdio: ['ignore', 'ignore', 'ignore', 'ipc'] });
   started.push(() => {
     child.kill('SIGKILL');
@@ -189,10 +220,11 @@ async function start(node: string) {
     child.send({ name, times, ms });
     return done as Promise<{ done: number; longest: number }>;
   };
-  return { pid: child.pid!, file, call };
+  return { pid: child.pid!, file, evaluated, call };
 }
 
-const ARM = { way: 'auto', maxPauseMs: 60_000, maxactive: 0 } as const;
+/** How edits do is looked at in every version of V8; that `auto` leaves them where they do harm has a test of its own. */
+const ARM = { way: 'auto', maxPauseMs: 60_000, maxactive: 0, unsafe: true } as const;
 
 describe.each(nodeBinaries())('arming on Node $version', ({ path: node }) => {
   test.each(['concise', 'assigned', 'listed', 'callback'])(
@@ -297,20 +329,69 @@ describe.each(nodeBinaries())('arming on Node $version', ({ path: node }) => {
     ['evaluated', undefined],
     ['arrows', '// perhaps behind super'],
   ] as const)('no breakpoint where super() would throw: %s %s', async (name, place) => {
-    const { pid, file, call } = await start(node);
+    const { pid, file, evaluated, call } = await start(node);
     await call(name, 1);
     const { session } = await openSession(pid);
     const symbols = await session.functions();
-    const symbol = functionAround(symbols, file, place ?? `/* ${name} */`);
+    const at = name === 'evaluated' ? evaluated : file;
+    const symbol = functionAround(symbols, at, place ?? `/* ${name} */`);
     const request = place === undefined ? entryOf(symbol) : lineRequest(symbol, place);
     await expect(session.attach([request], { ...ARM, way: 'break' })).rejects.toThrow(
       /before super\(\) in a constructor whose this/,
     );
     expect((await call(name, 20)).done).toBe(20);
-    const [report] = await session.attach([request], ARM);
-    expect(report?.way).toBe('edit');
+    const arming = session.attach([request], ARM);
+    if (name === 'evaluated' && session.info.v8Version.startsWith('13.'))
+      await expect(arming).rejects.toThrow(/would end the process by a live edit of its script/);
+    else expect((await arming)[0]?.way).toBe('edit');
     expect((await call(name, 20)).done).toBe(20);
     await session.detach();
+  });
+
+  test('no live edit of a script whose functions call eval(), where it would end the process', async () => {
+    const { pid, evaluated, call } = await start(node);
+    await call('evaluated', 3);
+    const { session } = await openSession(pid);
+    const request = entryOf(functionAround(await session.functions(), evaluated, '/* aside */'));
+    const edit = session.attach([request], { ...ARM, way: 'edit' });
+    if (session.info.v8Version.startsWith('13.')) {
+      await expect(edit).rejects.toThrow(/line 4$/);
+      const [report] = await session.attach([request], ARM);
+      expect(report?.way).toBe('bind');
+    } else expect((await edit)[0]?.way).toBe('edit');
+    expect((await call('evaluated', 20)).done).toBe(20);
+    expect((await readCounts(session))[0]).toBe(20);
+    await session.detach();
+    expect((await call('evaluated', 20)).done).toBe(20);
+  });
+
+  test('closures keep their variables: no live edit where V8 would mix them up', async () => {
+    const { pid, file, call } = await start(node);
+    const { session } = await openSession(pid);
+    const symbols = await session.functions();
+    const isMixed = Number.parseInt(session.info.v8Version, 10) >= 13;
+    const safe = { ...ARM, unsafe: false };
+    // what only an edit reaches, and a binding that calls come past
+    const inline = session.attach(
+      [{ ...entryOf(functionAround(symbols, file, '/* concise */')), event: 'return' }],
+      safe,
+    );
+    if (isMixed)
+      await expect(inline).rejects.toThrow(
+        /would mix up the variables of its script's closures \(line \d+\)/,
+      );
+    else await expect(inline).rejects.toThrow(/at the end of an arrow's expression/);
+    const [report] = await session.attach(
+      [entryOf(functionAround(symbols, file, '/* assigned */'), 1)],
+      safe,
+    );
+    expect(report?.way).toBe(isMixed ? 'break' : 'edit');
+    await session.attach([entryOf(functionAround(symbols, file, '/* slipped */'), 2)], safe);
+    for (let i = 0; i < 5; i++) await call('slipped', 20);
+    // hot enough for all of V8's compilers
+    expect((await call('kept', 60_000)).done).toBe(60_000);
+    await session.detach();
+    expect((await call('kept', 60_000)).done).toBe(60_000);
   });
 
   test.each([
@@ -327,6 +408,29 @@ describe.each(nodeBinaries())('arming on Node $version', ({ path: node }) => {
     const [report] = await session.attach([request], ARM);
     expect(report?.way).toBe('edit');
     expect((await call(name, 20)).done).toBe(20);
+    await session.detach();
+  });
+
+  test('a breakpoint on a line counts what its statement does, or is refused', async () => {
+    const { pid, file, call } = await start(node);
+    await call('places', 5);
+    const { session } = await openSession(pid);
+    const symbols = await session.functions();
+    const symbol = symbols.find((one) => one.file === file && one.name === 'places')!;
+    const named = (what: string): string[] => TARGET.match(new RegExp(`// ${what}: .*`, 'g')) as string[];
+    for (const place of named('no place')) {
+      const broken = session.attach([lineRequest(symbol, place)], { ...ARM, way: 'break' });
+      await expect(broken, place).rejects.toThrow(/no place for a breakpoint in that statement/);
+    }
+    const wanted = [...named('place'), ...named('no place')];
+    const requests = wanted.map((place, i) => lineRequest(symbol, place, i));
+    await session.attach(requests.slice(0, named('place').length), { ...ARM, way: 'break' });
+    await session.attach(requests.slice(named('place').length), { ...ARM, way: 'edit' });
+    expect((await call('places', 10)).done).toBe(10);
+    const inIf = (place: string): boolean => /(let|variable|number|var)$/.test(place);
+    expect((await readCounts(session)).slice(0, wanted.length)).toEqual(
+      wanted.map((place) => (inIf(place) ? 10 : 40)),
+    );
     await session.detach();
   });
 

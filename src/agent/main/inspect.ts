@@ -14,6 +14,7 @@ import {
   mapNext,
   mapSize,
   numberToString,
+  ObjectPrototype,
   ownKeys,
   setNext,
   setSize,
@@ -31,6 +32,8 @@ export interface Inspect {
   error(value: object): string;
   /** A function's own name. */
   functionName(value: object): string;
+  /** Names that a value or its prototypes have, for hints: none of what has very many. */
+  names(value: unknown): string[];
   /** A string that costs too much to read is left out. */
   readable(text: string): boolean;
 }
@@ -38,6 +41,8 @@ export interface Inspect {
 const MAX_DEPTH = 2;
 const MAX_ENTRIES = 32;
 const MAX_TEXT = 100;
+const MAX_NAMES = 200;
+const MAX_HOLDERS = 8;
 /** Fast objects keep indexed elements apart from named properties; these show whether there are very many. */
 const INDEX_SAMPLES = ['100', '1000', '10000', '100000', '1000000'];
 
@@ -243,5 +248,22 @@ export function createInspect(types: Types, natives: Natives, maxRope: number): 
     return object(value, 0);
   }
 
-  return { literal, error, functionName, readable };
+  function names(value: unknown): string[] {
+    const found: string[] = [];
+    if (typeof value === 'string') found[0] = 'length';
+    if (typeof value !== 'object') return found;
+    let holder = value;
+    for (let depth = 0; holder !== null && holder !== ObjectPrototype && depth < MAX_HOLDERS; depth++) {
+      if (types.isProxy(holder) || types.isTypedArray(holder) || tooMany(holder)) break;
+      const keys = ownKeys(holder);
+      for (let i = 0; i < keys.length && found.length < MAX_NAMES; i++) {
+        const key = keys[i]!;
+        if (typeof key === 'string' && key.length <= MAX_TEXT && isIdentifier(key)) found[found.length] = key;
+      }
+      holder = getPrototypeOf(holder) as object | null;
+    }
+    return found;
+  }
+
+  return { literal, error, functionName, names, readable };
 }

@@ -104,6 +104,7 @@ export const PromisePrototype = Promise.prototype;
 export const nativeToString = Function.prototype.toString;
 export const functionToString = uncurry(nativeToString) as (f: unknown) => string;
 export const ErrorPrototype = Error.prototype;
+export const ObjectPrototype = Object.prototype;
 export const ProxyConstructor = Proxy;
 export const parseBase64 = (() => {
   const { from } = Buffer;

@@ -1,5 +1,6 @@
 /** The kernel functions of js-kfuncs.ts: imports `kfunc.<name>` of every program. */
 import { JS_VALUE, type JsKfuncName } from '../../kernel/trace/js-kfuncs.ts';
+import type { ReadFault } from '../protocol.ts';
 import type { Types } from './accessors.ts';
 import type { Inspect } from './inspect.ts';
 import {
@@ -33,12 +34,12 @@ import {
 } from './intrinsics.ts';
 import type { Paths } from './paths.ts';
 import { type StringWriter, utf8Length } from './strings.ts';
-import { E2BIG, EFAULT, EINVAL, ENOMEM, ESTALE, FAULT, type Values } from './values.ts';
+import { E2BIG, EFAULT, EINVAL, ENOENT, ENOMEM, ESTALE, FAULT, type Values } from './values.ts';
 
 export interface Kfuncs {
   readonly imports: Record<JsKfuncName, (...args: number[]) => number | undefined>;
-  /** `[path, errno, count]` since the last call. */
-  faults(): [number, number, number][];
+  /** Failed reads since the last call. */
+  faults(): ReadFault[];
 }
 
 export interface KfuncParts {
@@ -426,14 +427,25 @@ export function createKfuncs({
       js_at,
     } as Kfuncs['imports'],
     faults() {
-      const found: [number, number, number][] = [];
+      const found: ReadFault[] = [];
       for (let at = 0; at < counts.length; at++) {
         const n = counts[at]!;
         if (n === 0) continue;
         const kind = at % ERRNOS.length;
-        found[found.length] = [(at - kind) / ERRNOS.length, ERRNOS[kind]!, n];
+        const path = (at - kind) / ERRNOS.length;
+        const trouble = ERRNOS[kind] === EFAULT ? paths.trouble(path) : undefined;
+        found[found.length] =
+          trouble === undefined ? [path, ERRNOS[kind]!, n] : [path, ERRNOS[kind]!, n, trouble];
         counts[at] = 0;
       }
+      for (let path = 1; path < paths.count(); path++) {
+        const missing = paths.missing(path);
+        // what also failed has been told
+        let told = false;
+        for (let i = 0; i < found.length; i++) told ||= found[i]![0] === path;
+        if (missing > 0 && !told) found[found.length] = [path, ENOENT, missing, paths.trouble(path)!];
+      }
+      paths.forget();
       return found;
     },
   };

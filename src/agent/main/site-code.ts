@@ -49,6 +49,7 @@ export interface SiteState {
   active: number;
   nhit: number;
   nmissed: number;
+  unseen: number;
 }
 
 export interface SiteEnv {

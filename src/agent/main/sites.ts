@@ -60,6 +60,7 @@ export function newSite(id: number): SiteState {
     active: 0,
     nhit: 0,
     nmissed: 0,
+    unseen: 0,
   };
 }
 
@@ -176,7 +177,8 @@ export function createSites(values: Values): Sites {
     stats() {
       const all: SiteStats[] = [];
       mapForEach(table, ((site: SiteState) => {
-        all[all.length] = { site: site.id, nhit: site.nhit, nmissed: site.nmissed };
+        const { id, nhit, nmissed, unseen } = site;
+        all[all.length] = unseen === 0 ? { site: id, nhit, nmissed } : { site: id, nhit, nmissed, unseen };
       }) as never);
       return all;
     },

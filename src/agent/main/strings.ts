@@ -18,6 +18,13 @@ export interface StringWriter {
   zero(dst: number, size: number): void;
 }
 
+/** Views of one memory. */
+interface Words {
+  readonly i32: Int32Array;
+  readonly u8: Uint8Array;
+  readonly f64: Float64Array;
+}
+
 /** Bytes of `text` in UTF-8. */
 export function utf8Length(text: string): number {
   let bytes = 0;
@@ -39,15 +46,20 @@ export function utf8Length(text: string): number {
   return bytes;
 }
 
-export function createStringWriter(i32: Int32Array, u8: Uint8Array): StringWriter {
+export function createStringWriter({ i32, u8, f64 }: Words): StringWriter {
   function zero(dst: number, size: number): void {
     let at = dst;
     const end = dst + size;
     while ((at & 3) !== 0 && at < end) u8[at++] = 0;
-    let w = at >> 2;
-    const words = end >> 2;
-    while (w < words) i32[w++] = 0;
-    if (w << 2 > at) at = w << 2;
+    // most of what is written is half empty: eight bytes a store
+    if ((at & 7) !== 0 && at + 4 <= end) {
+      i32[at >> 2] = 0;
+      at += 4;
+    }
+    let d = at >> 3;
+    const doubles = end >> 3;
+    while (d < doubles) f64[d++] = 0;
+    if (d << 3 > at) at = d << 3;
     while (at < end) u8[at++] = 0;
   }
 

@@ -17,6 +17,7 @@ import {
 import { asIntN, floor, toBigInt, toNumber, trunc } from './intrinsics.ts';
 import type { SiteEventState } from './site-code.ts';
 
+export const ENOENT = 2;
 export const EFAULT = 14;
 export const ESTALE = 116;
 export const E2BIG = 7;

@@ -1,7 +1,7 @@
 /** What the ways to arm have in common: the target's handles, one thing at a time, breakpoints, and what went wrong. */
 
 import { CompiledCode } from './compiled-code.ts';
-import type { ArmedNotice, RestoreFailure } from './requests.ts';
+import type { ArmedNotice, Location, RestoreFailure } from './requests.ts';
 import type { Scripts } from './scripts.ts';
 import { InspectorError, type MainSession } from './session.ts';
 
@@ -66,9 +66,16 @@ export class ArmContext {
     await this.session.call(this.main, 'installHook');
   }
 
-  async setBreakpoint(location: object, condition: string): Promise<string> {
-    const reply = await this.session.post('Debugger.setBreakpoint', { location, condition });
-    return (reply as { breakpointId: string }).breakpointId;
+  /** V8 takes the next place it has; `until` is the first that will not do. */
+  async setBreakpoint(location: Location, condition: string, until?: Location): Promise<string> {
+    const reply = (await this.session.post('Debugger.setBreakpoint', { location, condition })) as {
+      breakpointId: string;
+      actualLocation: Location;
+    };
+    const { breakpointId, actualLocation } = reply;
+    if (until === undefined || isBefore(actualLocation, until)) return breakpointId;
+    await this.removeBreakpoint({ breakpoint: breakpointId });
+    throw new InspectorError('V8 has no place for a breakpoint in that statement');
   }
 
   removeBreakpoint(log: { breakpoint: string | undefined }): Promise<unknown> {
@@ -113,6 +120,10 @@ export class ArmContext {
     const { what, reason } = failure;
     if (!this.closed) this.events.onWarning(`WARNING: ${what} is not restored yet: ${reason}`);
   }
+}
+
+function isBefore(a: Location, b: Location): boolean {
+  return a.lineNumber < b.lineNumber || (a.lineNumber === b.lineNumber && a.columnNumber < b.columnNumber);
 }
 
 export function reasonOf(error: unknown): string {

@@ -173,6 +173,8 @@ export class WorkerArming {
     return this.#context.serial(async () => {
       this.#breaks.close();
       await this.#undo(undefined);
+      // a request to arm that gives up at its next step only now leaves it in place
+      await this.#removeHook();
       return {
         functionsRestored: this.#context.restored.functions,
         bytesRestored: this.#context.restored.bytes,
@@ -240,7 +242,14 @@ export class WorkerArming {
   /** Nothing needs the debugger any more: it goes. Edited texts stay without it; to change them again it is enabled anew. */
   async #idle(): Promise<void> {
     if (this.#needsDebugger) return;
-    if (this.#context.hookName !== '') await this.#context.session.call(this.#context.main, 'removeHook');
+    await this.#removeHook();
     await this.#context.scripts.disable();
+  }
+
+  async #removeHook(): Promise<void> {
+    const { session, main, hookName } = this.#context;
+    if (hookName === '') return;
+    const remove = () => session.call(main, 'removeHook');
+    if (await this.#context.attempt('what conditions call', [], 'hook', remove)) this.#context.hookName = '';
   }
 }

@@ -11,6 +11,8 @@ import { InspectorError } from './session.ts';
 /** A breakpoint that is to be set, and who hears of it. */
 export interface WantedBreakpoint {
   readonly at: Location;
+  /** A place from here on will not do. */
+  readonly until?: Location | undefined;
   /** Asked for when its turn comes. */
   condition(): string;
   /** Whether it is still wanted when its turn comes. */
@@ -89,7 +91,9 @@ export class Breakpoints {
     const operations = async () => {
       const prepared = prepare(batch);
       const discarded = discard ? code.discard() : undefined;
-      const posted = batch.map(({ at, condition }) => this.#context.setBreakpoint(at, condition()));
+      const posted = batch.map(({ at, until, condition }) =>
+        this.#context.setBreakpoint(at, condition(), until),
+      );
       const [[first], outcomes] = await Promise.all([
         Promise.allSettled([prepared]),
         Promise.allSettled(posted),

@@ -98,10 +98,11 @@ export class Breaks {
     return results;
   }
 
-  #wanted(log: BreakLog): Pick<WantedBreakpoint, 'at' | 'condition' | 'wanted'> {
-    const { site, at, args } = log.item;
+  #wanted(log: BreakLog): Pick<WantedBreakpoint, 'at' | 'until' | 'condition' | 'wanted'> {
+    const { site, at, until, args } = log.item;
     return {
       at,
+      until,
       condition: () => {
         const hook = `globalThis[${JSON.stringify(this.#context.hookName)}]`;
         return `${hook}(${site},undefined,undefined,undefined,${SELF},()=>[${args}])`;

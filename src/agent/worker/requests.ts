@@ -4,7 +4,7 @@ import type { ScriptInfo } from '../../arch/v8/types.ts';
 import type { TypesMode } from '../../arch/v8/typescript.ts';
 import type { MemoryLayout, PlacedMap } from '../../bpf/index.ts';
 import type { PropertyPath } from '../../kernel/trace/js-kfuncs.ts';
-import type { PrintkCall, ProgramImage, SiteSpec, SiteStats } from '../protocol.ts';
+import type { PrintkCall, ProgramImage, ReadFault, SiteSpec, SiteStats } from '../protocol.ts';
 
 /** What the injected text hands to the worker. */
 export interface WorkerConfig {
@@ -145,6 +145,8 @@ export interface BreakItem {
   readonly kind: 'break';
   readonly site: number;
   readonly at: Location;
+  /** V8 may take the next place it has: not one from here on. Undefined: any of the function. */
+  readonly until: Location | undefined;
   readonly args: string;
   /** What its first hit and each further one cost the main thread, in ms: breakpoints share a budget. */
   readonly firstMs: number;
@@ -284,7 +286,7 @@ export interface Methods {
   deleteKey: [{ index: number; key: string }, number];
   clearMap: [{ index: number }, undefined];
   zeroMap: [{ index: number }, undefined];
-  faults: [undefined, readonly (readonly [number, number, number])[]];
+  faults: [undefined, readonly ReadFault[]];
   siteStats: [undefined, readonly SiteStats[]];
   stacks: [{ after: number }, readonly { id: number; frames: string[] }[]];
   flush: [undefined, undefined];

@@ -27,6 +27,8 @@ export interface PlanContext {
   readonly exportedAs: string | undefined;
   /** Throwing compiled code away, in ms, where a replaced variable needs that; 0: it does not, or may not. */
   readonly deoptimizeMs: number;
+  /** Why its script is not edited (closures-hazard.ts). */
+  readonly editHazard: string | undefined;
 }
 
 export interface Candidate {
@@ -83,7 +85,7 @@ function objection(way: ArmWay, site: PlannedSite, context: PlanContext): string
     case 'bind':
       return bindObjection(site);
     case 'edit':
-      return editObjection(site);
+      return context.editHazard ?? editObjection(site);
     case 'break':
       return site.events.some((event) => event !== 'entry')
         ? 'a breakpoint sees calls begin, not how they end'

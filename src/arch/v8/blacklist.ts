@@ -45,7 +45,7 @@ const ENTRIES: readonly BlacklistEntry[] = [
 ];
 
 function isInstalledTrapline(file: string): boolean {
-  return /[/\\]node_modules[/\\]trapline[/\\](dist|src)[/\\]/.test(file);
+  return /(^|[/\\])node_modules[/\\]trapline[/\\](dist|src)[/\\]/.test(file);
 }
 
 /** Why no function of a script (its url or path) can be probed; undefined where they can. */

@@ -78,13 +78,38 @@ export function classObjection(v8: string, source: string, program: Node): strin
   return `V8 ${major} would break the class in line ${line} by a live edit of its script: it is made inside a function and has fields`;
 }
 
+/**
+ * Where functions are that a live edit does not reach in V8 12, whichever class they are in: the values of instances' fields, where the class
+ * has static fields or blocks, too. Those of living instances have the new text, those of later ones keep the old.
+ */
+export function unreachedFields(
+  v8: string,
+  source: string,
+  program: Node,
+): readonly { readonly start: number; readonly end: number }[] {
+  const major = Number(v8.split('.')[0]);
+  if (major !== 12 || !source.includes('static')) return [];
+  const found: Node[] = [];
+  const look = (node: Node): void => {
+    if (isClass(node) && isMixedUp(node, major))
+      found.push(
+        ...elementsOf(node).filter(({ type, static: own }) => type === 'PropertyDefinition' && own !== true),
+      );
+    forEachChild(node, look);
+  };
+  look(program);
+  return found;
+}
+
 const isClass = ({ type }: Node): boolean => type === 'ClassDeclaration' || type === 'ClassExpression';
+
+const elementsOf = (node: Node): readonly Node[] => (node['body'] as Node)['body'] as readonly Node[];
 
 function isMixedUp(node: Node, major: number): boolean {
   let fields = false;
   let statics = false;
   let written = false;
-  for (const element of (node['body'] as Node)['body'] as readonly Node[]) {
+  for (const element of elementsOf(node)) {
     if (element['kind'] === 'constructor') written = true;
     if (element.type === 'StaticBlock') statics = true;
     if (element.type !== 'PropertyDefinition') continue;

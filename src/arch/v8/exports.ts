@@ -160,6 +160,7 @@ function takesOut(program: Node, key: string): boolean {
         // `exports.f = …` puts it there; what else stands in the same chain takes it
         const left = (node['expression'] as Node)['left'] as Node | undefined;
         const right = (node['expression'] as Node)['right'] as Node | undefined;
+        if (assignsNothing(node['expression'] as Node)) return;
         if ((node['expression'] as Node).type !== 'AssignmentExpression' || left?.type !== 'MemberExpression')
           break;
         if (!isMember(left, key)) break;
@@ -168,9 +169,12 @@ function takesOut(program: Node, key: string): boolean {
         if (right?.type === 'AssignmentExpression') taken = true;
         return;
       }
+      case 'AssignmentExpression':
+        if (assignsNothing(node)) return;
+        break;
       case 'CallExpression':
       case 'NewExpression': {
-        const callee = node['callee'] as Node;
+        const callee = calledPart(node['callee'] as Node);
         if (callee.type === 'MemberExpression' && isMember(callee, key)) {
           called = true;
           calledOn.push(callee['object'] as Node);
@@ -194,6 +198,26 @@ function takesOut(program: Node, key: string): boolean {
   return calledOn.some(
     (object) => object.type !== 'Identifier' || !defaults.has((object as IdentifierNode).name),
   );
+}
+
+/** `exports.f = exports.g = void 0`, which compilers put in front of a module: no function is in it. */
+function assignsNothing(node: Node): boolean {
+  const left = node['left'] as Node | undefined;
+  if (node.type !== 'AssignmentExpression' || left?.type !== 'MemberExpression') return false;
+  if (left['computed'] === true || !EXPORTS.has(memberPath(left['object'] as Node))) return false;
+  const right = node['right'] as Node;
+  if (right.type === 'UnaryExpression')
+    return right['operator'] === 'void' && isLiteral(right['argument'] as Node);
+  return assignsNothing(right);
+}
+
+const isLiteral = ({ type }: Node): boolean => type === 'Literal';
+
+/** `m.f` of `(0, m.f)(…)`, by which compilers call what is imported without a `this`. */
+function calledPart(callee: Node): Node {
+  if (callee.type !== 'SequenceExpression') return callee;
+  const parts = callee['expressions'] as readonly Node[];
+  return parts.slice(0, -1).every(isLiteral) ? parts.at(-1)! : callee;
 }
 
 const isMember = (node: Node, key: string): boolean =>

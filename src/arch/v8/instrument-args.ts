@@ -29,7 +29,7 @@ export function hookArguments(site: FunctionSite, facts: BodyFacts, reads: numbe
   if ((reads & READS.this) !== 0) {
     // An arrow function that begins to use the `this` around it changes the scopes around it: V8 would say Ok to the edit,
     // and leave every living closure as it was.
-    if (arrow && !facts.usesThis) notes.push('an arrow function that does not use `this` cannot tell it');
+    if (arrow && !facts.holdsThis) notes.push('an arrow function that does not use `this` cannot tell it');
     else if (site.thisUnsafe) notes.push('`this` does not exist before super()');
     else self = 'this';
   }

@@ -29,7 +29,7 @@ export function lineSite(
   if (fn === undefined) return undefined;
   const lines = new LineTable(source);
   let best: LineSite | undefined;
-  for (const offset of statementOffsets(fn)) {
+  for (const { start: offset } of statementsOf(fn)) {
     const at = lines.position(offset);
     const place =
       map === undefined ? { line: at.line + 1, column: at.column + 1 } : map.original(at.line, at.column);
@@ -46,6 +46,17 @@ export function lineSite(
   return best;
 }
 
+/** Where the statement of a function's own that begins at an offset ends; undefined where none does. Throws ParseFailure. */
+export function statementEnd(
+  source: string,
+  isModule: boolean,
+  symbol: FunctionSymbol,
+  offset: number,
+): number | undefined {
+  const fn = findFunction(parseScript(source, isModule).program, symbol);
+  return fn === undefined ? undefined : statementsOf(fn).find(({ start }) => start === offset)?.end;
+}
+
 /** The node of a symbol. */
 export function findFunction(program: Node, symbol: FunctionSymbol): FunctionNode | undefined {
   let found: FunctionNode | undefined;
@@ -60,17 +71,17 @@ export function findFunction(program: Node, symbol: FunctionSymbol): FunctionNod
 
 const EMBEDDED = ['consequent', 'alternate', 'body'];
 
-/** Offsets at which a statement of the function can have a call put before it. */
-function statementOffsets(fn: FunctionNode): number[] {
-  const offsets: number[] = [];
-  if (fn.body.type !== 'BlockStatement') return [fn.body.start];
+/** Statements of the function that can have a call put before them. */
+function statementsOf(fn: FunctionNode): { readonly start: number; readonly end: number }[] {
+  const statements: Node[] = [];
+  if (fn.body.type !== 'BlockStatement') return [fn.body];
   const add = (statement: unknown): void => {
     const node = statement as Node | null;
     if (node === null || node === undefined) return;
     if (node.type === 'BlockStatement' || node.type === 'EmptyStatement') return;
     // A declared function runs no statement where it stands, and a directive has to stay in front
     if (node.type === 'FunctionDeclaration' || node['directive'] !== undefined) return;
-    offsets.push(node.start);
+    statements.push(node);
   };
   walkOwn(fn.body, (node) => {
     switch (node.type) {
@@ -90,5 +101,5 @@ function statementOffsets(fn: FunctionNode): number[] {
         break;
     }
   });
-  return offsets;
+  return statements;
 }

@@ -36,7 +36,10 @@ export interface BodyFacts {
   readonly guardedReturn: boolean;
   /** Function declarations directly in the body. */
   readonly functions: ReadonlySet<string>;
-  /** A name is declared by `var` and by a function declaration of the body: they cannot share a block. */
+  /**
+   * A name is declared by a function declaration of the body, and by `var`, with which it cannot share a block, or by a function in
+   * an inner block, which sets the variable of that name outside (in sloppy code), but none that is in a block itself; or eval() may do so.
+   */
   readonly varClash: string | undefined;
   /** Variables and classes that the body declares (those of inner blocks too). */
   readonly declared: ReadonlySet<string>;
@@ -46,10 +49,13 @@ export interface BodyFacts {
   readonly directEval: boolean;
   /** `this`, `super` or `new.target` is named, in arrow functions inside too, or might be by a direct eval. */
   readonly usesThis: boolean;
+  /** The same without `new.target`: closures have `this` of the function around them. */
+  readonly holdsThis: boolean;
 }
 
 export function bodyFacts(fn: FunctionNode): BodyFacts {
   const functions = new Set<string>();
+  const own = new Set<Node>();
   const vars = new Set<string>();
   const lexical = new Set<string>();
   let guardedReturn = false;
@@ -58,7 +64,9 @@ export function bodyFacts(fn: FunctionNode): BodyFacts {
   if (fn.body.type === 'BlockStatement') {
     for (const statement of fn.body['body'] as readonly Node[]) {
       const declared = unlabelled(statement);
-      if (declared.type === 'FunctionDeclaration') functions.add((declared as FunctionNode).id!.name);
+      if (declared.type !== 'FunctionDeclaration') continue;
+      functions.add((declared as FunctionNode).id!.name);
+      own.add(declared);
     }
   }
   const look = (node: Node, inFinally: boolean): void => {
@@ -76,7 +84,7 @@ export function bodyFacts(fn: FunctionNode): BodyFacts {
       }
       case 'FunctionDeclaration': {
         const name = (node as FunctionNode).id?.name;
-        if (name !== undefined && !functions.has(name)) vars.add(name);
+        if (name !== undefined && !own.has(node)) vars.add(name);
         break;
       }
       case 'ClassDeclaration':
@@ -94,7 +102,7 @@ export function bodyFacts(fn: FunctionNode): BodyFacts {
   for (const param of fn.params) walkOwn(param, look);
   const inArrows = lexicalUses(fn);
   let varClash: string | undefined;
-  for (const name of functions) if (vars.has(name)) varClash = name;
+  for (const name of functions) if (directEval || vars.has(name)) varClash = name;
   return {
     guardedReturn,
     functions,
@@ -102,21 +110,24 @@ export function bodyFacts(fn: FunctionNode): BodyFacts {
     declared: new Set([...vars, ...lexical]),
     usesArguments: usesArguments || inArrows.usesArguments,
     usesThis: directEval || inArrows.usesThis,
+    holdsThis: directEval || inArrows.holdsThis,
     declaresArguments: vars.has('arguments') || lexical.has('arguments'),
     directEval,
   };
 }
 
-function unlabelled(statement: Node): Node {
+/** A statement without its labels. */
+export function unlabelled(statement: Node): Node {
   let node = statement;
   while (node.type === 'LabeledStatement') node = node['body'] as Node;
   return node;
 }
 
 /** What the function, its parameters and the arrow functions in it take of the call they run in. */
-function lexicalUses(fn: FunctionNode): { usesArguments: boolean; usesThis: boolean } {
+function lexicalUses(fn: FunctionNode): Pick<BodyFacts, 'usesArguments' | 'usesThis' | 'holdsThis'> {
   let usesArguments = false;
   let usesThis = false;
+  let holdsThis = false;
   const look = (node: Node): void => {
     switch (node.type) {
       case 'Identifier':
@@ -124,6 +135,9 @@ function lexicalUses(fn: FunctionNode): { usesArguments: boolean; usesThis: bool
         return;
       case 'ThisExpression':
       case 'Super':
+        usesThis = true;
+        holdsThis = true;
+        return;
       case 'MetaProperty':
         usesThis = true;
         return;
@@ -137,7 +151,7 @@ function lexicalUses(fn: FunctionNode): { usesArguments: boolean; usesThis: bool
   };
   for (const param of fn.params) look(param);
   look(fn.body);
-  return { usesArguments, usesThis };
+  return { usesArguments, usesThis, holdsThis };
 }
 
 /** The names that a pattern binds. */

@@ -12,12 +12,16 @@
  */
 
 import type { SiteEvent } from '../../agent/protocol.ts';
-import { classObjection } from './class-hazard.ts';
+import { classObjection, unreachedFields } from './class-hazard.ts';
+import { evalObjection } from './eval-hazard.ts';
 import { hookArguments } from './instrument-args.ts';
 import type { TextRange } from './instrument-edits.ts';
 import { type BodyPlan, type FunctionPlan, type FunctionSite, rewrite } from './instrument-rewrite.ts';
 import { type BodyFacts, bodyFacts } from './instrument-scan.ts';
+import type { TextSpan } from './live-edit-diff.ts';
+import { changesScopes } from './scope-hazard.ts';
 import { type Parsed, ParseFailure, parseScript } from './symbols-parse.ts';
+import { templateObjection } from './template-hazard.ts';
 import type { FunctionSymbol } from './types.ts';
 
 /** One site in one function. Several edits may name the same function, each with its own site. */
@@ -30,6 +34,8 @@ export interface InstrumentEdit {
   readonly reads: number;
   /** Offset of the statement before which the site goes (see lineSite); the function's entry where it is left out. */
   readonly at?: number;
+  /** The text that runs has it: where two edits do not go together, this one stays. */
+  readonly kept?: boolean;
 }
 
 /** Hooks are the globals `<prefix><site>e`, `r`, `t`, `s`; other introduced names begin with the prefix too. */
@@ -47,6 +53,8 @@ export interface Instrumented {
   readonly refused: readonly { readonly site: number; readonly reason: string }[];
   /** What a site in the new text cannot tell: `argument 2 is destructured`. */
   readonly notes: readonly { readonly site: number; readonly note: string }[];
+  /** Around functions in these parts of the old text there are other scopes now: V8 does not reach closures of theirs that live. */
+  readonly changed: readonly TextSpan[];
   /** Functions and classes whose text changed, those around the edited ones too. */
   readonly ranges: readonly TextRange[];
 }
@@ -77,6 +85,7 @@ export function instrument(
     sites: [],
     refused: edits.map(({ site }) => ({ site, reason })),
     notes: [],
+    changed: [],
     ranges: [],
   });
   if (original.includes(naming.prefix)) return all(`the script uses names that begin with ${naming.prefix}`);
@@ -88,9 +97,16 @@ export function instrument(
       `the script cannot be parsed: ${error instanceof ParseFailure ? error.message : String(error)}`,
     );
   }
-  const objection = naming.v8 === undefined ? undefined : classObjection(naming.v8, original, parsed.program);
+  const { v8 } = naming;
+  const objection =
+    v8 === undefined
+      ? undefined
+      : (classObjection(v8, original, parsed.program) ??
+        evalObjection(v8, original, parsed.program) ??
+        templateObjection(original, parsed.program));
   if (objection !== undefined) return all(objection);
-  const job = new Job(edits, naming.prefix);
+  const unreached = v8 === undefined ? [] : unreachedFields(v8, original, parsed.program);
+  const job = new Job(original, edits, naming, unreached);
   const result = rewrite(
     original,
     parsed.program,
@@ -99,9 +115,13 @@ export function instrument(
     (start, end) => job.wanted(start, end),
   );
   job.refuseRest();
-  const { sites, refused, notes } = job;
-  return { source: result.source, sites, refused, notes, ranges: result.ranges };
+  const { sites, refused, notes, changed } = job;
+  return { source: result.source, sites, refused, notes, changed, ranges: result.ranges };
 }
+
+/** Whether a part of the text is in one of these. */
+export const isWithin = ({ start, end }: TextSpan, spans: readonly TextSpan[]): boolean =>
+  spans.some((span) => span.start <= start && end <= span.end);
 
 class Job {
   readonly sites: number[] = [];
@@ -110,29 +130,40 @@ class Job {
   readonly #prefix: string;
   readonly #byBody = new Map<number, InstrumentEdit[]>();
   readonly #bodies: readonly number[];
+  /** Where the bodies of functions begin that the running text has edited. */
+  readonly #kept: readonly number[];
+  readonly #original: string;
+  /** The text takes another one's place, whose closures are there. */
+  readonly #live: boolean;
+  /** See Instrumented. */
+  readonly changed: TextSpan[] = [];
+  /** Whose functions a live edit does not reach. */
+  readonly #unreached: readonly TextSpan[];
 
-  constructor(edits: readonly InstrumentEdit[], prefix: string) {
+  constructor(
+    original: string,
+    edits: readonly InstrumentEdit[],
+    { prefix, v8 }: InstrumentNaming,
+    unreached: readonly TextSpan[],
+  ) {
+    this.#unreached = unreached;
+    this.#original = original;
     this.#prefix = prefix;
+    this.#live = v8 !== undefined;
     for (const edit of edits) {
       const at = edit.symbol.bodyStart;
       const list = this.#byBody.get(at);
       if (list === undefined) this.#byBody.set(at, [edit]);
       else list.push(edit);
     }
-    this.#bodies = [...this.#byBody.keys()].sort((a, b) => a - b);
+    const sorted = (bodies: Iterable<number>): number[] => [...bodies].sort((a, b) => a - b);
+    this.#bodies = sorted(this.#byBody.keys());
+    this.#kept = sorted(edits.flatMap(({ kept, symbol }) => (kept === true ? [symbol.bodyStart] : [])));
   }
 
   /** Whether a function to be edited begins its body within these offsets. */
   wanted(start: number, end: number): boolean {
-    const bodies = this.#bodies;
-    let low = 0;
-    let high = bodies.length;
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (bodies[middle]! < start) low = middle + 1;
-      else high = middle;
-    }
-    return low < bodies.length && bodies[low]! < end;
+    return hasWithin(this.#bodies, start, end);
   }
 
   plan(site: FunctionSite): FunctionPlan | undefined {
@@ -141,12 +172,20 @@ class Job {
     if (edits === undefined || edits[0]!.symbol.end !== node.end) return undefined;
     this.#byBody.delete(node.body.start);
     const facts = bodyFacts(node);
+    const changing = this.#changing(site, facts, edits);
     const accepted = edits.filter((edit) => {
-      const reason = refusal(site, facts, edit);
+      const reason =
+        refusal(site, facts, edit) ??
+        (isWithin(node, this.#unreached) ? UNREACHED : undefined) ??
+        this.#scopeObjection(site, edit, changing);
       if (reason !== undefined) this.refused.push({ site: edit.site, reason });
       return reason === undefined;
     });
     if (accepted.length === 0) return undefined;
+    const takesParameter = this.#takesParameter(site, facts, edits);
+    const other = accepted.some((edit) => changing.includes(edit));
+    if (this.#live && takesParameter) this.changed.push(node);
+    else if (other) this.changed.push({ start: node.body.start + 1, end: node.end });
     const lines = new Map<number, string>();
     let entry = '';
     let atCall = '';
@@ -161,7 +200,7 @@ class Job {
       } else if (follows(edit)) {
         followed.push(edit);
         entry += `const ${this.#instance(edit)}=${call};`;
-      } else if (node.generator && canTakeRest(site, facts)) {
+      } else if (takesParameter) {
         atCall += `${atCall === '' ? '' : ','}[${call}]:${this.#prefix}g${edit.site}`;
       } else {
         if (node.generator) {
@@ -180,6 +219,51 @@ class Job {
     return facts.guardedReturn && node.body.type === 'BlockStatement'
       ? this.#guarded(site, plan, followed)
       : { ...plan, body: this.#direct(site, followed) };
+  }
+
+  /** Edits of a function that put other scopes around functions in it. */
+  #changing(
+    site: FunctionSite,
+    facts: BodyFacts,
+    edits: readonly InstrumentEdit[],
+  ): readonly InstrumentEdit[] {
+    if (!this.#live) return [];
+    const text = this.#original.slice(site.node.start, site.node.end);
+    return edits.filter((edit) =>
+      changesScopes(site, facts, text, {
+        encloses: follows(edit),
+        names: /\barguments\b/.test(hookArguments(site, facts, edit.reads).text),
+      }),
+    );
+  }
+
+  /** Of two functions one in the other, the inner one is edited, unless the other one is already. */
+  #scopeObjection(
+    { node }: FunctionSite,
+    edit: InstrumentEdit,
+    changing: readonly InstrumentEdit[],
+  ): string | undefined {
+    const { start, end } = node.body;
+    const alone = changing.some(({ kept }) => kept === true) || !this.wanted(start + 1, end);
+    if (!alone && changing.includes(edit))
+      return 'V8 would lose closures of functions in it that are probed too';
+    if (edit.kept === true) return undefined;
+    return isWithin(node.body, this.changed)
+      ? 'V8 would lose its closures: a function around it is edited so that they have another scope'
+      : undefined;
+  }
+
+  /**
+   * Whether a generator can have one more parameter: that may put other scopes around functions in it, and is done only where none of
+   * them is edited, or this has been done before.
+   */
+  #takesParameter(site: FunctionSite, facts: BodyFacts, edits: readonly InstrumentEdit[]): boolean {
+    const { generator, start, end, body } = site.node;
+    if (!generator || !canTakeRest(site, facts)) return false;
+    const inside = (bodies: readonly number[]): boolean =>
+      hasWithin(bodies, start, body.start) || hasWithin(bodies, body.start + 1, end);
+    if (!this.#live || !inside(this.#bodies)) return true;
+    return !inside(this.#kept) && edits.some(({ kept }) => kept === true);
   }
 
   #direct(site: FunctionSite, edits: readonly InstrumentEdit[]): BodyPlan {
@@ -259,6 +343,21 @@ class Job {
   }
 }
 
+/** Whether one of the sorted numbers is within these bounds. */
+function hasWithin(numbers: readonly number[], start: number, end: number): boolean {
+  let low = 0;
+  let high = numbers.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (numbers[middle]! < start) low = middle + 1;
+    else high = middle;
+  }
+  return low < numbers.length && numbers[low]! < end;
+}
+
+const UNREACHED =
+  'V8 12 would not reach it in new instances by a live edit: their class has static fields or blocks, too';
+
 function suspends(site: FunctionSite, edits: readonly InstrumentEdit[]): boolean {
   return site.node.async && edits.some((edit) => edit.events.includes('return'));
 }
@@ -275,7 +374,7 @@ function refusal(site: FunctionSite, facts: BodyFacts, edit: InstrumentEdit): st
     return 'the end of a generator cannot be told by a live edit; probe its entry';
   }
   if (facts.varClash !== undefined) {
-    return `${facts.varClash} is declared both by var and as a function, which a block cannot hold`;
+    return `${facts.varClash} is declared both as a function and by var, in a block or by eval(), which a block of its own cannot hold`;
   }
   return undefined;
 }

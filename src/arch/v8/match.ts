@@ -129,6 +129,10 @@ export class SymbolIndex {
     const parsed = parseTarget(target);
     const files = this.#matchFiles(parsed.file);
     if (files.length === 0 && parsed.file !== undefined) {
+      // scripts of the kind are not even listed
+      const reason = blacklistReason(parsed.file);
+      if (reason !== undefined)
+        throw new TraplineError('EINVAL', `${parsed.file} cannot be probed: ${reason}`);
       const wanted = basename(parsed.file);
       const near = (among: readonly SourceFile[]) => nearest(wanted, among, ({ path }) => basename(path));
       const like = near(this.#files.filter(({ path }) => isOwnFile(path))) ?? near(this.#files);
@@ -138,7 +142,10 @@ export class SymbolIndex {
     }
     if ('line' in parsed) return [this.#matchLine(parsed.file, files, parsed.line, parsed.column)];
     const found = this.#matchFunctions(files, parsed.func);
-    if (found.length === 0) throw this.#unknown(parsed.func, files);
+    if (found.length === 0) {
+      if (parsed.file === undefined) this.#refuseFile(target);
+      throw this.#unknown(parsed.func, files);
+    }
     const allowed = found.filter(({ symbol }) => this.#blacklisted(symbol) === undefined);
     if (allowed.length === 0) {
       const { symbol, name } = found[0]!;
@@ -218,19 +225,36 @@ export class SymbolIndex {
     return targetOf(file, best, at);
   }
 
+  /** For a file's name alone, where a function's is wanted. */
+  #refuseFile(name: string): void {
+    const files = this.#matchFiles(name);
+    if (files.length === 0) return;
+    throw new TraplineError('ENOENT', `${name} is a file, and no function is called so`, {
+      hint: `${isGlob(name) || files.length > 1 ? name : files[0]!.shown}:* names its functions`,
+    });
+  }
+
   #unknown(func: string, files: readonly SourceFile[]): TraplineError {
-    const choose = (from: readonly SourceFile[]) => {
-      const all = from.flatMap((file) => file.symbols.map((symbol) => ({ file, symbol })));
-      const last = lastName(func);
-      // methods have their class before their name
-      const method = func.replace('.prototype.', '.');
+    const last = lastName(func);
+    // methods have their class before their name
+    const method = func.replace('.prototype.', '.');
+    const all = (from: readonly SourceFile[]) =>
+      from.flatMap((file) => file.symbols.map((symbol) => ({ file, symbol })));
+    // what is called so, of another class or in another file
+    const same = (from: readonly SourceFile[]) => {
+      const found = all(from).filter(({ symbol }) => lastName(symbol.name) === last);
+      const [first] = found;
       return (
-        all.find(({ symbol }) => method !== func && symbol.name === method) ??
-        nearest(last, all, ({ symbol }) => lastName(symbol.name)) ??
-        nearest(func, all, ({ symbol }) => symbol.name)
+        found.find(({ symbol }) => symbol.name === method) ??
+        nearest(func, found, ({ symbol }) => symbol.name) ??
+        first
       );
     };
-    const like = choose(files) ?? (files === this.#files ? undefined : choose(this.#files));
+    const near = (from: readonly SourceFile[]) =>
+      nearest(last, all(from), ({ symbol }) => lastName(symbol.name)) ??
+      nearest(func, all(from), ({ symbol }) => symbol.name);
+    const own = this.#files.filter(({ path }) => isOwnFile(path));
+    const like = same(files) ?? same(own) ?? near(files) ?? near(own) ?? near(this.#files);
     const where = files.length === 1 ? ` in ${files[0]!.shown}` : '';
     return new TraplineError('ENOENT', `no function matches ${func}${where}`, {
       hint: like === undefined ? undefined : `did you mean ${like.file.shown}:${functionName(like.symbol)}?`,

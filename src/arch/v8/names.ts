@@ -16,6 +16,8 @@ export interface Place {
   readonly binding: Binding;
   /** Offset of the identifier that gives the path's last name, -1 if there is none. */
   readonly at: number;
+  /** Of a class's field: offset of the class's identifier, -1 if there is none. */
+  readonly classAt?: number;
 }
 
 export const NO_BINDING: Binding = { via: 'none' };
@@ -72,6 +74,32 @@ export function inferredName(path: string): string {
 /** `Cart.total`; private, symbol and quoted names go without their class, as in V8's stack traces. */
 export function methodName(className: string, key: string): string {
   return className !== '' && IDENTIFIER.test(key) ? `${className}.${key}` : key;
+}
+
+/**
+ * The names of a script's variables that hold esbuild's helper for names (`keepNames`, which tsx sets):
+ * `(f, name) => defineProperty(f, 'name', { value: name, configurable: true })`.
+ */
+export function namingHelpers(source: string): ReadonlySet<string> {
+  const names = new Set<string>();
+  for (const [, name] of source.matchAll(NAMING_HELPER)) names.add(name!);
+  return names;
+}
+
+const NAMING_HELPER =
+  /(?<![\w$.])([\w$]+)\s*=\s*\(([\w$]+),\s*([\w$]+)\)\s*=>\s*[\w$.]+\(\2,\s*["']name["'],\s*\{\s*value(?::\s*\3)?,\s*configurable:\s*(?:true|!0)\s*\}\)/g;
+
+/** Of a call that names its first argument, that and the name. `isHelper` tells of the function that is called. */
+export function namedValue(
+  call: Node,
+  isHelper: (name: string) => boolean,
+): { readonly value: Node; readonly name: string } | undefined {
+  const callee = call['callee'] as Node;
+  const [value, name, ...more] = call['arguments'] as readonly Node[];
+  if (callee.type !== 'Identifier' || name?.type !== 'Literal' || more.length > 0) return undefined;
+  const text = name['value'];
+  if (value === undefined || typeof text !== 'string' || text === '') return undefined;
+  return isHelper((callee as IdentifierNode).name) ? { value, name: text } : undefined;
 }
 
 /** The place that `left = value` puts a value. */

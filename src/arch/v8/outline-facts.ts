@@ -1,8 +1,8 @@
 /** What a function's text says that decides which site it can have: gathered while its outline is read. */
 import type { BodyFacts } from './instrument-scan.ts';
 
-/** All but what only rewritten returns depend on. */
-export type SiteFacts = Omit<BodyFacts, 'guardedReturn'>;
+/** All but what only rewritten returns and live edits depend on. */
+export type SiteFacts = Omit<BodyFacts, 'guardedReturn' | 'holdsThis'>;
 
 export class FunctionFacts {
   readonly outer: FunctionFacts | undefined;
@@ -54,11 +54,11 @@ export class FunctionFacts {
       outer.usesThis ||= usesThis;
     }
     const functions = this.#functions ?? NOTHING;
-    for (const name of this.#inner ?? NOTHING) if (!functions.has(name)) this.vars.add(name);
+    for (const name of this.#inner ?? NOTHING) this.vars.add(name);
     const vars = this.#vars ?? NOTHING;
     const lexical = this.#lexical ?? NOTHING;
     let varClash: string | undefined;
-    if (vars.size > 0) for (const name of functions) if (vars.has(name)) varClash = name;
+    for (const name of functions) if (directEval || vars.has(name)) varClash = name;
     return {
       functions,
       varClash,

@@ -101,19 +101,35 @@ export abstract class Primaries extends Objects {
     return this.made(new Member(this.source, start, this.lastEnd, object, at));
   }
 
-  #call(callee: Node, start: number, found: number): Node {
+  #call(callee: Node, start: number, found: number, isNew = false): Node {
     const parts = this.found === found ? [] : [callee];
     if (this.facts !== undefined && callee.type === 'Identifier' && callee['name'] === 'eval') {
       this.facts.directEval = true;
     }
     this.next();
+    let first: Node | undefined;
+    let last: Node | undefined;
+    let count = 0;
     while (this.kind !== CLOSE) {
       const before = this.found;
       const part = this.element();
       if (this.found !== before) parts.push(part);
+      if (count++ === 0) first = part;
+      else last = part;
       if (!this.eat(COMMA)) break;
     }
     this.expect(CLOSE);
+    // `__name(() => 1, 'f')`: what a bundler's helper calls a function
+    if (
+      !isNew &&
+      count === 2 &&
+      parts.length === 1 &&
+      callee.type === 'Identifier' &&
+      last?.type === 'Literal'
+    ) {
+      const end = this.lastEnd;
+      return this.made({ type: 'CallExpression', start, end, callee, arguments: [first, last] });
+    }
     return this.plain(start, found, ...parts);
   }
 
@@ -218,7 +234,7 @@ export abstract class Primaries extends Objects {
     }
     const at = this.start;
     const callee = this.#subscripts(this.#atom(), at, found, false);
-    if (this.kind === OPEN) return this.#call(callee, start, found);
+    if (this.kind === OPEN) return this.#call(callee, start, found, true);
     return this.plain(start, found, callee);
   }
 

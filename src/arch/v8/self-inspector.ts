@@ -83,10 +83,11 @@ export class SelfInspector {
       : { status, message: answer.exceptionDetails.text };
   }
 
-  /** The first place at or behind `start` where the function that holds it can stop. */
-  breakLocation(start: ScriptPosition): ScriptPosition | undefined {
+  /** The first place at or behind `start`, and before `end`, where the function that holds it can stop. */
+  breakLocation(start: ScriptPosition, end: ScriptPosition | undefined): ScriptPosition | undefined {
     const { locations } = this.#post<{ locations: ScriptPosition[] }>('Debugger.getPossibleBreakpoints', {
       start,
+      ...(end === undefined ? {} : { end }),
       restrictToFunction: true,
     });
     return locations[0];

@@ -10,15 +10,9 @@
  * The entry hook goes in front of that (instrument.ts); `Q` takes over what it left. Line numbers stay.
  */
 import { EditList } from './instrument-edits.ts';
+import { findFunction } from './instrument-line.ts';
 import { findToken } from './instrument-scan.ts';
-import {
-  entryOffset,
-  type FunctionNode,
-  forEachChild,
-  isFunction,
-  type Node,
-  parseScript,
-} from './symbols-parse.ts';
+import { entryOffset, forEachChild, isFunction, type Node, parseScript } from './symbols-parse.ts';
 import type { FunctionSymbol } from './types.ts';
 
 export interface PostEdit {
@@ -145,17 +139,6 @@ function placeOf(node: Node, embedded: boolean): Place {
     start: node.start,
     end: node.end,
   };
-}
-
-function findFunction(program: Node, symbol: FunctionSymbol): FunctionNode | undefined {
-  let found: FunctionNode | undefined;
-  const look = (node: Node): void => {
-    if (found !== undefined || node.start > symbol.bodyStart || node.end < symbol.bodyEnd) return;
-    if (isFunction(node) && node.body.start === symbol.bodyStart && node.end === symbol.end) found = node;
-    else forEachChild(node, look);
-  };
-  look(program);
-  return found;
 }
 
 const LOOPS = new Set([

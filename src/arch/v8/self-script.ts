@@ -4,7 +4,9 @@ import { KernelError } from '../../kernel/errno.ts';
 import type { KprobeDemands, KprobeSlot } from '../../kernel/kprobes/index.ts';
 import { READS } from '../../kernel/trace/pt-regs.ts';
 import { breakObjection } from './break-hazard.ts';
+import { closuresObjection } from './closures-hazard.ts';
 import { type InstrumentEdit, instrument } from './instrument.ts';
+import { statementEnd } from './instrument-line.ts';
 import { lostInEdit, tightenTails } from './live-edit-fit.ts';
 import type { SelfHooks } from './self-hooks.ts';
 import type { EditStatus, SelfInspector } from './self-inspector.ts';
@@ -52,6 +54,7 @@ export class SelfScript {
   readonly #hooks: SelfHooks;
   #current: string;
   #classNodes: readonly Node[] | undefined;
+  #hazard: readonly [string | undefined] | undefined;
   /** Sites that the running text calls, and for what. */
   #state: State = new Map();
 
@@ -60,6 +63,15 @@ export class SelfScript {
     this.#inspector = inspector;
     this.#hooks = hooks;
     this.#current = text.source;
+  }
+
+  /** Why V8 had better not edit it of its own accord; undefined where it may. */
+  get editHazard(): string | undefined {
+    const { source, info } = this.text;
+    this.#hazard ??= [
+      closuresObjection(process.versions.v8, source, parseScript(source, info.isModule).program, true),
+    ];
+    return this.#hazard[0];
   }
 
   calls(site: Site): boolean {
@@ -183,10 +195,16 @@ export class SelfScript {
     const now = this.#current === source ? symbols : functionSymbols(info, this.#current, 0n);
     const fn = now[site.symbol.index];
     if (fn === undefined) return undefined;
-    const offset = site.at === undefined ? fn.entry : fn.start + (site.at - site.symbol.start);
-    const { line, column } = new LineTable(this.#current).position(offset);
-    const { scriptId } = info;
-    return this.#inspector.breakLocation({ scriptId, lineNumber: line, columnNumber: column });
+    const lines = new LineTable(this.#current);
+    const place = (offset: number) => {
+      const { line, column } = lines.position(offset);
+      return { scriptId: info.scriptId, lineNumber: line, columnNumber: column };
+    };
+    const { at, symbol } = site;
+    if (at === undefined) return this.#inspector.breakLocation(place(fn.entry), undefined);
+    const shift = fn.start - symbol.start;
+    const end = statementEnd(source, info.isModule, symbol, at);
+    return this.#inspector.breakLocation(place(at + shift), end === undefined ? end : place(end + shift));
   }
 
   #usesThis(symbol: FunctionSymbol): boolean {
@@ -245,6 +263,7 @@ export class SelfScript {
         symbol: now[symbol.index]!,
         site: id,
         events: ['entry', ...state.get(site)!.returns],
+        kept: this.#state.get(site) === state.get(site),
         // An arrow function that begins to use the `this` around it changes the scopes around it: V8 would say Ok to
         // the edit, and leave every living closure as it was.
         reads: symbol.isArrow && !this.#usesThis(symbol) ? READS.allArgs : READS.this | READS.allArgs,

@@ -181,7 +181,10 @@ export class SelfArch implements KprobeArch {
       else if (byScript.has(site.script)) byScript.get(site.script)!.push(site);
       else byScript.set(site.script, [site]);
     }
-    for (const [script, sites] of byScript) this.#optimize(script, sites, outcomes);
+    for (const [script, sites] of byScript) {
+      if (script.editHazard !== undefined) for (const site of sites) outcomes.set(site, 'never');
+      else this.#optimize(script, sites, outcomes);
+    }
     return slots.map((slot) => outcomes.get(slot.arch as Site) ?? 'later');
   }
 

@@ -22,7 +22,7 @@ import { scanInThreads } from './symbols-pool.ts';
 import type { ScriptInfo } from './types.ts';
 
 /** Changes whenever what is found in a text does. */
-const FORMAT = 3;
+const FORMAT = 4;
 /** Shorter texts are parsed about as fast as a file is read. */
 const MIN_LENGTH = 16_384;
 /** Bytes that the folder may take; the oldest files go first, when a process begins to write. */

@@ -7,6 +7,8 @@ import {
   methodName,
   NO_BINDING,
   NOWHERE,
+  namedValue,
+  namingHelpers,
   type Place,
   propertyBinding,
   propertyKey,
@@ -98,6 +100,8 @@ class Scanner {
   readonly #file: string;
   readonly #base: bigint;
   readonly #lines: LineTable;
+  readonly #source: string;
+  #named: ReadonlySet<string> | undefined;
   /** Nesting of blocks that are not a function's body. */
   #blocks = 0;
 
@@ -106,6 +110,13 @@ class Scanner {
     this.#file = scriptPath(script.url);
     this.#base = base;
     this.#lines = new LineTable(source);
+    this.#source = source;
+  }
+
+  /** Looked for when a call may be of one. */
+  get #helpers(): ReadonlySet<string> {
+    this.#named ??= namingHelpers(this.#source);
+    return this.#named;
   }
 
   children(node: Node, parent: number): void {
@@ -136,7 +147,14 @@ class Scanner {
       case 'ArrowFunctionExpression': {
         const fn = node as FunctionNode;
         const name = fn.id?.name ?? inferredName(place.path);
-        this.#function(fn, parent, name, place.binding, fn.id?.start ?? place.at, undefined);
+        const classAt = fn.id === null ? place.classAt : undefined;
+        this.#function(fn, parent, name, place.binding, fn.id?.start ?? place.at, undefined, classAt);
+        return;
+      }
+      case 'CallExpression': {
+        const named = namedValue(node, (name) => this.#helpers.has(name));
+        if (named === undefined) this.children(node, parent);
+        else this.#visit(named.value, parent, this.#called(named.name, parent, place));
         return;
       }
       case 'ClassDeclaration':
@@ -214,6 +232,13 @@ class Scanner {
       default:
         this.children(node, parent);
     }
+  }
+
+  /** Where a value goes that a helper has given a name: what is inside of functions may be called as the helper is. */
+  #called(name: string, parent: number, place: Place): Place {
+    const here = parent === -1 && this.#blocks === 0;
+    const path = place.path === name || place.path.endsWith(`.${name}`) ? place.path : name;
+    return { ...place, path, binding: here ? place.binding : NO_BINDING };
   }
 
   #variable(name: string, constant: boolean, parent: number): Binding {
@@ -295,7 +320,7 @@ class Scanner {
                 accessor: undefined,
               }
             : NO_BINDING;
-        this.#visit(value, parent, { path: methodName(own, key), binding, at: keyNode.start });
+        this.#visit(value, parent, { path: methodName(own, key), binding, at: keyNode.start, classAt });
         continue;
       }
       const kind = element['kind'] as 'method' | 'get' | 'set' | 'constructor';
@@ -337,6 +362,7 @@ class Scanner {
     binding: Binding,
     nameAt: number,
     member: Member | undefined,
+    classAt = member?.classAt ?? -1,
   ): void {
     const { params, body } = fn;
     const isArrow = fn.type === 'ArrowFunctionExpression';
@@ -354,7 +380,7 @@ class Scanner {
     const at = this.#lines.position(start);
     const endsAt = this.#lines.position(fn.end);
     this.nameOffsets.push(nameAt);
-    this.classOffsets.push(member?.classAt ?? -1);
+    this.classOffsets.push(classAt);
     this.symbols.push({
       scriptId: this.#scriptId,
       index,

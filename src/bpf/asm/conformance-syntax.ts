@@ -6,6 +6,7 @@ import {
   addressSpaces,
   immediate,
   insn,
+  kfuncCall,
   type Output,
   offset,
   parseInteger,
@@ -217,8 +218,12 @@ function parseOther(mnemonic: string, rest: string, out: Output): boolean {
   if (mnemonic === 'call' || mnemonic === 'callx') {
     const mode = /^(local|helper|runtime)\s+(.*)$/.exec(rest);
     if (mode !== null && mode[1] !== 'local') {
-      const src = mode[1] === 'helper' ? 0 : isa.BPF_PSEUDO_KFUNC_CALL;
-      out.insns.push(insn(isa.BPF_JMP | isa.BPF_CALL, { src, imm: immediate(mode[2]!, out) }));
+      const isKfunc = mode[1] === 'runtime';
+      out.insns.push(
+        isKfunc
+          ? kfuncCall(mode[2]!, out)
+          : insn(isa.BPF_JMP | isa.BPF_CALL, { imm: immediate(mode[2]!, out) }),
+      );
       return true;
     }
     if (mode !== null) {

@@ -134,6 +134,9 @@ function printLd(insn: Insn, next: Insn | undefined, options: DisasmOptions): st
   }
 }
 
+/** Which BTF of `fd_array` a function of a kernel module is in; the kernel does not print it. */
+const moduleOf = (off: number): string => (off === 0 ? '' : `@${off}`);
+
 function printJump(insn: Insn, options: DisasmOptions): string {
   const { code, dst, src, off, imm } = insn;
   const op = isa.BPF_OP(code);
@@ -145,7 +148,7 @@ function printJump(insn: Insn, options: DisasmOptions): string {
     if (isa.BPF_SRC(code) === isa.BPF_X) return `callx r${dst === 0 ? imm : dst}`;
     if (src === isa.BPF_PSEUDO_CALL) return `call pc${signed(imm)}`;
     if (src === isa.BPF_PSEUDO_KFUNC_CALL) {
-      return `call ${options.kfuncName?.(imm) ?? 'kernel-function'}#${imm}`;
+      return `call ${options.kfuncName?.(imm) ?? 'kernel-function'}#${imm}${moduleOf(off)}`;
     }
     const helper = imm < 0 ? undefined : HELPER_NAMES[imm];
     return `call ${helper === undefined ? 'unknown' : `bpf_${helper}`}#${imm}`;
@@ -233,7 +236,7 @@ export function printConformanceInsn(insn: Insn, next?: Insn): string {
       if (!is32 && op === isa.BPF_JCOND) return `maygoto ${signed(off)}`;
       if (!is32 && op === isa.BPF_CALL) {
         if (isa.BPF_SRC(code) === isa.BPF_X) return `call %r${dst === 0 ? imm : dst}`;
-        if (src === isa.BPF_PSEUDO_KFUNC_CALL) return `call runtime ${imm}`;
+        if (src === isa.BPF_PSEUDO_KFUNC_CALL) return `call runtime ${imm}${moduleOf(off)}`;
         return src === isa.BPF_PSEUDO_CALL ? `call local ${signed(imm)}` : `call ${imm}`;
       }
       const name = JUMP_NAMES.get(op);

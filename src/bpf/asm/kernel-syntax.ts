@@ -15,6 +15,7 @@ import {
   addressSpaces,
   immediate,
   insn,
+  kfuncCall,
   type Output,
   offset,
   parseInteger,
@@ -210,14 +211,16 @@ function parseFlow(text: string, out: Output): boolean {
 
 function parseCall(what: string, out: Output): void {
   const reg = tryRegister(what);
-  const numbered = /^(?:(kernel-function)|[\w-]+)#(-?\d+)$/.exec(what);
+  const numbered = /^(?:(kernel-function)|[\w-]+)#(-?\d+(?:@-?\d+)?)$/.exec(what);
   const helper = /^bpf_(\w+)$/.exec(what);
   const known = helper === null ? -1 : HELPER_NAMES.indexOf(helper[1]!);
   const code = isa.BPF_JMP | isa.BPF_CALL;
   if (reg !== undefined) out.insns.push(insn(code | isa.BPF_X, { dst: reg.number }));
   else if (numbered !== null) {
-    const src = numbered[1] === undefined ? 0 : isa.BPF_PSEUDO_KFUNC_CALL;
-    out.insns.push(insn(code, { src, imm: immediate(numbered[2]!, out) }));
+    const isKfunc = numbered[1] !== undefined;
+    out.insns.push(
+      isKfunc ? kfuncCall(numbered[2]!, out) : insn(code, { imm: immediate(numbered[2]!, out) }),
+    );
   } else if (known > 0) out.insns.push(insn(code, { imm: known }));
   else if (parseInteger(what) !== undefined && !/^[+-]/.test(what)) {
     out.insns.push(insn(code, { imm: immediate(what, out) }));

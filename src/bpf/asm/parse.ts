@@ -1,6 +1,7 @@
 /** What both syntaxes have in common: operands, numbers, jump targets, errors. */
 import { BpfError } from '../errors.ts';
 import type { Insn } from '../isa.ts';
+import * as isa from '../isa.ts';
 
 /** A place that jumps to a label, filled in once all labels are known. */
 export interface Fixup {
@@ -44,6 +45,14 @@ export function parseInteger(text: string): bigint | undefined {
   if (match === null) return undefined;
   const value = BigInt(match[2]!);
   return match[1] === '-' ? -value : value;
+}
+
+/** `id`, or `id@n` for a function of a kernel module: `n` is its BTF's place in `fd_array`. */
+export function kfuncCall(text: string, out: Output): Insn {
+  const [id = '', btf = '0'] = text.split('@');
+  const off = immediate(btf, out);
+  if (off !== (off << 16) >> 16) throw new AsmError(out.line, `${btf} does not fit in 16 bits`);
+  return insn(isa.BPF_JMP | isa.BPF_CALL, { src: isa.BPF_PSEUDO_KFUNC_CALL, off, imm: immediate(id, out) });
 }
 
 /** A 32-bit immediate: -2^31 to 2^32 - 1, as s32. */

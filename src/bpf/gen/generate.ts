@@ -15,6 +15,7 @@ export interface GenerateOptions {
 
 /** What the module's text uses. */
 const RESERVED = [
+  'Arena',
   'LoadedMap',
   'LoadedSkeleton',
   'openSkeleton',
@@ -44,6 +45,8 @@ function mapType(spec: TypedMapSpec, typeOf: (id: number | undefined) => string,
   switch (mapKind(spec)) {
     case 'raw':
       return named('LoadedMap');
+    case 'arena':
+      return named('Arena');
     case 'ring':
       return named('TypedRingBuffer');
     case 'user-ring':

@@ -16,6 +16,7 @@ export type SkeletonMapKind =
   | 'stacks'
   | 'maps'
   | 'programs'
+  | 'arena'
   | 'raw';
 
 /** What of a map's definition counts. */
@@ -46,6 +47,7 @@ const KINDS: Partial<Record<ObjectMapSpec['type'], SkeletonMapKind>> = {
   array_of_maps: 'maps',
   hash_of_maps: 'maps',
   prog_array: 'programs',
+  arena: 'arena',
 };
 
 export function mapKind({ type, keySize, valueSize, innerMap }: TypedMapSpec): SkeletonMapKind {

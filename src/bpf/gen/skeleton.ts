@@ -162,6 +162,7 @@ function typed(btf: Btf | undefined, machine: Machine, map: LoadedMap, spec: Typ
   const { keyTypeId = 0, valueTypeId = 0, innerMap } = spec;
   switch (mapKind(spec)) {
     case 'raw':
+    case 'arena':
       return map;
     case 'ring':
       return new TypedRingBuffer(map, btf, machine.memory);

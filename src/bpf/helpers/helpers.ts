@@ -113,7 +113,7 @@ export const HELPERS = {
     ['const_map_ptr', 'func', 'stack_or_null', 'anything'],
     { maps: HASHES },
   ),
-  loop: declare(181, 'loop', 'integer', ['anything', 'func', 'stack_or_null', 'anything']),
+  loop: declare(181, 'loop', 'integer', ['scalar', 'func', 'stack_or_null', 'anything']),
   strncmp: declare(182, 'strncmp', 'integer', ['mem', 'const_size', 'const_str']),
   map_lookup_percpu_elem: declare(
     195,

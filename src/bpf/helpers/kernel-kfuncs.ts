@@ -64,9 +64,9 @@ bpf_copy_from_user_str int mem,size,any,int sleepable
 bpf_wq_init int wq,map,int
 bpf_wq_set_callback_impl int wq,func,int,any
 bpf_wq_start int wq,int
-bpf_arena_alloc_pages arena map,any,int,int,int trusted_args,sleepable
-bpf_arena_free_pages void map,any,int trusted_args,sleepable
-bpf_map_sum_elem_count int map trusted_args`;
+bpf_arena_alloc_pages int64 map,any64,int,int,int trusted_args,sleepable
+bpf_arena_free_pages void map,any64,int trusted_args,sleepable
+bpf_map_sum_elem_count int64 map trusted_args`;
 
 const GENERIC_SET = `
 bpf_obj_new_impl obj const,any acquire,ret_null

@@ -127,12 +127,12 @@ const TABLE = `
 116 integer anything,anything gpl
 117 integer anything
 118 integer
-119 integer ctx,uninit_mem,const_size_or_zero,anything gpl
+119 integer ctx,mem_or_null,const_size_or_zero,anything gpl
 120 integer anything,anything,uninit_mem,const_size
 121 integer ptr_to_btf_id,const_map_ptr,anything,mem,const_size_or_zero gpl struct=xdp_buff
 122 integer ctx_or_null
 123 integer anything
-124 integer ctx,btf_id_sock_common_or_null,anything
+124 integer ctx,btf_id_sock_common,anything
 125 integer
 126 integer ptr_to_btf_id,mem,const_size,mem_or_null,const_size_or_zero gpl struct=seq_file
 127 integer ptr_to_btf_id,mem,const_size_or_zero gpl struct=seq_file
@@ -189,7 +189,7 @@ const TABLE = `
 178 btf_id_or_null btf_id_sock_common ret=unix_sock
 179 integer mem,const_size,anything,uninit_mem_fixed size=8
 180 integer ptr_to_btf_id,anything,func,stack_or_null,anything struct=task_struct
-181 integer anything,func,stack_or_null,anything
+181 integer scalar,func,stack_or_null,anything
 182 integer mem,const_size,const_str
 183 integer ctx,anything,uninit_mem_fixed size=8
 184 integer ctx,uninit_mem_fixed size=8
@@ -279,12 +279,15 @@ const REUSEPORT_TABLE = `
 const CGROUP_SOCK_TABLE = `
 107 map_value_or_null const_map_ptr,ctx,map_value_or_null,anything`;
 
+const SK_LOOKUP_TABLE = '124 integer ctx,ptr_to_socket_or_null,anything';
+
 /** What differs, and for which program types. */
 const VARIANTS: readonly (readonly [table: string, types: readonly string[]])[] = [
-  [TRACING_TABLE, ['tracing', 'lsm', 'struct_ops']],
+  [TRACING_TABLE, ['tracing', 'lsm', 'struct_ops', 'syscall']],
   [SOCKET_OPTIONS_TABLE, ['tracing', 'lsm', 'struct_ops', 'cgroup_sockopt']],
   [REUSEPORT_TABLE, ['sk_reuseport']],
   [CGROUP_SOCK_TABLE, ['cgroup_sock']],
+  [SK_LOOKUP_TABLE, ['sk_lookup']],
 ];
 
 /** By program type and number. */

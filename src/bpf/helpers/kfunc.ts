@@ -33,11 +33,11 @@ export interface KernelKfunc {
   /**
    * What each argument is: `int`, `const` (__k), `ctx`, `map`, `iter:NAME`, `dynptr`, `dynptr_uninit`, `ptr:STRUCT` (with `?` behind
    * it: may be NULL), `mem:BYTES`, `mem` and then `size` (`mem_or_null`, `size_const`), `str`, `alloc`, `alloc_percpu`, `refcounted`,
-   * `rb_root`, `rb_node`, `list_head`, `list_node`, `func`, `wq`, `any`.
+   * `rb_root`, `rb_node`, `list_head`, `list_node`, `func`, `wq`, `any` (`any64`: all 64 bits of it count).
    */
   readonly args: readonly string[];
   /**
-   * `void`, `int`, `ptr:STRUCT`, `mem:BYTES`, `slice` (of the size argument), `obj` (of the type argument), `node`, `kern_ctx` (what the
+   * `void`, `int`, `int64` (all of r0 counts), `ptr:STRUCT`, `mem:BYTES`, `slice` (of the size argument), `obj` (of the type argument), `node`, `kern_ctx` (what the
    * kernel has as the program's context), `rdonly_cast` (the target's type that the constant argument names).
    */
   readonly ret: string;

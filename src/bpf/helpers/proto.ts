@@ -5,6 +5,7 @@
 /** enum bpf_arg_type: the kernel's names in lower case, shorter for memory. */
 export type ArgType =
   | 'anything'
+  | 'scalar'
   | 'const_map_ptr'
   /** Memory of the map's key size, readable. */
   | 'map_key'

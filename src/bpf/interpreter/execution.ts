@@ -30,6 +30,10 @@ const READ_MODIFY_WRITE: Record<number, (old: bigint, value: bigint) => bigint> 
   [isa.BPF_XCHG & ~isa.BPF_FETCH]: (_, value) => value,
 };
 
+/** A value on its way to or from an arena. */
+const SCRATCH = new Uint8Array(8);
+const SCRATCH_U64 = new DataView(SCRATCH.buffer);
+
 /** One execution; `Interpreter` is what users see of it. */
 export class Execution implements LoopState {
   readonly options: InterpreterOptions;
@@ -98,19 +102,60 @@ export class Execution implements LoopState {
       this.memory.write(address, bytes, this.regs[src]!);
       return;
     }
+    this.#exchange(insn, bytes, (modify) => this.memory.exchange(address, bytes, modify));
+  }
+
+  /** A read-modify-write: `exchange` gives what was there, or undefined where nothing is, which changes nothing. */
+  #exchange(
+    { src, imm }: Insn,
+    bytes: number,
+    exchange: (modify: (old: bigint) => bigint) => bigint | undefined,
+  ): void {
     if (bytes < 4) this.unknown(this.pc);
     if (imm === isa.BPF_CMPXCHG) {
       const expected = BigInt.asUintN(bytes * 8, this.regs[0]!);
-      this.regs[0] = this.memory.exchange(address, bytes, (old) =>
-        old === expected ? this.regs[src]! : old,
-      );
+      this.regs[0] = exchange((old) => (old === expected ? this.regs[src]! : old)) ?? this.regs[0]!;
       return;
     }
     const modify = READ_MODIFY_WRITE[imm & ~isa.BPF_FETCH];
     if (modify === undefined || imm === (isa.BPF_XCHG & ~isa.BPF_FETCH)) this.unknown(this.pc);
     const value = this.regs[src]!;
-    const old = this.memory.exchange(address, bytes, (content) => modify(content, value));
-    if ((imm & isa.BPF_FETCH) !== 0) this.regs[src] = old;
+    const old = exchange((content) => modify(content, value));
+    if (old !== undefined && (imm & isa.BPF_FETCH) !== 0) this.regs[src] = old;
+  }
+
+  /** A load, store or atomic in the arena: where there is no page, loads give 0 and all else is left out (ex_handler_bpf of arch/x86). */
+  arena(insn: Insn): void {
+    const arena = this.options.arena!;
+    const { code, dst, src, off, imm } = insn;
+    const bytes = isa.sizeBytes(code);
+    const isAtomic = isa.BPF_MODE(code) === isa.BPF_ATOMIC;
+    const isLoad = isa.BPF_CLASS(code) === isa.BPF_LDX || (isAtomic && imm === isa.BPF_LOAD_ACQ);
+    const address = Number(BigInt.asUintN(32, this.regs[isLoad ? src : dst]!)) + off;
+    const read = (): bigint | undefined => {
+      const found = arena.read(address, bytes);
+      if (found === undefined) return undefined;
+      SCRATCH.fill(0).set(found);
+      return SCRATCH_U64.getBigUint64(0, true);
+    };
+    const write = (value: bigint): void => {
+      SCRATCH_U64.setBigUint64(0, BigInt.asUintN(64, value), true);
+      arena.write(address, SCRATCH.subarray(0, bytes));
+    };
+    if (isLoad) this.regs[dst] = read() ?? 0n;
+    else if (isa.BPF_CLASS(code) === isa.BPF_ST) write(BigInt(imm));
+    else if (!isAtomic || imm === isa.BPF_STORE_REL) write(this.regs[src]!);
+    else
+      this.#exchange(insn, bytes, (modify) => {
+        const old = read();
+        if (old === undefined) return undefined;
+        const at = arena.whole(address, bytes);
+        // Within one page it is an exchange in memory.
+        if (at !== 0)
+          return this.memory.exchange(this.memory.address(BigInt(at), 0, bytes, this.pc), bytes, modify);
+        write(modify(old));
+        return old;
+      });
   }
 
   wide(insn: Insn): void {

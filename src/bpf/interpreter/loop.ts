@@ -24,6 +24,7 @@ export interface LoopState {
   budget: number;
   unknown(pc: number): never;
   atomic(insn: Insn, bytes: number): void;
+  arena(insn: Insn): void;
   wide(insn: Insn): void;
   packetLoad(insn: Insn): void;
   call(insn: Insn): void;
@@ -34,7 +35,8 @@ export interface LoopState {
 export function execute(vm: LoopState, limit: number, depth: number): void {
   const { words, memory } = vm;
   const { little } = memory;
-  const { probes } = vm.options;
+  const { probes, arena } = vm.options;
+  const arenaSlots = arena?.slots;
   let { code } = vm;
   let { view } = memory;
   let length = view.byteLength;
@@ -147,9 +149,9 @@ export function execute(vm: LoopState, limit: number, depth: number): void {
             words[dst] = bLow;
             words[dst + 1] = bHigh;
           } else if (off === isa.BPF_ADDR_SPACE_CAST && src >= 0) {
-            // Arenas lie in the same memory.
+            // What is NULL within an arena is NULL in user space.
             words[dst] = bLow;
-            words[dst + 1] = 0;
+            words[dst + 1] = bLow === 0 || arena === undefined ? 0 : arena.userHigh;
           } else if (src >= 0 && (off === 8 || off === 16 || off === 32)) {
             const low = (bLow << (32 - off)) >> (32 - off);
             words[dst] = low;
@@ -215,8 +217,16 @@ export function execute(vm: LoopState, limit: number, depth: number): void {
         case 0x81:
         case 0x89:
         case 0x91: {
-          const address = (bLow + off) >>> 0;
+          let address = (bLow + off) >>> 0;
           const bytes = SIZES[(opcode >> 3) & 3]!;
+          if (arenaSlots?.has(pc - 1) === true) {
+            address = arena!.whole((bLow >>> 0) + off, bytes);
+            if (address === 0) {
+              vm.pc = pc - 1;
+              vm.arena(vm.insns[pc - 1]!);
+              break;
+            }
+          }
           if (probes?.has(pc - 1) === true && memory.isBad(bLow, bHigh, off, bytes)) {
             words[dst] = 0;
             words[dst + 1] = 0;
@@ -268,8 +278,16 @@ export function execute(vm: LoopState, limit: number, depth: number): void {
         case 0x6b:
         case 0x73:
         case 0x7b: {
-          const address = (aLow + off) >>> 0;
+          let address = (aLow + off) >>> 0;
           const bytes = SIZES[(opcode >> 3) & 3]!;
+          if (arenaSlots?.has(pc - 1) === true) {
+            address = arena!.whole((aLow >>> 0) + off, bytes);
+            if (address === 0) {
+              vm.pc = pc - 1;
+              vm.arena(vm.insns[pc - 1]!);
+              break;
+            }
+          }
           if (address + bytes > length) {
             vm.pc = pc - 1;
             view = memory.grown(address, bytes, pc - 1);
@@ -290,7 +308,8 @@ export function execute(vm: LoopState, limit: number, depth: number): void {
         case 0xd3:
         case 0xdb:
           vm.pc = pc - 1;
-          vm.atomic(vm.insns[pc - 1]!, SIZES[(opcode >> 3) & 3]!);
+          if (arenaSlots?.has(pc - 1) === true) vm.arena(vm.insns[pc - 1]!);
+          else vm.atomic(vm.insns[pc - 1]!, SIZES[(opcode >> 3) & 3]!);
           break;
         // lddw, and the packet loads.
         case 0x18:

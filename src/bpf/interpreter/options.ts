@@ -1,5 +1,18 @@
 import type { Insn } from '../isa.ts';
 
+/** A program's arena (BPF_MAP_TYPE_ARENA): addresses of its own, a u32 and an offset. */
+export interface InterpretedArena {
+  /** Loads, stores and atomics at these slots go there. */
+  readonly slots: ReadonlySet<number>;
+  /** Upper half of its addresses in user space. */
+  readonly userHigh: number;
+  /** Where in the memory bytes are that lie on one page; 0: nowhere, or not on one. */
+  whole(address: number, bytes: number): number;
+  /** Up to 8 bytes, which may lie on two pages; undefined where one is not there. */
+  read(address: number, bytes: number): Uint8Array | undefined;
+  write(address: number, bytes: Uint8Array): boolean;
+}
+
 /** What a program's environment answers. */
 export interface InterpreterOptions {
   readonly insns: readonly Insn[];
@@ -27,6 +40,7 @@ export interface InterpreterOptions {
   readonly bigEndian?: boolean;
   /** Loads at these slots give 0 where the address is bad (BPF_PROBE_MEM). */
   readonly probes?: ReadonlySet<number> | undefined;
+  readonly arena?: InterpretedArena | undefined;
   /** The program ends when this helper gives 0. */
   readonly unwindHelper?: number | undefined;
 }

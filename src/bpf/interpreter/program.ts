@@ -7,6 +7,7 @@ import { helperById } from '../helpers/helpers.ts';
 import { kernelProto } from '../helpers/kernel-protos.ts';
 import * as isa from '../isa.ts';
 import { type MemoryLayout, percpuBlock } from '../layout.ts';
+import { ArenaMemory } from '../maps/arena-memory.ts';
 import { ArrayMap } from '../maps/array.ts';
 import { HashMap } from '../maps/hashtab.ts';
 import { openMap } from '../maps/map.ts';
@@ -14,9 +15,10 @@ import type { BpfMap } from '../maps/map-types.ts';
 import { viewMemory } from '../maps/memory-view.ts';
 import { commitRecord, RingBuffer } from '../maps/ringbuf.ts';
 import { loadPacket } from '../sk-buff.ts';
-import { probedLoads } from '../verifier/probes.ts';
+import { arenaAccesses, probedLoads } from '../verifier/probes.ts';
 import type { VerifiedProgram } from '../verifier/types.ts';
 import { Interpreter } from './interpreter.ts';
+import type { InterpretedArena } from './options.ts';
 
 /** The functions of a Wasm module's import object: `helper.<name>`, `kfunc.<name>`, with the module's types. */
 export type ProgramImports = Readonly<
@@ -242,9 +244,25 @@ export function programInterpreter(
     }
   };
 
+  const arenaOf = (): InterpretedArena | undefined => {
+    const slots = arenaAccesses(verified);
+    if (verified.arena === undefined) return undefined;
+    const { map, userStart } = verified.arena;
+    const { address: at, geometry } = layout.maps[map]!;
+    const arena = new ArenaMemory(memory, at + geometry.data);
+    return {
+      slots,
+      userHigh: Number(BigInt.asIntN(32, userStart >> 32n)),
+      whole: (from, bytes) => arena.whole(from, bytes),
+      read: (from, bytes) => arena.read(from, bytes),
+      write: (to, bytes) => arena.write(to, bytes),
+    };
+  };
+
   const vm = new Interpreter({
     insns: verified.insns,
     memory,
+    arena: arenaOf(),
     probes: probedLoads(verified),
     stack: block.stack,
     mapAddress(index, off) {

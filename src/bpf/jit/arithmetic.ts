@@ -53,7 +53,7 @@ export function emitAlu64(fn: FunctionEmitter, insn: Insn): boolean {
       if (off === 8) code.op(OP.i64Extend8S);
       else if (off === 16) code.op(OP.i64Extend16S);
       else if (off === 32) code.op(OP.i64Extend32S);
-      // Arenas lie in the same memory: an address is its low half, wherever it is for.
+      // Without an arena, whose casts are arena.ts's.
       else if (off === isa.BPF_ADDR_SPACE_CAST) code.i64(0xffffffff).op(OP.i64And);
       else if (off !== 0) return false;
     }

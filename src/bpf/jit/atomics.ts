@@ -7,7 +7,7 @@ import { LOADS, STORES } from './memory.ts';
 import { ATOMIC, I32, I64, OP } from './wasm.ts';
 
 /** [8 bytes, 4 bytes zero-extended] and what the operation is without atomicity. */
-const READ_MODIFY_WRITE: Record<number, { wide: number; narrow: number; plain: number }> = {
+export const READ_MODIFY_WRITE: Record<number, { wide: number; narrow: number; plain: number }> = {
   [isa.BPF_ADD]: { wide: ATOMIC.i64Add, narrow: ATOMIC.i64Add32, plain: OP.i64Add },
   [isa.BPF_OR]: { wide: ATOMIC.i64Or, narrow: ATOMIC.i64Or32, plain: OP.i64Or },
   [isa.BPF_AND]: { wide: ATOMIC.i64And, narrow: ATOMIC.i64And32, plain: OP.i64And },

@@ -12,6 +12,7 @@ import { anObject, checkArgument, optional } from '../arguments.ts';
 import type { MemoryLayout } from '../layout.ts';
 import { probedLoads } from '../verifier/probes.ts';
 import type { VerifiedProgram } from '../verifier/types.ts';
+import { ArenaAccesses } from './arena.ts';
 import { VerifiedCalls } from './calls.ts';
 import { CpuBlock } from './cpu-block.ts';
 import type { LowerContext } from './lower.ts';
@@ -69,6 +70,7 @@ export function jitProgram(
     reachable: verified.reachable,
     isVerified: true,
     probes: probedLoads(verified),
+    arena: verified.arena === undefined ? undefined : new ArenaAccesses(module, verified, layout),
     mapAddress(index, off) {
       const map = layout.maps[index]!;
       return off === undefined ? map.address : map.address + map.geometry.data + off;

@@ -6,6 +6,7 @@ import { BpfError } from '../errors.ts';
 import type { Insn } from '../isa.ts';
 import * as isa from '../isa.ts';
 import { AddressForms } from './addresses.ts';
+import type { ArenaAccesses } from './arena.ts';
 import { emitAlu32, emitAlu64, emitComparison, extension } from './arithmetic.ts';
 import { emitAtomic } from './atomics.ts';
 import { buildCfg, type Cfg } from './cfg.ts';
@@ -26,6 +27,8 @@ export interface LowerContext extends EmitterContext {
   readonly isVerified: boolean;
   /** Loads that give 0 where the address is bad (BPF_PROBE_MEM): pointers that no verifier has followed to their end. */
   readonly probes?: ReadonlySet<number> | undefined;
+  /** Loads, stores, atomics and casts of an arena. */
+  readonly arena?: ArenaAccesses | undefined;
   /** What an lddw of BPF_PSEUDO_FUNC loads. */
   functionPointer(entry: number): number;
   /** Whether a call reads an array's index through r2. */
@@ -200,6 +203,7 @@ class Lowering implements BlockEmitter {
     const insn = this.insns[pc]!;
     this.#fn.pc = pc;
     const { code, dst, src, off, imm } = insn;
+    if (this.#context.arena?.emit(this.#fn, insn, pc) === true) return;
     switch (isa.BPF_CLASS(code)) {
       case isa.BPF_ALU64:
         if (!emitAlu64(this.#fn, insn)) this.#unknown(pc);

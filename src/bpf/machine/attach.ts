@@ -50,7 +50,7 @@ function placedAt(memory: WebAssembly.Memory, address: number, ncpu: number): Pl
     valueSize: get(MAP_HEADER.valueSize),
     maxEntries: get(MAP_HEADER.maxEntries),
     flags: get(MAP_HEADER.flags),
-    mapExtra: BigInt(get(MAP_HEADER.mapExtra)),
+    mapExtra: (BigInt(get(MAP_HEADER.mapExtraHigh)) << 32n) | BigInt(get(MAP_HEADER.mapExtra)),
   };
   const geometry = geometryOf(spec, ncpu, { heap: true });
   return { spec, index: 0, id: get(MAP_HEADER.id), address, byteLength: geometry.byteLength, geometry };

@@ -16,6 +16,7 @@ import {
 import { BpfError, errnoName } from '../errors.ts';
 import { freeFields, HelperRuntime } from '../helpers/impl/index.ts';
 import {
+  MAX_CPUS,
   MEMORY_HEADER,
   MEMORY_MAGIC,
   type MemoryLayout,
@@ -40,7 +41,7 @@ const LOAD_INPUT = having(
   'loadedMaps',
 );
 const MACHINE_OPTIONS = someOptions<MachineOptions>({
-  ncpu: optional(anInteger(1, 64)),
+  ncpu: optional(anInteger(1, MAX_CPUS)),
   maxPages: optional(anInteger(1, 65_536)),
   clock: optional(aFunction),
   random: optional(aFunction),
@@ -82,8 +83,8 @@ export class MachineState implements Machine {
 
   constructor(options: MachineOptions) {
     const { ncpu = 1, maxPages = MAX_PAGES } = options;
-    if (!Number.isInteger(ncpu) || ncpu < 1 || ncpu > 64) {
-      throw new BpfError('EINVAL', `number of CPUs ${ncpu} is not between 1 and 64`);
+    if (!Number.isInteger(ncpu) || ncpu < 1 || ncpu > MAX_CPUS) {
+      throw new BpfError('EINVAL', `number of CPUs ${ncpu} is not between 1 and ${MAX_CPUS}`);
     }
     const start = percpuEnd(ncpu);
     const initial = Math.ceil(start / WASM_PAGE);

@@ -96,6 +96,13 @@ export function checkPacket(data: Uint8Array | undefined, headroom: number, tail
   return data;
 }
 
+/** bpf_ctx_init, bpf_check_uarg_tail_zero: a context of `size` bytes, with zeros behind what was given. */
+export function contextBytes(given: Uint8Array, size: number): Uint8Array {
+  if (given.length > PAGE_SIZE || given.subarray(size).some((byte) => byte !== 0))
+    refuse('E2BIG', `context of ${given.length} bytes, not ${size}`);
+  return padded(given, size);
+}
+
 /** Exactly `size` bytes: cut, or with zeros behind. */
 export function padded(bytes: Uint8Array, size: number): Uint8Array {
   const copy = new Uint8Array(size);

@@ -5,6 +5,7 @@ import { ETH_P_IP, ETH_P_IPV6 } from '../net.ts';
 import { SK_BUFF, SK_BUFF_PRIVATE, writeSkBuff } from '../sk-buff.ts';
 import {
   checkPacket,
+  contextBytes,
   ETH_HLEN,
   LOOPBACK_IFINDEX,
   PAGE_SIZE,
@@ -59,10 +60,7 @@ const isSkbInput = (at: number): boolean => SKB_INPUT.some(([from, to]) => at >=
 /** The context that was given, checked; without one, zeros. */
 function skbInput(ctxIn: Uint8Array | undefined, length: number): DataView {
   if (ctxIn === undefined) return new DataView(new ArrayBuffer(SK_BUFF.size));
-  if (ctxIn.subarray(SK_BUFF.size).some((byte) => byte !== 0)) {
-    refuse('E2BIG', `context of ${ctxIn.length} bytes, not ${SK_BUFF.size}`);
-  }
-  const bytes = padded(ctxIn, SK_BUFF.size);
+  const bytes = contextBytes(ctxIn, SK_BUFF.size);
   const wrong = bytes.findIndex((byte, at) => byte !== 0 && !isSkbInput(at));
   if (wrong >= 0) refuse('EINVAL', `byte ${wrong} of the context cannot be given`);
   const input = new DataView(bytes.buffer);
@@ -72,6 +70,8 @@ function skbInput(ctxIn: Uint8Array | undefined, length: number): DataView {
     refuse('EINVAL', `wire_len ${wireLength} of a packet of ${length} bytes`);
   }
   if (get(SKB.gsoSegs) > GSO_MAX_SEGS) refuse('EINVAL', `gso_segs ${get(SKB.gsoSegs)}`);
+  // 16 bits in struct skb_shared_info
+  input.setUint32(SKB.gsoSize, get(SKB.gsoSize) & 0xffff, true);
   if (get(SK_BUFF.ifindex) > LOOPBACK_IFINDEX) refuse('ENODEV', `there is no device ${get(SK_BUFF.ifindex)}`);
   return input;
 }
@@ -156,7 +156,7 @@ export function runFlowDissector(program: TestProgram, options: TestRunOptions):
   if ((options.flags ?? 0) !== 0 || (options.batchSize ?? 0) !== 0)
     refuse('EINVAL', 'flags of another program type');
   const packet = checkPacket(options.dataIn, 0, 0);
-  const given = new DataView(padded(ctxIn ?? new Uint8Array(0), FLOW_KEYS.size).buffer);
+  const given = new DataView(contextBytes(ctxIn ?? new Uint8Array(0), FLOW_KEYS.size).buffer);
   const wrong = new Uint8Array(given.buffer).findIndex(
     (byte, at) => byte !== 0 && (at < FLOW_KEYS.flags || at >= FLOW_KEYS.flags + 4),
   );

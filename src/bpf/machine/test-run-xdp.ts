@@ -3,6 +3,7 @@ import { percpuBlock } from '../layout.ts';
 import { viewMemory } from '../maps/memory-view.ts';
 import {
   checkPacket,
+  contextBytes,
   ETH_HLEN,
   LOOPBACK_IFINDEX,
   PAGE_SIZE,
@@ -19,6 +20,8 @@ import { XDP_MD, XDP_MD_PRIVATE } from './xdp.ts';
 
 /** Kept free before the packet. */
 const XDP_PACKET_HEADROOM = 256;
+/** Metadata takes of it what struct xdp_frame leaves. */
+const META_MAX = XDP_PACKET_HEADROOM - 40;
 
 export function runXdp(program: TestProgram, options: TestRunOptions): TestRunResult {
   const { machine } = program;
@@ -28,16 +31,14 @@ export function runXdp(program: TestProgram, options: TestRunOptions): TestRunRe
   const packet = checkPacket(options.dataIn, XDP_PACKET_HEADROOM);
   let metaSize = 0;
   if (ctxIn !== undefined) {
-    if (ctxIn.subarray(XDP_MD.size).some((byte) => byte !== 0))
-      refuse('E2BIG', `context of ${ctxIn.length} bytes, not ${XDP_MD.size}`);
-    const fields = new DataView(padded(ctxIn, XDP_MD.size).buffer);
+    const fields = new DataView(contextBytes(ctxIn, XDP_MD.size).buffer);
     const dataEnd = fields.getUint32(XDP_MD.data_end, true);
     metaSize = fields.getUint32(XDP_MD.data, true);
     const bad =
       dataEnd !== packet.length ||
       metaSize > dataEnd ||
       fields.getUint32(XDP_MD.data_meta, true) !== 0 ||
-      metaSize > 252 ||
+      metaSize > META_MAX ||
       // As of Linux 6.18
       packet.length - metaSize < ETH_HLEN ||
       metaSize % 4 !== 0 ||

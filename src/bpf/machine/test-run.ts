@@ -22,26 +22,7 @@ export const SKB_TYPES: ReadonlySet<string> = new Set([
   'lwt_in',
   'lwt_out',
   'lwt_xmit',
-  'lwt_seg6local',
 ]);
-
-export function testRun(program: TestProgram, options: TestRunOptions): TestRunResult {
-  const { type } = program;
-  if (SKB_TYPES.has(type)) return runSkb(program, options);
-  switch (type) {
-    case 'xdp':
-      return runXdp(program, options);
-    case 'flow_dissector':
-      return runFlowDissector(program, options);
-    case 'raw_tracepoint':
-    case 'raw_tracepoint_writable':
-      return runRawTracepoint(program, options);
-    case 'syscall':
-      return runSyscall(program, options);
-    default:
-      return refuse('ENOTSUPP', `programs of type ${type} have none`);
-  }
-}
 
 const isGiven = (value: number | undefined): boolean => value !== undefined && value !== 0;
 
@@ -79,4 +60,24 @@ function runSyscall(program: TestProgram, options: TestRunOptions): TestRunResul
     const result = repeatRun(program, options, block);
     return { ...result, ctxOut: slice(program, block, block + ctxIn.length) };
   });
+}
+
+type Runner = (program: TestProgram, options: TestRunOptions) => TestRunResult;
+
+const RUNNERS: ReadonlyMap<string, Runner> = new Map<string, Runner>([
+  ...[...SKB_TYPES].map((type) => [type, runSkb] as const),
+  ['xdp', runXdp],
+  ['flow_dissector', runFlowDissector],
+  ['raw_tracepoint', runRawTracepoint],
+  ['raw_tracepoint_writable', runRawTracepoint],
+  ['syscall', runSyscall],
+]);
+
+/** Whether programs of the type have test runs here. */
+export const hasTestRun = (type: string): boolean => RUNNERS.has(type);
+
+/** Throws BpfError ENOTSUPP where the type has none, else what the kernel answers. */
+export function testRun(program: TestProgram, options: TestRunOptions): TestRunResult {
+  const run = RUNNERS.get(program.type);
+  return run?.(program, options) ?? refuse('ENOTSUPP', `programs of type ${program.type} have none`);
 }

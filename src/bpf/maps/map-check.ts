@@ -25,6 +25,7 @@ const HTAB_ELEM = 48;
 const PERCPU_MAX = 32 << 10;
 const INT_MAX = 0x7fff_ffff;
 const U32_MAX = 0xffff_ffff;
+const U64_MAX = 2n ** 64n - 1n;
 const PAGE_SIZE = 4096;
 const LPM_KEY_MIN = 5;
 const LPM_KEY_MAX = 4 + 256;
@@ -39,6 +40,8 @@ const CGROUP_STORAGE_MAX = 65407;
 const NR_CPUS = 8192;
 const MAX_RING = 2 ** 29;
 const BLOOM_HASH_MASK = 0xfn;
+/** As a u32 */
+const NUMA_NO_NODE = U32_MAX;
 
 function refuse(spec: MapSpec, what: string, code: ErrnoName = 'EINVAL'): never {
   throw new BpfError(code, `map ${spec.name}: ${what}`);
@@ -160,6 +163,7 @@ const INNER_TYPES: ReadonlySet<MapType> = new Set([
   'task_storage',
   'reuseport_sockarray',
   'cgroup_array',
+  'arena',
 ]);
 
 function checkRing(spec: MapSpec): void {
@@ -246,13 +250,27 @@ function checkDevices(spec: MapSpec, keySize: number, values: readonly number[],
   checkFlags(spec, flags);
 }
 
+/** arena_map_alloc */
+function checkArena(spec: MapSpec): void {
+  const mapExtra = spec.mapExtra ?? 0n;
+  if (spec.keySize !== 0 || spec.valueSize !== 0) refuse(spec, 'an arena has no keys and values');
+  checkMaxEntries(spec);
+  if (((spec.flags ?? 0) & F.BPF_F_MMAPABLE) === 0) refuse(spec, 'an arena needs BPF_F_MMAPABLE');
+  checkFlags(spec, F.BPF_F_MMAPABLE | F.BPF_F_SEGV_ON_FAULT | F.BPF_F_NO_USER_CONV);
+  if (mapExtra < 0n || mapExtra > U64_MAX || mapExtra % BigInt(PAGE_SIZE) !== 0n)
+    refuse(spec, `user address 0x${mapExtra.toString(16)} (map_extra) is not the start of a page`);
+  const size = spec.maxEntries * PAGE_SIZE;
+  if (size > 2 ** 32) refuse(spec, `${spec.maxEntries} pages are more than 4 GiB`, 'E2BIG');
+  if (mapExtra % 2n ** 32n > 2 ** 32 - size)
+    refuse(spec, `user addresses from 0x${mapExtra.toString(16)} (map_extra) cross 4 GiB`, 'ERANGE');
+}
+
 const NO_KERNEL_OBJECTS: Partial<Record<MapType, string>> = {
   struct_ops: 'there are no kernel structures to implement in user space',
   sockhash: 'there are no kernel sockets in user space',
   sk_storage: 'there are no kernel sockets in user space',
   inode_storage: 'there are no kernel inodes in user space',
   cgrp_storage: 'there are no control groups in user space',
-  arena: 'memory shared by mmap() does not exist in this machine',
 };
 
 /** Throws BpfError with the kernel's errno: EINVAL, E2BIG, ENOTSUPP. */
@@ -268,7 +286,7 @@ export function checkMapSpec(spec: MapSpec): void {
   if ((spec.mapExtra ?? 0n) !== 0n && spec.type !== 'bloom_filter' && spec.type !== 'arena') {
     refuse(spec, `a map of type ${spec.type} has no map_extra`);
   }
-  if (((spec.flags ?? 0) & F.BPF_F_NUMA_NODE) !== 0 && (spec.numaNode ?? 0) !== 0) {
+  if (((spec.flags ?? 0) & F.BPF_F_NUMA_NODE) !== 0 && ![0, NUMA_NO_NODE].includes(spec.numaNode ?? 0)) {
     refuse(spec, `there is no NUMA node ${spec.numaNode}`);
   }
   const check = CHECKS[spec.type];
@@ -322,4 +340,5 @@ const CHECKS: Partial<Record<MapType, (spec: MapSpec) => void>> = {
   cpumap: checkCpus,
   xskmap: (spec) => checkDevices(spec, 4, [4], DEVICE_FLAGS),
   sockmap: (spec) => checkDevices(spec, 4, [4, 8], DEVICE_FLAGS),
+  arena: checkArena,
 };

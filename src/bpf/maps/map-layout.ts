@@ -31,6 +31,8 @@ export const MAP_HEADER = {
   frozen: 40,
   /** u32: low half of map_extra. */
   mapExtra: 44,
+  /** u32: its high half. */
+  mapExtraHigh: 48,
   size: 64,
 } as const;
 
@@ -75,6 +77,45 @@ export const TRIE_HEADER = {
   sequence: 12,
   size: 64,
 } as const;
+
+/** Bytes of a page of an arena. */
+export const ARENA_PAGE = 4096;
+
+/** Further fields of an arena. */
+export const ARENA_HEADER = {
+  /** Lock word of whoever allocates and frees. */
+  lock: 64,
+  /** No page below this one is free. */
+  firstFree: 68,
+  /** Pages that are allocated, taken from the heap, and taken but not allocated. */
+  pages: 72,
+  owned: 76,
+  spare: 80,
+  size: 128,
+} as const;
+
+/** What is at an arena's `data`: three tables of 1024 u32. */
+export const ARENA_TABLE = {
+  entries: 1024,
+  /** Addresses of tables of the addresses of pages (arena-memory.ts). */
+  directory: 0,
+  /** The same for pages that are spare. */
+  spare: ARENA_PAGE,
+  /** The table of both directories where there is none: zero. */
+  empty: 2 * ARENA_PAGE,
+  size: 3 * ARENA_PAGE,
+} as const;
+
+/** Where arenas are in user space that say nothing about it. */
+const ARENA_START = 1n << 44n;
+/** Its low half, if there is room: a pointer is NULL where its low half is 0. */
+const ARENA_LOW = 1 << 28;
+
+/** user_vm_start of an arena: its map_extra, or what an mmap() of it might give. */
+export function arenaStart({ mapExtra = 0n, maxEntries }: MapSpec): bigint {
+  if (mapExtra !== 0n) return mapExtra;
+  return ARENA_START + BigInt(Math.min(ARENA_LOW, 2 ** 32 - maxEntries * ARENA_PAGE));
+}
 
 /** One hash bucket: 8 bytes. */
 export const HASH_BUCKET = {
@@ -242,6 +283,13 @@ export function geometryOf(spec: MapSpec, ncpu: number, options: GeometryOptions
     // One object a thread.
     case 'task_storage':
       return slots(8 + valueStride, ncpu);
+    case 'arena':
+      return {
+        ...flat,
+        data: ARENA_HEADER.size,
+        stride: 0,
+        byteLength: ARENA_HEADER.size + ARENA_TABLE.size,
+      };
     default:
       throw new BpfError('ENOTSUPP', `map ${spec.name}: there are no maps of type ${spec.type} here`);
   }

@@ -2,6 +2,7 @@ import { aLayout, aMemory, aPlacedMap } from '../argument-shapes.ts';
 import { anInteger, checkArgument } from '../arguments.ts';
 import { BpfError } from '../errors.ts';
 import { MEMORY_HEADER, MEMORY_MAGIC, type MemoryLayout, type PlacedMap } from '../layout.ts';
+import { Arena } from './arena.ts';
 import { ArrayMap } from './array.ts';
 import { BloomFilter } from './bloom-filter.ts';
 import { ArrayOfMaps, EmptyArray, HashOfMaps, ProgArray, RedirectMap } from './fd-array.ts';
@@ -9,6 +10,7 @@ import { HashMap, initHash } from './hashtab.ts';
 import { CgroupStorage, TaskStorage } from './local-storage.ts';
 import { LpmTrie } from './lpm-trie.ts';
 import {
+  ARENA_TABLE,
   BPF_MAP_TYPE,
   HASH_ELEM,
   MAP_HEADER,
@@ -87,8 +89,15 @@ export function initMap(memory: WebAssembly.Memory, placed: PlacedMap): void {
   data.setUint32(address + MAP_HEADER.id, placed.id ?? 0, true);
   data.setUint32(address + MAP_HEADER.flags, spec.flags ?? 0, true);
   data.setUint32(address + MAP_HEADER.mapExtra, Number((spec.mapExtra ?? 0n) & 0xffff_ffffn), true);
+  data.setUint32(address + MAP_HEADER.mapExtraHigh, Number((spec.mapExtra ?? 0n) >> 32n), true);
+  if (spec.type === 'arena') initArena(data, address + geometry.data);
   if (HAS_SEED.has(spec.type)) initHash(data, placed);
   data.setUint32(address + MAP_HEADER.magic, MAP_MAGIC, true);
+}
+
+function initArena(data: DataView, tables: number): void {
+  for (let at = 0; at < ARENA_TABLE.empty; at += 4)
+    data.setUint32(tables + at, tables + ARENA_TABLE.empty, true);
 }
 
 /** Map `index` of a layout, for this thread. Throws BpfError EINVAL where there is none, or the memory is not initialised. */
@@ -153,4 +162,5 @@ const MAP_CLASSES: Partial<Record<MapType, MapClass>> = {
   xskmap: EmptyArray,
   reuseport_sockarray: EmptyArray,
   cgroup_array: EmptyArray,
+  arena: Arena,
 };

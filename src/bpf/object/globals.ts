@@ -13,7 +13,7 @@ export interface DataStore {
 
 export interface GlobalVariable {
   readonly name: string;
-  /** The map it is in, `.data`, and where. Bytes. */
+  /** The map it is in, `.data` or an arena's name, and where. Bytes. */
   readonly map: string;
   readonly offset: number;
   readonly size: number;
@@ -66,8 +66,8 @@ const MAX_INITIAL_DATA = 1 << 30;
 export function collectVariables(
   elf: ElfFile,
   btf: Btf | undefined,
-  /** Size by section name. */
-  sections: ReadonlyMap<string, number>,
+  /** By section name: the map it is in, and its size. */
+  sections: ReadonlyMap<string, { readonly map: string; readonly size: number }>,
 ): GlobalVariable[] {
   const found: GlobalVariable[] = [];
   const typed = new Set<string>();
@@ -76,13 +76,13 @@ export function collectVariables(
       if (btf.kindName(id) !== 'DATASEC') continue;
       const datasec = btf.type(id);
       if (datasec.kind !== 'DATASEC') continue;
-      const limit = sections.get(datasec.name);
-      if (limit === undefined || typed.has(datasec.name)) continue;
+      const place = sections.get(datasec.name);
+      if (place === undefined || typed.has(datasec.name)) continue;
       typed.add(datasec.name);
       for (const { type, offset, size } of datasec.vars) {
         const variable = btf.type(type);
         if (variable.kind !== 'VAR' || variable.name === '') continue;
-        if (offset + size > limit) {
+        if (offset + size > place.size) {
           throw new ObjectError(
             'OBJ_BAD_BTF',
             `variable ${variable.name} of ${size} bytes lies outside of its section`,
@@ -94,16 +94,16 @@ export function collectVariables(
           );
         }
         const isStatic = variable.linkage === 'static';
-        found.push({ name: variable.name, map: datasec.name, offset, size, typeId: variable.type, isStatic });
+        found.push({ name: variable.name, map: place.map, offset, size, typeId: variable.type, isStatic });
       }
     }
   }
   for (const { name, type, section, value, size, bind } of elf.symbols) {
     if (type !== STT_OBJECT || name === '' || size === 0) continue;
-    const map = elf.sections[section]?.name ?? '';
-    const limit = sections.get(map);
-    if (limit === undefined || typed.has(map) || value + size > limit) continue;
-    found.push({ name, map, offset: value, size, typeId: 0, isStatic: bind === 0 });
+    const sectionName = elf.sections[section]?.name ?? '';
+    const place = sections.get(sectionName);
+    if (place === undefined || typed.has(sectionName) || value + size > place.size) continue;
+    found.push({ name, map: place.map, offset: value, size, typeId: 0, isStatic: bind === 0 });
   }
   return found;
 }

@@ -55,9 +55,6 @@ export interface LinkedProgram {
   readonly coreRelos: ProgCoreRelo[];
 }
 
-/** Variables of `__attribute__((address_space(1)))`. */
-const ARENA_SECTION = '.addr_space.1';
-
 const isCall = (insn: Insn): boolean => insn.code === (BPF_JMP | BPF_CALL);
 
 /** What an instruction must become, known without the rest of the program. */
@@ -265,9 +262,7 @@ export class Linker {
     }
     const map = this.context.mapAt(symbol.section, symbol.type === STT_SECTION ? insn.imm : symbol.value);
     if (map === undefined) {
-      const isArena = this.context.elf.sections[symbol.section]?.name === ARENA_SECTION;
-      const what = isArena ? 'is in an arena, which is not here' : 'is neither a map nor a global variable';
-      this.refuse(func, at, `${this.symbol(relocation)} ${what}`);
+      this.refuse(func, at, `${this.symbol(relocation)} is neither a map nor a global variable`);
     }
     return {
       kind: map.data ? 'data' : 'map',

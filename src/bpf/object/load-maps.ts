@@ -1,6 +1,7 @@
 /** The maps of an object in a machine, with their first contents (bpf_object__create_maps of libbpf). */
 import { BpfError } from '../errors.ts';
 import type { LoadedMap, LoadedProgram, Machine } from '../machine/index.ts';
+import { Arena } from '../maps/arena.ts';
 import type { MapSpec } from '../maps/map-spec.ts';
 import type { InitialData } from './globals.ts';
 import { type LoadObjectOptions, own } from './load-options.ts';
@@ -64,7 +65,9 @@ function provideMap(
   }
   const made = machine.createMap(spec);
   created.push(made);
-  if (bytes !== undefined) {
+  if (made instanceof Arena) {
+    if (bytes !== undefined) made.write(made.userStart, bytes);
+  } else if (bytes !== undefined) {
     const value = new Uint8Array(spec.valueSize);
     value.set(bytes.subarray(0, value.length));
     const error = made.update(KEY_ZERO, value);

@@ -4,6 +4,7 @@ import { BpfError } from '../errors.ts';
 import { MACHINE_KFUNCS } from '../helpers/impl/index.ts';
 import { BPF_PSEUDO_MAP_IDX, BPF_PSEUDO_MAP_IDX_VALUE, isLdImm64 } from '../isa.ts';
 import { createMachine, type LoadedMap, type LoadedProgram, type Machine } from '../machine/index.ts';
+import { Arena } from '../maps/arena.ts';
 import type { MapSpec } from '../maps/map-spec.ts';
 import type { ProgramInput, VerifiedProgram } from '../verifier/types.ts';
 import { verifyProgram } from '../verifier/verifier.ts';
@@ -247,6 +248,12 @@ function liveStore(
     throw new BpfError('OBJ_FROZEN', `${name} holds constants, which cannot change after load`, {
       hint: 'set them on the opened object, before load()',
     });
+  }
+  if (map instanceof Arena) {
+    return {
+      read: (offset, length) => map.read(map.userStart + BigInt(offset), length),
+      write: (offset, value) => map.write(map.userStart + BigInt(offset), value),
+    };
   }
   const start = map.placed.address + map.placed.geometry.data;
   // The memory may grow, and has another buffer then.

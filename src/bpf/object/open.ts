@@ -1,6 +1,7 @@
 /** Reads an object file into an `ObjectSpec`: no machine, no kernel, nothing loaded yet (bpf_object__open of libbpf). */
 import { type Btf, BtfError, type BtfExt, parseBtf, parseBtfExt } from '../btf/index.ts';
 import { type ElfFile, type ElfSection, ObjectError, parseElf, SHT_PROGBITS } from '../elf/index.ts';
+import { ARENA_PAGE } from '../maps/map-layout.ts';
 import type { MapRecord } from '../maps/map-spec.ts';
 import { fixupBtf } from './btf-fixup.ts';
 import { dataMapDraft, dataSectionOrigin } from './data-maps.ts';
@@ -24,6 +25,8 @@ export interface OpenedObject {
 }
 
 const KCONFIG = '.kconfig';
+/** Variables of `__attribute__((address_space(1)))`. */
+const ARENA_SECTION = '.addr_space.1';
 const latin1 = new TextDecoder('latin1');
 
 /** Throws ObjectError `ELF_…` or `OBJ_…`. */
@@ -44,7 +47,7 @@ function readObject(bytes: Uint8Array, name: string): OpenedObject {
   const btf = parsed.bytes === undefined ? undefined : correctedBtf(parsed.bytes, parsed.btf!, elf, externs);
   const btfExt = readBtfExt(elf, btf);
   const code = collectCode(elf);
-  const { drafts, bySection, initialData } = collectMaps(elf, name, btf, externs);
+  const { drafts, bySection, initialData, arena } = collectMaps(elf, name, btf, externs);
   const text = elf.sections.find((section) => section.name === '.text')?.index ?? -1;
   const mains = mainFunctions(code, text);
   const mapsSection = elf.sections.find((section) => section.name === '.maps');
@@ -104,10 +107,13 @@ function readObject(bytes: Uint8Array, name: string): OpenedObject {
     btfExt,
     notes,
   };
-  const sizes = new Map(
-    drafts.filter(({ origin }) => origin !== 'user').map((one) => [one.name, one.valueSize]),
+  const sections = new Map(
+    drafts
+      .filter(({ origin }) => origin !== 'user')
+      .map((one) => [one.name, { map: one.name, size: one.valueSize }]),
   );
-  return { spec, initialData, variables: collectVariables(elf, btf, sizes) };
+  if (arena !== undefined) sections.set(ARENA_SECTION, arena);
+  return { spec, initialData, variables: collectVariables(elf, btf, sections) };
 }
 
 /** Global functions outside of `.text`, in the order of their sections and offsets. */
@@ -212,6 +218,8 @@ interface CollectedMaps {
   /** By section index: which map is at an offset. */
   readonly bySection: ReadonlyMap<number, (offset: number) => { index: number; data: boolean } | undefined>;
   readonly initialData: Map<string, InitialData>;
+  /** The arena that has variables, and how many bytes of them. */
+  readonly arena: { readonly map: string; readonly size: number } | undefined;
 }
 
 function collectMaps(elf: ElfFile, object: string, btf: Btf | undefined, externs: Externs): CollectedMaps {
@@ -257,7 +265,50 @@ function collectMaps(elf: ElfFile, object: string, btf: Btf | undefined, externs
     drafts.push(dataMapDraft(object, KCONFIG, externs.kconfigSize, 'kconfig', btf));
     initialData.set(KCONFIG, new InitialData(externs.kconfigSize, undefined));
   }
-  return { drafts, bySection, initialData };
+  const arena = collectArena(elf, drafts);
+  if (arena !== undefined) {
+    const { section, index } = arena;
+    bySection.set(section.index, () => ({ index, data: true }));
+    initialData.set(drafts[index]!.name, new InitialData(section.size, section.data));
+  }
+  return {
+    drafts,
+    bySection,
+    initialData,
+    arena: arena && { map: drafts[arena.index]!.name, size: arena.section.size },
+  };
+}
+
+/** The section of an arena's variables, and the arena (bpf_object__init_user_btf_maps, init_arena_map_data). */
+function collectArena(
+  elf: ElfFile,
+  drafts: readonly MapDraft[],
+): { readonly section: ElfSection; readonly index: number } | undefined {
+  const [index, second] = drafts.flatMap(({ type }, at) => (type === 'arena' ? [at] : []));
+  if (second !== undefined) {
+    throw new ObjectError('OBJ_BAD_MAP', `map ${drafts[second]!.name}: an object has one arena only`, {
+      section: drafts[second]!.section,
+    });
+  }
+  const section = sectionNamed(elf, ARENA_SECTION);
+  if (section === undefined || section.size === 0) return undefined;
+  if (index === undefined) {
+    throw new ObjectError(
+      'OBJ_BAD_MAP',
+      'there are variables of an arena, and no arena',
+      { section: ARENA_SECTION },
+      { hint: 'declare a map of type BPF_MAP_TYPE_ARENA in SEC(".maps")' },
+    );
+  }
+  const { name, maxEntries } = drafts[index]!;
+  if (section.size > maxEntries * ARENA_PAGE) {
+    throw new ObjectError(
+      'OBJ_BAD_MAP',
+      `map ${name}: ${section.size} bytes of variables do not fit into ${maxEntries} pages`,
+      { section: ARENA_SECTION },
+    );
+  }
+  return { section, index };
 }
 
 /** Text of a section up to its first zero byte. */
@@ -287,7 +338,7 @@ function noteSections(elf: ElfFile, btf: Btf | undefined, notes: string[]): void
     const { name, type, size, flags } = section;
     if (type !== SHT_PROGBITS || size === 0 || (flags & 4) !== 0 || KNOWN_SECTION.test(name)) continue;
     if (btf !== undefined && isStructOps(section)) continue;
-    if (dataSectionOrigin(section) === undefined)
+    if (dataSectionOrigin(section) === undefined && name !== ARENA_SECTION)
       notes.push(`section ${name} has no meaning for BPF and was left out`);
   }
 }

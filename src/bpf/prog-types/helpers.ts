@@ -1,5 +1,5 @@
 /** Which helpers a program type may call (`get_func_proto` of its `struct bpf_verifier_ops`; net/core/filter.c, kernel/trace/bpf_trace.c). */
-import type { AttachType, ProgType } from './attach.ts';
+import { ATTACH_TYPES, type AttachType, type ProgType } from './attach.ts';
 
 const words = (text: string): string[] => text.trim().split(/\s+/);
 
@@ -12,8 +12,7 @@ const BASE = words(`
 const BASE_BPF = words(`
   spin_lock spin_unlock jiffies64 per_cpu_ptr this_cpu_ptr timer_init timer_set_callback timer_start timer_cancel kptr_xchg
   for_each_map_elem loop user_ringbuf_drain ringbuf_reserve_dynptr ringbuf_submit_dynptr ringbuf_discard_dynptr dynptr_from_mem
-  dynptr_read dynptr_write dynptr_data cgrp_storage_get cgrp_storage_delete get_current_cgroup_id get_current_ancestor_cgroup_id
-  current_task_under_cgroup`);
+  dynptr_read dynptr_write dynptr_data cgrp_storage_get cgrp_storage_delete get_current_cgroup_id get_current_ancestor_cgroup_id`);
 const BASE_PERFMON = words(`
   trace_printk get_current_task get_current_task_btf probe_read_user probe_read_kernel probe_read_user_str probe_read_kernel_str
   snprintf_btf snprintf task_pt_regs trace_vprintk`);
@@ -22,7 +21,9 @@ const SK_BASE = words(`
   skc_to_tcp6_sock skc_to_tcp_sock skc_to_tcp_timewait_sock skc_to_tcp_request_sock skc_to_udp6_sock skc_to_unix_sock
   skc_to_mptcp_sock ktime_get_coarse_ns`);
 const CGROUP = words('get_local_storage get_retval set_retval');
-const CGROUP_TASK = words('get_current_uid_gid get_current_comm get_cgroup_classid');
+const CGROUP_TASK = words(
+  'get_current_uid_gid get_current_comm get_cgroup_classid current_task_under_cgroup',
+);
 const SOCKET_LOOKUP = words('sk_lookup_tcp sk_lookup_udp sk_release skc_lookup_tcp');
 const SYNCOOKIE = words(`
   tcp_check_syncookie tcp_gen_syncookie tcp_raw_gen_syncookie_ipv4 tcp_raw_gen_syncookie_ipv6 tcp_raw_check_syncookie_ipv4
@@ -37,7 +38,7 @@ const TC = words(`
   l4_csum_replace clone_redirect get_cgroup_classid skb_vlan_push skb_vlan_pop skb_change_proto skb_change_type skb_adjust_room
   skb_change_tail skb_change_head skb_get_tunnel_key skb_set_tunnel_key skb_get_tunnel_opt skb_set_tunnel_opt redirect
   redirect_neigh redirect_peer get_route_realm get_hash_recalc set_hash_invalid set_hash perf_event_output skb_under_cgroup
-  get_socket_cookie get_netns_cookie get_socket_uid fib_lookup check_mtu sk_fullsock sk_storage_get sk_storage_delete
+  get_socket_cookie get_socket_uid fib_lookup check_mtu sk_fullsock sk_storage_get sk_storage_delete
   skb_get_xfrm_state skb_cgroup_classid skb_cgroup_id skb_ancestor_cgroup_id tcp_sock get_listener_sock skb_ecn_set_ce
   sk_assign skb_set_tstamp`);
 const XDP = words(`
@@ -46,12 +47,15 @@ const XDP = words(`
 const TRACING = words(`
   probe_read probe_read_str get_current_uid_gid get_current_comm perf_event_read perf_event_read_value probe_write_user
   send_signal send_signal_thread task_storage_get task_storage_delete get_task_stack copy_from_user copy_from_user_task find_vma
-  get_func_ip get_attach_cookie get_branch_snapshot`);
+  get_func_ip get_branch_snapshot current_task_under_cgroup`);
+const COOKIE = ['get_attach_cookie'];
 const TRACING_SKC = words(`
   skb_output xdp_output skc_to_tcp6_sock skc_to_tcp_sock skc_to_tcp_timewait_sock skc_to_tcp_request_sock skc_to_udp6_sock
   skc_to_unix_sock skc_to_mptcp_sock sk_storage_get sk_storage_delete sock_from_file get_socket_cookie xdp_get_buff_len
-  seq_printf seq_write seq_printf_btf d_path get_func_arg get_func_ret get_func_arg_cnt perf_event_output get_stackid get_stack
-  ima_inode_hash ima_file_hash`);
+  d_path perf_event_output get_stackid get_stack`);
+/** Of programs that are attached to a function or an iterator. */
+const TRACING_TARGET = words(`
+  seq_printf seq_write seq_printf_btf get_func_arg get_func_ret get_func_arg_cnt ima_inode_hash ima_file_hash get_attach_cookie`);
 const KPROBE = words('perf_event_output get_stackid get_stack override_return');
 const PERF = words('perf_event_output get_stackid get_stack perf_prog_read_value read_branch_records');
 const SOCK_OPTS = words('setsockopt getsockopt');
@@ -64,7 +68,7 @@ const OWN: Partial<Record<ProgType, readonly string[]>> = {
     ...CGROUP,
     ...SOCKET_LOOKUP,
     ...words(`sk_fullsock sk_storage_get sk_storage_delete sk_cgroup_id sk_ancestor_cgroup_id skb_cgroup_id skb_ancestor_cgroup_id
-      tcp_sock get_listener_sock skb_ecn_set_ce get_netns_cookie`),
+      tcp_sock get_listener_sock skb_ecn_set_ce`),
   ],
   sched_cls: [...SK_BASE, ...TC, ...SOCKET_LOOKUP, ...SYNCOOKIE],
   sched_act: [...SK_BASE, ...TC, ...SOCKET_LOOKUP, ...SYNCOOKIE],
@@ -108,7 +112,11 @@ const OWN: Partial<Record<ProgType, readonly string[]>> = {
   ),
   lwt_in: [...SK_BASE, ...LWT, 'lwt_push_encap'],
   lwt_out: [...SK_BASE, ...LWT],
-  lwt_seg6local: [...SK_BASE, ...LWT, ...words('lwt_seg6_store_bytes lwt_seg6_action lwt_seg6_adjust_srh')],
+  lwt_seg6local: [
+    ...SK_BASE,
+    ...LWT.filter((name) => name !== 'skb_pull_data'),
+    ...words('lwt_seg6_store_bytes lwt_seg6_action lwt_seg6_adjust_srh'),
+  ],
   lwt_xmit: [
     ...SK_BASE,
     ...LWT,
@@ -130,15 +138,16 @@ const OWN: Partial<Record<ProgType, readonly string[]>> = {
     ...words('sk_storage_get sk_storage_delete get_netns_cookie tcp_sock perf_event_output'),
   ],
   cgroup_device: [...CGROUP, ...CGROUP_TASK, 'perf_event_output'],
-  kprobe: [...TRACING, ...KPROBE],
-  tracepoint: [...TRACING, ...words('perf_event_output get_stackid get_stack')],
-  perf_event: [...TRACING, ...PERF],
-  raw_tracepoint: [...TRACING, ...words('perf_event_output get_stackid get_stack')],
-  raw_tracepoint_writable: [...TRACING, ...words('perf_event_output get_stackid get_stack')],
-  tracing: [...TRACING, ...TRACING_SKC],
+  kprobe: [...TRACING, ...KPROBE, ...COOKIE],
+  tracepoint: [...TRACING, ...COOKIE, ...words('perf_event_output get_stackid get_stack')],
+  perf_event: [...TRACING, ...PERF, ...COOKIE],
+  raw_tracepoint: [...TRACING, ...COOKIE, ...words('perf_event_output get_stackid get_stack')],
+  raw_tracepoint_writable: [...TRACING, ...COOKIE, ...words('perf_event_output get_stackid get_stack')],
+  tracing: [...TRACING, ...TRACING_SKC, ...TRACING_TARGET],
   lsm: [
     ...TRACING,
     ...TRACING_SKC,
+    ...TRACING_TARGET,
     ...SOCK_OPTS,
     ...CGROUP,
     ...words('inode_storage_get inode_storage_delete bprm_opts_set'),
@@ -148,7 +157,7 @@ const OWN: Partial<Record<ProgType, readonly string[]>> = {
     ...TRACING_SKC,
     ...words('sys_bpf btf_find_by_name_kind sys_close kallsyms_lookup_name'),
   ],
-  struct_ops: [...TRACING, ...SOCK_OPTS, ...words('sk_storage_get sk_storage_delete')],
+  struct_ops: [...TRACING, ...COOKIE, ...SOCK_OPTS, ...words('sk_storage_get sk_storage_delete')],
   netfilter: [],
 };
 
@@ -159,16 +168,16 @@ const unprivileged = new Map<ProgType, ReadonlySet<string>>();
 const NO_RETVAL = /^cgroup_(inet_(in|e)gress|sock_ops|.*_recvmsg|.*_getpeername|.*_getsockname)$/;
 
 /** Helpers that only some attach types of a program type have. */
-function mayAttachTypeCall(type: ProgType, attach: string, name: string): boolean {
+function mayAttachTypeCall(type: ProgType, attach: string | undefined, name: string): boolean {
   switch (name) {
     case 'get_retval':
     case 'set_retval':
-      return !NO_RETVAL.test(attach);
+      return !NO_RETVAL.test(attach ?? (type === 'lsm' ? '' : ATTACH_TYPES[0]));
     case 'bind':
-      return /^cgroup_inet[46]_connect$/.test(attach);
+      return attach === undefined || /^cgroup_inet[46]_connect$/.test(attach);
     case 'setsockopt':
     case 'getsockopt':
-      return type !== 'cgroup_sockopt' || attach === 'cgroup_setsockopt';
+      return type !== 'cgroup_sockopt' || attach === undefined || attach === 'cgroup_setsockopt';
     default:
       return true;
   }
@@ -185,7 +194,7 @@ export function mayCallHelper(
   isPrivileged: boolean,
   target?: string,
 ): boolean {
-  if (attach !== undefined && !mayAttachTypeCall(type, attach, name)) return false;
+  if (!mayAttachTypeCall(type, attach, name)) return false;
   if (attach === 'trace_iter' && SOCKET_ITERATORS.has(target ?? '') && SOCK_OPTS.includes(name)) return true;
   const known = isPrivileged ? privileged : unprivileged;
   let set = known.get(type);

@@ -37,6 +37,7 @@ import {
 
 export { ATTACH_TYPES, type AttachType, PROG_TYPES, type ProgType } from './attach.ts';
 export type { CtxPointer, CtxResult } from './fields.ts';
+export { attachTypeAtLoad } from './load-attach.ts';
 
 /**
  * Which context fields a program type may use (`is_valid_access` of its `struct bpf_verifier_ops`): `access` answers for

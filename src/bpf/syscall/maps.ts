@@ -3,6 +3,7 @@ import { ERRNO } from '../errors.ts';
 import type { MachineState } from '../machine/machine.ts';
 import { BloomFilter } from '../maps/bloom-filter.ts';
 import type { MapBase } from '../maps/map-base.ts';
+import { checkMapSpec } from '../maps/map-check.ts';
 import { BPF_F_LOCK, BPF_MAP_TYPE, MAP_TYPES, type MapSpec, type MapType } from '../maps/map-spec.ts';
 import type { BpfMap } from '../maps/map-types.ts';
 import { recordOf } from '../object/map-record.ts';
@@ -12,6 +13,8 @@ import { errnoOf } from './errno.ts';
 import { btfOf } from './objects.ts';
 
 const NAME_LENGTH = 16;
+/** Stands for an inner map that is not there. */
+const ANY_INNER: MapSpec = { name: '', type: 'array', keySize: 4, valueSize: 4, maxEntries: 1 };
 
 const typeOf = (type: MapType | number): MapType | undefined =>
   typeof type === 'string' ? type : MAP_TYPES.find((name) => BPF_MAP_TYPE[name] === type);
@@ -22,11 +25,9 @@ export function mapCreate(machine: MachineState, attr: MapCreateAttr): number {
   const { mapName = '' } = attr;
   const hasName = mapName.length < NAME_LENGTH && /^[\w.]*$/.test(mapName);
   if (type === undefined || access === undefined || !hasName) return -ERRNO.EINVAL;
-  let innerMap: MapSpec | undefined;
-  if (type === 'array_of_maps' || type === 'hash_of_maps') {
-    const inner = machine.objects.mapByFd(attr.innerMapFd ?? 0);
-    if (typeof inner !== 'number') innerMap = inner.spec;
-  }
+  const isOuter = type === 'array_of_maps' || type === 'hash_of_maps';
+  const inner = isOuter ? machine.objects.mapByFd(attr.innerMapFd ?? 0) : undefined;
+  const innerMap = typeof inner === 'object' ? inner.spec : isOuter ? ANY_INNER : undefined;
   const { btfFd, btfKeyTypeId = 0, btfValueTypeId = 0 } = attr;
   if ((btfKeyTypeId !== 0 || btfValueTypeId !== 0) && btfValueTypeId === 0) return -ERRNO.EINVAL;
   const spec: MapSpec = {
@@ -43,6 +44,12 @@ export function mapCreate(machine: MachineState, attr: MapCreateAttr): number {
     ...(btfValueTypeId === 0 ? {} : { valueTypeId: btfValueTypeId }),
   };
   try {
+    if (typeof inner === 'number') {
+      // What is wrong with the map itself is said first.
+      checkMapSpec(spec);
+      // Number 0 is standard input in a process: a file, but no map.
+      return (attr.innerMapFd ?? 0) === 0 ? -ERRNO.EINVAL : inner;
+    }
     const btf = btfValueTypeId === 0 ? undefined : btfOf(machine, btfFd ?? 0);
     if (typeof btf === 'number') return btf;
     const record = btf === undefined ? undefined : recordOf(btf, btfValueTypeId);
@@ -186,8 +193,10 @@ export function mapBatch(machine: MachineState, attr: MapBatchAttr, kind: BatchK
         : map.deleteBatch(attr.keys ?? NONE, 0, options);
     if (result.error !== 0) return result.error;
     if (count === 0) return 0;
-    if (lacks(attr.keys, keySize)) return -ERRNO.EFAULT;
-    if (kind === 'update' && lacks(attr.values, map.sysValueSize)) return -ERRNO.EFAULT;
+    if (lacks(attr.keys, keySize) || (kind === 'update' && lacks(attr.values, map.sysValueSize))) {
+      attr.count = 0;
+      return -ERRNO.EFAULT;
+    }
     const done =
       kind === 'update'
         ? map.updateBatch(attr.keys!, attr.values!, count, options)
@@ -198,7 +207,12 @@ export function mapBatch(machine: MachineState, attr: MapBatchAttr, kind: BatchK
   if (inBatch !== undefined && inBatch.length < Math.min(keySize, 4)) return -ERRNO.EFAULT;
   const before = map.lookupBatch(0, { ...options, remove: kind === 'lookup_and_delete' });
   if (before.error !== 0 || count === 0) return before.error;
-  if (lacks(attr.keys, keySize) || lacks(attr.values, map.sysValueSize)) return -ERRNO.EFAULT;
+  if (lacks(attr.keys, keySize) || lacks(attr.values, map.sysValueSize)) {
+    // The kernel notices when it copies an element: not where there is none.
+    const found = map.lookupBatch(count, options);
+    attr.count = 0;
+    return found.count === 0 && found.error !== 0 ? found.error : -ERRNO.EFAULT;
+  }
   const result = map.lookupBatch(count, { ...options, remove: kind === 'lookup_and_delete' });
   attr.count = result.count;
   attr.keys?.set(result.keys);

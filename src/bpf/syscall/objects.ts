@@ -83,7 +83,7 @@ export function getFdById(
 
 export function objGetInfoByFd(machine: MachineState, attr: InfoAttr): number {
   const file = machine.objects.file(attr.bpfFd);
-  if (file === undefined) return -ERRNO.EBADF;
+  if (file === undefined) return -ERRNO.EBADFD;
   attr.info = infoOf(file.entry);
   return 0;
 }
@@ -195,7 +195,8 @@ export function rawTracepointOpen(machine: MachineState, attr: RawTracepointOpen
   if (!RAW_TRACEPOINTS.has(program.type)) return -ERRNO.EINVAL;
   const isRaw = program.type.startsWith('raw_tracepoint');
   // The others know their target from loading.
-  if (isRaw !== (attr.name !== undefined)) return -ERRNO.EINVAL;
+  if (isRaw && attr.name === undefined) return -ERRNO.EFAULT;
+  if (!isRaw && attr.name !== undefined) return -ERRNO.EINVAL;
   return makeLink(machine, attr.progFd, {
     type: isRaw ? 'raw_tracepoint' : 'tracing',
     ...(attr.name === undefined ? {} : { name: attr.name }),

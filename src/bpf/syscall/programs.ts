@@ -4,9 +4,17 @@ import type { Insn } from '../isa.ts';
 import * as isa from '../isa.ts';
 import type { MachineState } from '../machine/machine.ts';
 import type { Program } from '../machine/program.ts';
+import { hasTestRun } from '../machine/test-run.ts';
 import type { LoadInput } from '../machine/types.ts';
 import type { BpfMap } from '../maps/map-types.ts';
-import { ATTACH_TYPES, type AttachType, contextOf, PROG_TYPES, type ProgType } from '../prog-types/index.ts';
+import {
+  ATTACH_TYPES,
+  type AttachType,
+  attachTypeAtLoad,
+  contextOf,
+  PROG_TYPES,
+  type ProgType,
+} from '../prog-types/index.ts';
 import type { ProgLoadAttr, ProgTestRunAttr } from './attrs.ts';
 import { debugInfo, Refused } from './debug-info.ts';
 import { errnoOf } from './errno.ts';
@@ -16,12 +24,21 @@ const NAME_LENGTH = 16;
 const MAX_INSNS = 1_000_000;
 const BPF_F_STRICT_ALIGNMENT = 1;
 const BPF_F_ANY_ALIGNMENT = 2;
+const BPF_F_SLEEPABLE = 16;
 const BPF_F_TEST_RUN_ON_CPU = 1;
+/** BPF_LOG_MASK */
+const LOG_LEVELS = 15;
+/** Types that are attached to a function of the kernel: bpf(2) of a machine has none to name. */
+const NEEDS_TARGET: ReadonlySet<ProgType> = new Set(['tracing', 'lsm', 'ext']);
 const PROG_FLAGS = 0xff;
 
 /** The name of an enumerator that is given by name or number. */
-function nameOf<T extends string>(values: readonly string[], given: string | number): T | undefined {
-  const name = typeof given === 'number' ? values[given] : given;
+function nameOf<T extends string>(
+  values: readonly string[],
+  given: string | number,
+  first = 0,
+): T | undefined {
+  const name = typeof given === 'number' ? values[given - first] : given;
   return name !== undefined && values.includes(name) ? (name as T) : undefined;
 }
 
@@ -54,21 +71,33 @@ function resolveMaps(
 
 export function progLoad(machine: MachineState, attr: ProgLoadAttr): number {
   const { progFlags = 0, logLevel = 0, progName = '', fdArray = [] } = attr;
-  const type = nameOf<ProgType>(PROG_TYPES, attr.progType);
-  const attachType =
+  if ((progFlags & ~PROG_FLAGS) !== 0) return -ERRNO.EINVAL;
+  if (attr.insns instanceof Uint8Array && attr.insns.length % 8 !== 0) return -ERRNO.EINVAL;
+  const insns = attr.insns instanceof Uint8Array ? isa.decodeInsns(attr.insns) : attr.insns;
+  if (insns.length === 0 || insns.length > MAX_INSNS) return -ERRNO.E2BIG;
+  const type = nameOf<ProgType>(PROG_TYPES.slice(1), attr.progType, 1);
+  const given =
     attr.expectedAttachType === undefined
       ? undefined
       : nameOf<AttachType>(ATTACH_TYPES, attr.expectedAttachType);
   const isBad =
     type === undefined ||
-    (attr.expectedAttachType !== undefined && attachType === undefined) ||
-    (progFlags & ~PROG_FLAGS) !== 0 ||
+    (attr.expectedAttachType !== undefined && given === undefined) ||
     progName.length >= NAME_LENGTH ||
-    !/^[\w.]*$/.test(progName);
-  if (isBad) return -ERRNO.EINVAL;
-  if (attr.insns instanceof Uint8Array && attr.insns.length % 8 !== 0) return -ERRNO.EINVAL;
-  const insns = attr.insns instanceof Uint8Array ? isa.decodeInsns(attr.insns) : attr.insns;
-  if (insns.length === 0 || insns.length > MAX_INSNS) return -ERRNO.E2BIG;
+    !/^[\w.]*$/.test(progName) ||
+    (logLevel & ~LOG_LEVELS) !== 0;
+  const attachType = isBad ? undefined : attachTypeAtLoad(type, given);
+  if (isBad || attachType === undefined) return -ERRNO.EINVAL;
+  const isSleepable = (progFlags & BPF_F_SLEEPABLE) !== 0;
+  if (type === 'syscall' && !isSleepable) {
+    attr.log = 'Syscall programs can only be sleepable\n';
+    return -ERRNO.EINVAL;
+  }
+  if (NEEDS_TARGET.has(type)) {
+    attr.log = 'Tracing programs must provide btf_id\n';
+    return -ERRNO.EINVAL;
+  }
+  if (type === 'struct_ops') return -ERRNO.ENOTSUPP;
   const resolved = resolveMaps(machine, insns, fdArray);
   if (resolved instanceof Refused) {
     attr.log = `${resolved.message}\n`;
@@ -83,11 +112,12 @@ export function progLoad(machine: MachineState, attr: ProgLoadAttr): number {
     ...info,
     name: progName,
     type,
-    ...(attachType === undefined ? {} : { attachType }),
+    ...(attachType === 'none' ? {} : { attachType }),
+    sleepable: isSleepable,
     insns: resolved.insns,
     maps: resolved.maps.map((map) => map.spec),
     loadedMaps: resolved.maps,
-    ctx: contextOf(type, attachType),
+    ctx: contextOf(type, attachType === 'none' ? undefined : attachType),
     license: attr.license,
     allowUninitStack: true,
     strictAlignment: (progFlags & (BPF_F_STRICT_ALIGNMENT | BPF_F_ANY_ALIGNMENT)) === BPF_F_STRICT_ALIGNMENT,
@@ -107,6 +137,9 @@ export function progTestRun(machine: MachineState, attr: ProgTestRunAttr): numbe
   const program = machine.objects.byFd<Program>('prog', attr.progFd);
   if (typeof program === 'number') return program;
   const { dataIn, ctxIn, repeat, flags = 0, cpu = 0, batchSize } = attr;
+  if (!hasTestRun(program.type)) return -ERRNO.ENOTSUPP;
+  const isContextOnly = program.type.startsWith('raw_tracepoint') || program.type === 'syscall';
+  if (isContextOnly && (attr.dataOut !== undefined || attr.ctxOut !== undefined)) return -ERRNO.EINVAL;
   // Only raw tracepoints run on a CPU of the caller's choice, and only when asked to.
   const canChoose = program.type.startsWith('raw_tracepoint') && (flags & BPF_F_TEST_RUN_ON_CPU) !== 0;
   if (cpu !== 0 && !canChoose) return -ERRNO.EINVAL;

@@ -55,8 +55,10 @@ function arithmetic(env: Env, insn: Insn, op: number, dst: Reg, src: Reg): Reg {
   const is32 = isa.BPF_CLASS(insn.code) === isa.BPF_ALU;
   const isX = isa.BPF_SRC(insn.code) === isa.BPF_X;
   // Any arithmetic will do with pointers that are 32 bits of anything.
-  if (dst.type === 'arena') return dst;
-  if (src.type === 'arena') return src;
+  if (dst.type === 'arena' || src.type === 'arena') {
+    if (!is32) env.arena32.add(env.insn);
+    return dst.type === 'arena' ? dst : src;
+  }
   if (dst.isPointer && src.isPointer) {
     // Their distance is a number that root may have.
     if (op === isa.BPF_SUB && env.allowPtrLeaks) return UNKNOWN;
@@ -109,7 +111,7 @@ function checkUnary(env: Env, insn: Insn, op: number, is64: boolean): void {
 function checkAddrSpaceCast(env: Env, insn: Insn): void {
   if (insn.imm !== 1 && insn.imm !== 1 << 16)
     reject('EINVAL', 'addr_space_cast insn can only convert between address space 1 and 0');
-  if (!env.maps.some(({ type }) => type === 'arena')) {
+  if (env.arena < 0) {
     reject('EINVAL', 'addr_space_cast insn can only be used in a program that has an associated arena');
   }
   readReg(env, insn.src);

@@ -8,7 +8,7 @@ import { checkDynptrArg } from './dynptr.ts';
 import type { Env } from './env.ts';
 import { reject } from './error.ts';
 import { checkHelperMem, type HelperAccess } from './helper-memory.ts';
-import { fieldOf, processSpinLock, recordOf } from './locks.ts';
+import { checkHasBtf, fieldOf, processSpinLock, recordOf } from './locks.ts';
 import { checkKptrMatch, kptrTarget } from './map-access.ts';
 import { checkAlignment, checkPlainPointer } from './memory.ts';
 import { markPrecise } from './precision.ts';
@@ -31,6 +31,7 @@ const COMPATIBLE: Readonly<Partial<Record<ArgType, readonly string[]>>> = {
   map_value: MEMORY,
   map_value_or_null: MEMORY,
   uninit_map_value: MEMORY,
+  scalar: ['scalar'],
   const_size: ['scalar'],
   const_size_or_zero: ['scalar'],
   const_alloc_size_or_zero: ['scalar'],
@@ -361,6 +362,7 @@ export function checkTimer(env: Env, reg: Reg, regno: number, kind: 'timer' | 'w
     reject('EINVAL', `R${regno} doesn't have constant offset. ${name} has to be at the constant offset`);
   const spec = env.maps[reg.map];
   const field = fieldOf(env, reg, [kind]);
+  if (spec !== undefined) checkHasBtf(spec, name);
   if (field === undefined) reject('EINVAL', `map '${spec?.name ?? ''}' has no valid ${name}`);
   const at = reg.off + Number(reg.smin);
   if (field.offset !== at)
@@ -372,6 +374,8 @@ function processKptr(env: Env, reg: Reg, regno: number, meta: CallMeta): void {
   if (!reg.isConst) {
     reject('EINVAL', `R${regno} doesn't have constant offset. kptr has to be at the constant offset`);
   }
+  const spec = env.maps[reg.map];
+  if (spec !== undefined) checkHasBtf(spec, 'bpf_kptr_xchg');
   const kptrs = recordOf(env, reg)?.fields.filter(({ kind }) => /^kptr/.test(kind)) ?? [];
   if (kptrs.length === 0) reject('EINVAL', `R${regno} has no valid kptr`);
   const at = reg.off + Number(reg.smin);

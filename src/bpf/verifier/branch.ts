@@ -236,8 +236,8 @@ export function checkConditionalJump(env: Env, insn: Insn, at: number): number {
   const is32 = isa.BPF_CLASS(insn.code) === isa.BPF_JMP32;
   const isX = isa.BPF_SRC(insn.code) === isa.BPF_X;
   if (op > isa.BPF_JSLE) reject('EINVAL', `invalid BPF_JMP/JMP32 opcode ${op.toString(16)}`);
-  if (isX ? insn.imm !== 0 : insn.src !== 0) reject('EINVAL', 'BPF_JMP/JMP32 uses reserved fields');
   const dst = readReg(env, insn.dst);
+  if (isX ? insn.imm !== 0 : insn.src !== 0) reject('EINVAL', 'BPF_JMP/JMP32 uses reserved fields');
   const src = isX ? readReg(env, insn.src) : scalarConst(BigInt(insn.imm));
   if (isX && !(isPacketAny(dst) && isPacketAny(src)) && isPointerValue(env, src))
     reject('EACCES', `R${insn.src} pointer comparison prohibited`);

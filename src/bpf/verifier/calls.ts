@@ -4,6 +4,7 @@ import { protoFor } from '../helpers/kernel-protos.ts';
 import { HELPER_NAMES } from '../helpers/names.ts';
 import type { HelperProto } from '../helpers/proto.ts';
 import type * as isa from '../isa.ts';
+import { MAX_CPUS } from '../layout.ts';
 import { mayCallHelper } from '../prog-types/helpers.ts';
 import { checkArg } from './args.ts';
 import { sizeOf, skipModifiers } from './btf-types.ts';
@@ -45,6 +46,7 @@ const PATH_TARGETS: ReadonlySet<string> = new Set([
 /** bpf_d_path_allowed; which LSM hooks may sleep is up to the kernel. */
 function mayResolvePaths({ input }: Env): boolean {
   const { type, attachType, attachTo } = input;
+  if (type === 'syscall') return false;
   if (type === 'lsm' || attachType === 'trace_iter' || attachTo === undefined) return true;
   return PATH_TARGETS.has(attachTo);
 }
@@ -52,13 +54,21 @@ function mayResolvePaths({ input }: Env): boolean {
 /** bpf_sk_storage_tracing_allowed: not in the functions that do it. */
 function tracesStorage({ input: { type, attachType, attachTo = '' } }: Env): boolean {
   return (
-    type === 'tracing' && /^trace_f(entry|exit)$/.test(attachType ?? '') && /^bpf_sk_storage/.test(attachTo)
+    type === 'syscall' ||
+    (type === 'tracing' && /^trace_f(entry|exit)$/.test(attachType ?? '') && /^bpf_sk_storage/.test(attachTo))
   );
 }
 
 function findHelper(env: Env, id: number): HelperProto {
   const proto = protoFor(id, env.input.type);
-  if (proto === undefined) reject('EINVAL', `invalid func unknown#${id}`);
+  if (proto === undefined) {
+    reject(
+      'EINVAL',
+      HELPER_NAMES[id] === undefined
+        ? `invalid func unknown#${id}`
+        : `program of this type cannot use helper ${helperName(id)}`,
+    );
+  }
   const { type, attachType, attachTo } = env.input;
   if (!mayCallHelper(type, attachType, proto.name, env.isBpfCapable, attachTo))
     reject('EINVAL', `program of this type cannot use helper ${helperName(id)}`);
@@ -293,8 +303,14 @@ function percpuResult(proto: HelperProto, meta: CallMeta): Reg {
   return reg;
 }
 
-/** do_refine_retval_range: an error, or at most the size. */
+/** do_refine_retval_range: the number of a processor; an error, or at most the size. */
 function integer(proto: HelperProto, meta: CallMeta): Reg {
+  if (proto.name === 'get_smp_processor_id') {
+    const reg = UNKNOWN.copy();
+    reg.umin = 0n;
+    reg.umax = BigInt(MAX_CPUS - 1);
+    return reg.sync();
+  }
   if (proto.boundedBySize !== true) return UNKNOWN;
   const reg = UNKNOWN.copy();
   reg.smin = -MAX_ERRNO;

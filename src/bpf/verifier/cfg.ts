@@ -5,6 +5,8 @@
 
 import type { Insn } from '../isa.ts';
 import * as isa from '../isa.ts';
+import type { MapSpec } from '../maps/map-spec.ts';
+import { checkArenaValue, useArena } from './arena.ts';
 import { COMPLEXITY_LIMIT_INSNS, type Env } from './env.ts';
 import { reject } from './error.ts';
 import { exceptionCallback } from './exceptions.ts';
@@ -121,37 +123,41 @@ export function checkInsns(env: Env): void {
   }
 }
 
+/** map_direct_value_addr: what a map has at an address of its value. */
+function checkValueOffset(spec: MapSpec, off: number): void {
+  if (off >>> 0 >= MAX_VALUE_OFFSET) reject('EINVAL', `direct value offset of ${off >>> 0} is not allowed`);
+  if (spec.type === 'arena') {
+    checkArenaValue(spec, off);
+    return;
+  }
+  if (spec.type !== 'array') reject('EINVAL', 'no direct value access support for this map type');
+  if (spec.maxEntries !== 1 || off >= spec.valueSize) {
+    reject(
+      spec.maxEntries === 1 ? 'EINVAL' : 'ENOTSUPP',
+      `invalid access to map value pointer, value_size=${spec.valueSize} off=${off}`,
+    );
+  }
+}
+
 function checkLdImm64(env: Env, i: number): void {
   const insn = env.insns[i]!;
   const second = env.insns[i + 1];
   if (second === undefined || second.code !== 0 || second.dst !== 0 || second.src !== 0 || second.off !== 0) {
     reject('EINVAL', 'invalid bpf_ld_imm64 insn');
   }
-  if (insn.off !== 0) reject('EINVAL', 'BPF_LD_IMM64 uses reserved fields');
   switch (insn.src) {
     case 0:
     case isa.BPF_PSEUDO_FUNC:
       break;
     case isa.BPF_PSEUDO_MAP_IDX:
     case isa.BPF_PSEUDO_MAP_IDX_VALUE: {
+      if (insn.src === isa.BPF_PSEUDO_MAP_IDX && second.imm !== 0)
+        reject('EINVAL', 'unrecognized bpf_ld_imm64 insn');
       const spec = env.maps[insn.imm];
       if (spec === undefined) reject('EBADF', `fd ${insn.imm} is not pointing to valid bpf_map`);
       checkMapProgram(env, spec);
-      if (insn.src === isa.BPF_PSEUDO_MAP_IDX) {
-        if (second.imm !== 0) reject('EINVAL', 'unrecognized bpf_ld_imm64 insn');
-        break;
-      }
-      if (second.imm >>> 0 >= MAX_VALUE_OFFSET)
-        reject('EINVAL', `direct value offset of ${second.imm >>> 0} is not allowed`);
-      if (spec.type !== 'array' || spec.maxEntries !== 1) {
-        reject('EINVAL', 'invalid access to map value pointer: only an array of one entry has one');
-      }
-      if (second.imm < 0 || second.imm >= spec.valueSize) {
-        reject(
-          'EINVAL',
-          `invalid access to map value pointer, value_size=${spec.valueSize} off=${second.imm}`,
-        );
-      }
+      if (insn.src === isa.BPF_PSEUDO_MAP_IDX_VALUE) checkValueOffset(spec, second.imm);
+      if (spec.type === 'arena') useArena(env, insn.imm);
       break;
     }
     case isa.BPF_PSEUDO_BTF_ID:
@@ -212,7 +218,8 @@ export function checkSubprogs(env: Env): void {
         continue;
       }
       if (isJump(insn)) {
-        const target = i + isa.jumpOffset(insn) + 1;
+        // An int in the kernel, which wraps around.
+        const target = (i + isa.jumpOffset(insn) + 1) | 0;
         if (target < start || target >= end)
           reject('EINVAL', `jump out of range from insn ${i} to ${target}`);
       }
@@ -223,9 +230,11 @@ export function checkSubprogs(env: Env): void {
   }
 }
 
-function isJump(insn: Insn): boolean {
-  const cls = isa.BPF_CLASS(insn.code);
-  return (cls === isa.BPF_JMP || cls === isa.BPF_JMP32) && insn.code !== CALL && insn.code !== EXIT;
+/** Calls and exits are none, whatever else their opcodes say. */
+function isJump({ code }: Insn): boolean {
+  const cls = isa.BPF_CLASS(code);
+  const op = isa.BPF_OP(code);
+  return (cls === isa.BPF_JMP || cls === isa.BPF_JMP32) && op !== isa.BPF_CALL && op !== isa.BPF_EXIT;
 }
 
 const stepsIterator = (env: Env, insn: Insn): boolean =>

@@ -71,6 +71,10 @@ export class Env {
   /** By instruction: spills and fills of bpf_fastcall patterns; how many pairs a call has. Empty where there are none. */
   readonly fastcallPattern = new Set<number>();
   readonly fastcallPairs = new Map<number, number>();
+  /** The program's arena, as an index into the maps, once a reference to one was met; -1 before. */
+  arena = -1;
+  /** Instructions of 64 bits that have 32, because they calculate with a pointer to the arena. */
+  readonly arena32 = new Set<number>();
   exploreAluLimits = false;
   seenDirectWrite = false;
   /** By instruction: the map or "many" that a call used, for tail calls and inlining. */

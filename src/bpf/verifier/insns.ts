@@ -46,6 +46,7 @@ function checkLdAbs(env: Env, insn: Insn): void {
 
 /** check_ld_imm */
 function checkLdImm(env: Env, insn: Insn, at: number): void {
+  if (insn.off !== 0) reject('EINVAL', 'BPF_LD_IMM64 uses reserved fields');
   checkWritable(insn.dst);
   const second = env.insns[at + 1]!;
   switch (insn.src) {
@@ -56,6 +57,11 @@ function checkLdImm(env: Env, insn: Insn, at: number): void {
       return;
     }
     case isa.BPF_PSEUDO_MAP_IDX_VALUE: {
+      // A user address, of which nothing is known but that.
+      if (env.maps[insn.imm]!.type === 'arena') {
+        setReg(env, insn.dst, UNKNOWN);
+        return;
+      }
       const reg = pointer('map_value');
       reg.map = insn.imm;
       reg.off = second.imm;
@@ -117,7 +123,7 @@ function checkStore(env: Env, insn: Insn): void {
     if (!ATOMIC_OPS.has(insn.imm))
       reject(
         'EINVAL',
-        `BPF_ATOMIC uses invalid atomic opcode ${(insn.imm & 0xff).toString(16).padStart(2, '0')}`,
+        `BPF_ATOMIC uses invalid atomic opcode ${(insn.imm >>> 0).toString(16).padStart(2, '0')}`,
       );
     readReg(env, insn.src);
     const address = readReg(env, insn.dst);
@@ -184,8 +190,8 @@ function checkJump(env: Env, insn: Insn, at: number): number | undefined {
       }
       return checkExit(env);
     case isa.BPF_JCOND:
-      if (!isMayGoto(insn) || insn.dst !== 0 || insn.imm !== 0)
-        reject('EINVAL', `invalid may_goto imm ${insn.imm}`);
+      if (!isMayGoto(insn) || insn.dst !== 0 || insn.imm !== 0 || insn.off === 0)
+        reject('EINVAL', `invalid may_goto off ${insn.off} imm ${insn.imm}`);
       return checkMayGoto(env, insn, at);
     default:
       return checkConditionalJump(env, insn, at);

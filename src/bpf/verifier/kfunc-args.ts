@@ -21,7 +21,7 @@ const NULLABLE = /\?$|_or_null$/;
 
 export function checkKernelArg(env: Env, meta: KfuncMeta, n: number, arg: string): void {
   const regno = n + 1;
-  if (arg === 'any') return;
+  if (arg === 'any' || arg === 'any64') return;
   const reg = readReg(env, regno);
   const { kfunc } = meta;
   const [kind, detail] = arg.replace(/\?$/, '').split(':') as [string, string | undefined];

@@ -134,9 +134,8 @@ function resultOf(env: Env, meta: KfuncMeta): Reg | undefined {
     case 'void':
       return undefined;
     case 'int':
+    case 'int64':
       return UNKNOWN;
-    case 'arena':
-      return pointer('arena');
     case 'kern_ctx':
       return kernelContext(env);
     case 'rdonly_cast':

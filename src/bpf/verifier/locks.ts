@@ -1,5 +1,5 @@
 /** bpf_spin_lock, bpf_spin_unlock (process_spin_lock of kernel/bpf/verifier.c). */
-import type { MapRecord, RecordField } from '../maps/map-spec.ts';
+import type { MapRecord, MapSpec, RecordField } from '../maps/map-spec.ts';
 import type { Env } from './env.ts';
 import { reject } from './error.ts';
 import type { Reg } from './reg.ts';
@@ -21,6 +21,12 @@ export function fieldOf(env: Env, reg: Reg, kinds: readonly string[]): RecordFie
 export const lockKey = (reg: Reg): string =>
   reg.type === 'map_value' ? `map ${reg.map}` : `object ${reg.btf?.isLocal === true}`;
 
+/** Where special fields are is known by BTF only. */
+export function checkHasBtf(spec: MapSpec, what: string): void {
+  if (spec.record === undefined && !spec.valueTypeId)
+    reject('EINVAL', `map '${spec.name}' has to have BTF in order to use ${what}`);
+}
+
 export function processSpinLock(env: Env, regno: number, isLock: boolean): void {
   const reg = env.frame.regs[regno]!;
   if (env.frame.callbackOf.startsWith('rbtree')) reject('EACCES', "can't spin_{lock,unlock} in rbtree cb");
@@ -34,6 +40,7 @@ export function processSpinLock(env: Env, regno: number, isLock: boolean): void 
   const spec = env.maps[reg.map];
   const field = fieldOf(env, reg, ['spin_lock']);
   if (field === undefined) {
+    if (spec !== undefined) checkHasBtf(spec, 'bpf_spin_lock');
     reject(
       'EINVAL',
       `${spec === undefined ? 'kptr' : 'map'} '${spec?.name ?? 'kptr'}' has no valid bpf_spin_lock`,

@@ -50,6 +50,7 @@ export function checkAlignment(
   reg: Reg,
   { off, size, aligned }: Pick<Access, 'off' | 'size' | 'aligned'>,
 ): void {
+  if (reg.type === 'arena') return;
   // The stack is tracked by slots: accesses have to be aligned always.
   const strict = reg.type === 'fp' || aligned === true || env.strictAlignment;
   if (!strict || size === 1) return;

@@ -11,3 +11,10 @@ export function probedLoads({ insns, memoryKinds }: VerifiedProgram): ReadonlySe
   }
   return probes;
 }
+
+/** Loads, stores and atomics through pointers to the program's arena (BPF_PROBE_MEM32, BPF_PROBE_ATOMIC). */
+export function arenaAccesses({ memoryKinds }: VerifiedProgram): ReadonlySet<number> {
+  const slots = new Set<number>();
+  for (const [at, kind] of memoryKinds) if (kind === 'arena') slots.add(at);
+  return slots;
+}

@@ -125,5 +125,6 @@ export const tnumWithSubreg = (a: Tnum, sub: Tnum): Tnum => tnumOr(tnumClearSubr
 
 /** `(0x8; 0x7)`, or the number alone when all bits are known (tnum_strn). */
 export function tnumString(a: Tnum): string {
-  return a.mask === 0n ? `${a.value}` : `(0x${a.value.toString(16)}; 0x${a.mask.toString(16)})`;
+  if (a.mask === 0n) return a.value <= 0xffffn ? `${a.value}` : `0x${a.value.toString(16)}`;
+  return `(0x${a.value.toString(16)}; 0x${a.mask.toString(16)})`;
 }

@@ -63,7 +63,7 @@ export interface ProgramInput {
 export interface VerifiedProgram {
   readonly name: string;
   readonly type: ProgType;
-  /** Loads of kernel symbols are loads of their addresses. */
+  /** Loads of kernel symbols and of an arena's variables are loads of their addresses; arithmetic with pointers to an arena has 32 bits. */
   readonly insns: readonly Insn[];
   readonly maps: readonly MapSpec[];
   /** Byte offsets of the context that the program may read. */
@@ -84,8 +84,18 @@ export interface VerifiedProgram {
   readonly verifiedInsns: number;
   /** By instruction: what kind of pointer a load or store uses. Loads of `ptr_` have to give 0 where the address is bad (PROBE_MEM). */
   readonly memoryKinds: ReadonlyMap<number, MemoryKind>;
+  /** Where its loads and stores of kind `arena` go, and casts to user space lead. */
+  readonly arena?: ProgramArena | undefined;
   /** What the verifier wrote. */
   readonly log: string;
+}
+
+/** The arena of a program. */
+export interface ProgramArena {
+  /** Its place in `maps`. */
+  readonly map: number;
+  /** Where it begins in user space (user_vm_start). */
+  readonly userStart: bigint;
 }
 
 export type MemoryKind = 'ctx' | 'sock' | 'ptr_' | 'untrusted' | 'arena' | 'plain';

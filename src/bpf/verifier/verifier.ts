@@ -5,6 +5,7 @@ import { aList, checkArgument, having } from '../arguments.ts';
 import { printInsn } from '../asm/disasm.ts';
 import type { Insn } from '../isa.ts';
 import * as isa from '../isa.ts';
+import { checkArenaLoads, lowerArena, programArena } from './arena-insns.ts';
 import { checkCfg, checkInsns, checkSubprogs, JUMP_POINT, PRUNE_POINT } from './cfg.ts';
 import { checkDebugInfo, checkFuncInfo } from './debug-info.ts';
 import { Env } from './env.ts';
@@ -163,6 +164,7 @@ function run(env: Env): { rejection: Rejection } | { stackDepth: number } {
     env.insn = -1;
     dropFastcallStack(env);
     const stackDepth = checkStackDepth(env);
+    checkArenaLoads(env);
     checkDeadKfuncs(env);
     return { stackDepth };
   } catch (error) {
@@ -205,8 +207,9 @@ export function verifyProgram(input: ProgramInput): VerifiedProgram {
   return {
     name: input.name,
     type: input.type,
-    insns: withAddresses(env),
+    insns: lowerArena(env, withAddresses(env)),
     maps: input.maps,
+    arena: programArena(env),
     ctxReads: env.ctxReads,
     kfuncsUsed: [...env.kfuncsUsed],
     helpersUsed: [...env.helpersUsed],

@@ -1,5 +1,6 @@
 /** Contents of maps as text: by their types as bpftool prints them, else as hexadecimal bytes. */
 import {
+  Arena,
   type LoadedMap,
   type MapEntry,
   type MapSpec,
@@ -20,6 +21,21 @@ const OPAQUE = new Set([
   'struct_ops',
 ]);
 
+/** The section of an arena's variables, as the object's types name it. */
+const ARENA_SECTION = '.addr_space.1';
+
+/** The variables at the start of an arena; all else in it has no types. */
+function arenaVariables(object: Loaded['object'], arena: Arena, name: string, json: boolean): string {
+  const size = object?.initialData.get(name)?.size ?? 0;
+  const btf = object?.spec.btf;
+  const types = btf?.byName(ARENA_SECTION, 'DATASEC');
+  if (btf === undefined || types === undefined || size === 0) return '[]';
+  const values = [arena.read(arena.userStart, size)];
+  return printMapEntries(btf, 0, types, [{ key: new Uint8Array(0), values }], {
+    format: json ? 'json' : 'plain',
+  });
+}
+
 /** One map, `json` on one line. */
 export function mapContents(
   loaded: Pick<Loaded, 'object'>,
@@ -27,6 +43,7 @@ export function mapContents(
   spec: ObjectMapSpec | undefined,
   json: boolean,
 ): string {
+  if (map instanceof Arena) return arenaVariables(loaded.object, map, spec?.name ?? '', json);
   return entriesText(loaded, map.spec, OPAQUE.has(map.spec.type) ? [] : [...map.entries()], spec, json);
 }
 

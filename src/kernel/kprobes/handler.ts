@@ -70,25 +70,27 @@ export class KprobeHandlers {
    * first. What waits for the other event stays in `regs.rethooks`; undefined: nothing waits any more. A call that
    * returned no promise is settled when it has returned: the arch then reports both events.
    */
-  kretprobeTrampoline(regs: PtRegs, event: KretprobeEvent): void {
+  kretprobeTrampoline(regs: PtRegs, event: CallEnd): void {
     const { rethooks } = regs;
     if (rethooks === undefined) return;
-    const waiting = rethooks.filter((ri) => ri.pool.event !== event);
+    const waiting = rethooks.filter((ri) => endOf(ri) !== event);
     regs.rethooks = waiting.length > 0 ? waiting : undefined;
     for (let i = rethooks.length - 1; i >= 0; i--) {
       const ri = rethooks[i]!;
-      if (ri.pool.event === event) this.#retHandler(ri, regs);
+      if (endOf(ri) !== event) continue;
+      if (ri.pool.event === 'throw' && !regs.threw) ri.pool.recycle(ri);
+      else this.#retHandler(ri, regs);
     }
   }
 
   /** The arch cannot tell when `event` comes for this call: what waits for it is counted as missed and given back. */
-  missRethooks(regs: PtRegs, event: KretprobeEvent): void {
+  missRethooks(regs: PtRegs, event: CallEnd): void {
     const { rethooks } = regs;
     if (rethooks === undefined) return;
-    const waiting = rethooks.filter((ri) => ri.pool.event !== event);
+    const waiting = rethooks.filter((ri) => endOf(ri) !== event);
     regs.rethooks = waiting.length > 0 ? waiting : undefined;
     for (const ri of rethooks) {
-      if (ri.pool.event !== event || ri.pool.dead) continue;
+      if (endOf(ri) !== event || ri.pool.dead) continue;
       ri.rp.nmissed++;
       ri.pool.recycle(ri);
     }
@@ -179,6 +181,11 @@ export class KprobeHandlers {
     this.#onFaultLimit(p);
   }
 }
+
+/** What the arch tells of a call: a throw is one of its returns. */
+type CallEnd = Exclude<KretprobeEvent, 'throw'>;
+
+const endOf = ({ pool: { event } }: KretprobeInstance): CallEnd => (event === 'throw' ? 'return' : event);
 
 /** kprobes_inc_nmissed_count() */
 function incNmissedCount(p: Kprobe): void {

@@ -35,6 +35,8 @@ export const aKretprobe = having(
 export type KretprobeEvent =
   /** The call ends: by return or by throw; an async function's when its caller gets the promise. */
   | 'return'
+  /** The call ends by throw. Calls of async functions never do: their promises are rejected. */
+  | 'throw'
   /** The promise that the call returned is fulfilled or rejected. */
   | 'settle';
 

@@ -1,4 +1,5 @@
 import { cStringOf } from './byte-string.ts';
+import { type FlagName, printFlags } from './print-flags.ts';
 import type { Expr } from './print-fmt-parser.ts';
 import type { PrintkArg } from './printk-format.ts';
 import { dataView, type TraceRecord } from './trace-entry.ts';
@@ -248,7 +249,7 @@ function call(name: string, args: readonly Expr[], context: EvalContext): Printk
   }
 }
 
-function pairs(args: readonly Expr[], context: EvalContext): { value: bigint; text: string }[] {
+function pairs(args: readonly Expr[], context: EvalContext): FlagName[] {
   return args.flatMap((arg) => {
     if (arg.kind !== 'braces') return [];
     const [value, text] = arg.items.map((item) => evaluate(item, context));
@@ -258,26 +259,8 @@ function pairs(args: readonly Expr[], context: EvalContext): { value: bigint; te
   });
 }
 
-/** trace_print_flags_seq() */
-function printFlags(
-  given: bigint,
-  delimiter: string,
-  flags: readonly { value: bigint; text: string }[],
-): string {
-  let left = given;
-  const found: string[] = [];
-  for (const { value, text } of flags) {
-    if (left === 0n) break;
-    if ((left & value) !== value) continue;
-    left &= ~value;
-    found.push(text);
-  }
-  if (left !== 0n) found.push(`0x${left.toString(16)}`);
-  return found.join(delimiter);
-}
-
 /** trace_print_symbols_seq() */
-function printSymbolic(given: bigint, symbols: readonly { value: bigint; text: string }[]): string {
+function printSymbolic(given: bigint, symbols: readonly FlagName[]): string {
   return symbols.find(({ value }) => value === given)?.text ?? `0x${given.toString(16)}`;
 }
 

@@ -27,7 +27,7 @@ export function inferCall(inference: Inference, call: ast.Call, place: CallPlace
     return inference.error(
       call.nameSpan,
       `Unknown function: '${name}'`,
-      didYouMean(name, Object.keys(FUNCTIONS)),
+      didYouMean(name, Object.keys(FUNCTIONS)) ?? `functions are ${Object.keys(FUNCTIONS).join(' ')}`,
     );
   }
   if (!countFits(inference, call, fn)) {

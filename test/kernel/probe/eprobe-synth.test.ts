@@ -3,6 +3,7 @@ import { dynEventsOf } from '../../../src/kernel/trace/probe/files.ts';
 import { findSynthEvent } from '../../../src/kernel/trace/probe/synth-command.ts';
 import { dataView, writeEntry } from '../../../src/kernel/trace/trace-entry.ts';
 import { showTriggers } from '../../../src/kernel/trace/trigger/trigger-files.ts';
+import { hitContext } from './context.ts';
 import { TestSystem } from './system.ts';
 
 function rejects(run: () => unknown, code: string): void {
@@ -32,7 +33,7 @@ describe('an event probe', () => {
     schedSwitch(system, 'early', 1);
     system.write('events/grp/e/enable', '1');
     expect(attached.showEnable()).toBe('0*\n');
-    expect(showTriggers(attached)).toBe('');
+    expect(showTriggers(attached)).toMatch(/^# Available triggers:\n/);
     schedSwitch(system, 'bash', 7);
     expect(system.printed()).toEqual(['e: (sched.sched_switch) pid=7 name="bash" state=-2 me="orc" two=0x2']);
     rejects(() => system.write('dynamic_events', '-:grp/e'), 'EBUSY');
@@ -43,6 +44,21 @@ describe('an event probe', () => {
     expect(system.printed()).toEqual([]);
     system.write('dynamic_events', '-:grp/e sched.sched_switch pid=$prev_pid:s32\n');
     expect(system.read('dynamic_events')).toBe('');
+  });
+
+  test('takes a char without its sign, and no string of the record for one of a program', () => {
+    const system = new TestSystem();
+    system.write('dynamic_events', 'f:grp/f vfs_read c=$arg3:s8\n');
+    system.write('dynamic_events', 'e:grp/e grp.f c=$c:s16\n');
+    system.write('dynamic_events', 'e:grp/u sched.sched_switch a=$prev_comm:string b=$prev_comm:ustring\n');
+    system.write('events/grp/e/enable', '1');
+    system.write('events/grp/u/enable', '1');
+    system.fire(system.address('vfs_read'), hitContext({ registers: { dx: -1n } }));
+    schedSwitch(system, 'bash', 7);
+    expect(system.printed().sort()).toEqual([
+      'e: (grp.f) c=255',
+      'u: (sched.sched_switch) a="bash" b=(fault)',
+    ]);
   });
 
   test('has a filter on the records of that event', () => {
@@ -107,6 +123,25 @@ describe('a synthetic event', () => {
     });
     expect(system.printed()).toEqual([
       'all: a=255 b=4464 c=-3 d=18446744073709551615 e=static f=dynämic g=STACK:\n=> vfs_read+0x4/0x2d0\n=> 0x10\nh=-4',
+    ]);
+  });
+
+  test('spells out what a gfp_t holds', () => {
+    const system = new TestSystem();
+    system.write('synthetic_events', 'mem gfp_t flags\n');
+    const event = findSynthEvent(dynEventsOf(system.tracing), 'mem')!;
+    event.call.files[0]!.enable(true);
+    for (const flags of [0n, 5n, 0x200n, 0xcc0n, 0xdc0n, 0x100ccan, 0x820n, 0x3d24can])
+      event.trace([flags], { cpu: 0, ts: 1n, pid: 2 });
+    expect(system.printed()).toEqual([
+      'mem: flags=0 (\0)',
+      'mem: flags=5 (GFP_DMA|GFP_DMA32\0)',
+      'mem: flags=200 (0x200\0)',
+      'mem: flags=cc0 (GFP_KERNEL\0)',
+      'mem: flags=dc0 (GFP_KERNEL|__GFP_ZERO\0)',
+      'mem: flags=100cca (GFP_HIGHUSER_MOVABLE\0)',
+      'mem: flags=820 (GFP_ATOMIC\0)',
+      'mem: flags=3d24ca (GFP_TRANSHUGE|__GFP_NORETRY|__GFP_THISNODE\0)',
     ]);
   });
 

@@ -338,6 +338,19 @@ test('names may have letters beyond ASCII, except those of events and arguments'
   expect(system.printed()).toEqual(['e: (größe+0x0/0x100) v="straße" arg2=""', 'f: (größe+0x0/0x100)']);
 });
 
+test('fprobes take the place of a function in the list of them', () => {
+  const system = new TestSystem();
+  const names = [...system.functions()].map(({ name }) => name);
+  const place = names.indexOf('vfs_write') + 1;
+  system.write('dynamic_events', `f:g 0x${place.toString(16)}\n`);
+  system.write('events/fprobes/g/enable', '1');
+  system.fire(system.address('vfs_read'), hitContext({}));
+  system.fire(system.address('vfs_write'), hitContext({}));
+  expect(system.printed()).toEqual(['g: (vfs_write+0x0/0x4a0)']);
+  for (const none of ['0', `${names.length + 1}`, `${place}x`])
+    expect(() => system.write('dynamic_events', `f:h ${none}\n`)).toThrow();
+});
+
 test('fprobes take globs, tracepoint probes their arguments', () => {
   const system = new TestSystem();
   system.write('dynamic_events', 'f:g vfs_* \nt:t sched_switch p=prev next $arg1\n');

@@ -195,3 +195,18 @@ describe('probes of one event', () => {
     check(system, [second, message, 'EEXIST']);
   });
 });
+
+test('a message names what dentries were made of, unless $arg was replaced', () => {
+  const system = new TestSystem();
+  const logged = (definition: string): string[] => {
+    system.tracing.globalTrace.errorLog.clear();
+    expect(() => system.write('dynamic_events', definition)).toThrow(KernelError);
+    return system.read('error_log').split('\n').slice(1, 3);
+  };
+  const made = 'p:a vfs_read a=+0x0(+0x28(+0x48(%di))):string ';
+  expect(logged('p:a vfs_read a=%di:%pD %hoge')).toEqual([
+    `  Command: ${made}%hoge`,
+    `${' '.repeat('  Command: '.length + made.length)}^`,
+  ]);
+  expect(logged('p:a vfs_read $arg1 %si:%pd %hoge')[0]).toBe('  Command: p:a vfs_read $arg1 %si:%pd %hoge');
+});

@@ -119,6 +119,26 @@ describe('function', () => {
     expect(system.armed).toEqual([]);
   });
 
+  test('shows the functions of a list in their order, whichever came first', () => {
+    const { fs } = system;
+    for (const name of ['work', 'main', 'parse']) fs.appendFile('set_ftrace_filter', `${name}\n`);
+    expect(fs.readFile('set_ftrace_filter')).toBe('main [shop]\nparse [shop]\nwork [shop]\n');
+  });
+
+  test('traces nothing while its filter names functions of a module that is not there', () => {
+    const { fs } = system;
+    fs.writeFile('set_ftrace_notrace', 'x*:mod:later\n');
+    expect(fs.readFile('set_ftrace_notrace')).toBe('#### no functions disabled ####\nx*:mod:later\n');
+    fs.writeFile('current_tracer', 'function');
+    expect(system.armed).toHaveLength(NAMES.length);
+    fs.writeFile('set_ftrace_filter', 'w*:mod:later\n');
+    expect(fs.readFile('set_ftrace_filter')).toBe('w*:mod:later\n');
+    expect(system.armed).toEqual([]);
+    fs.appendFile('set_ftrace_filter', '!w*:mod:later\n');
+    expect(system.armed).toHaveLength(NAMES.length);
+    expect(fs.readFile('set_ftrace_filter')).toBe('#### all functions enabled ####\n');
+  });
+
   test('records the tasks of set_ftrace_pid only', () => {
     const { fs } = system;
     fs.writeFile('set_ftrace_pid', '9');
@@ -498,7 +518,7 @@ describe('commands of set_ftrace_filter', () => {
     fs.writeFile('set_ftrace_filter', 'work:traceoff:2');
     fs.appendFile('set_ftrace_filter', 'reply:traceon\n');
     const shown = (left: number): string =>
-      `#### all functions enabled ####\nwork [shop]:traceoff:count=${left}\nreply [shop]:traceon:unlimited\n`;
+      `#### all functions enabled ####\nreply [shop]:traceon:unlimited\nwork [shop]:traceoff:count=${left}\n`;
     expect(fs.readFile('set_ftrace_filter')).toBe(shown(2));
     expect(system.armed).toEqual(['reply', 'work']);
     system.call('work', 1);
@@ -511,13 +531,15 @@ describe('commands of set_ftrace_filter', () => {
     system.call('work', 1);
     expect(fs.readFile('tracing_on')).toBe('1\n');
     expect(fs.readFile('set_ftrace_filter')).toBe(shown(0));
-    fs.appendFile('set_ftrace_filter', '!work:traceoff\n');
+    expect(() => fs.appendFile('set_ftrace_filter', '!work:traceoff\n')).toThrow(KernelError);
+    expect(() => fs.appendFile('set_ftrace_filter', 'work:traceoff:7\n')).toThrow(KernelError);
+    fs.appendFile('set_ftrace_filter', '!work:traceoff:0\n');
     fs.appendFile('set_ftrace_filter', '!reply:traceon\n');
     expect(fs.readFile('set_ftrace_filter')).toBe('#### all functions enabled ####\n');
     expect(system.armed).toEqual([]);
   });
 
-  test('what is removed need not say how often', () => {
+  test('what is removed has to say that it has a count, but not which', () => {
     const { fs } = system;
     fs.writeFile('kprobe_events', 'p:shop/req parse');
     fs.writeFile('set_ftrace_filter', 'work:enable_event:shop:req:2');
@@ -533,7 +555,7 @@ describe('commands of set_ftrace_filter', () => {
     expect(fs.readFile('events/shop/req/enable')).toBe('0*\n');
     system.call('work', 1);
     expect(fs.readFile('events/shop/req/enable')).toBe('1*\n');
-    fs.appendFile('set_ftrace_filter', '!work:enable_event:shop:req\n');
+    fs.appendFile('set_ftrace_filter', '!work:enable_event:shop:req:0\n');
     // It speaks, so it stays on, as in the kernel.
     expect(fs.readFile('events/shop/req/enable')).toBe('1\n');
   });

@@ -266,6 +266,16 @@ describe('tables', () => {
 });
 
 describe('variables and actions', () => {
+  test('what save() has never kept is no string', () => {
+    const { add, order, entries } = shop();
+    expect(add('hist:keys=id:x=cost:onmax($x).save(sku,bytes)')).toBe('ok');
+    order.fire({ id: 1, cost: 0n, sku: 'tea', bytes: 3 });
+    order.fire({ id: 2, cost: 1n, sku: 'tea', bytes: 3 });
+    expect(entries().map((line) => line.replace(/ +/g, ' ').trim())).toEqual(
+      expect.arrayContaining(['max: 0 sku: (null) bytes: 0', 'max: 1 sku: tea bytes: 3']),
+    );
+  });
+
   test('the time between two events, as a synthetic event and its own hist', () => {
     const { add, fs, system, order, done, entries } = shop();
     fs.appendFile('synthetic_events', 'wait u64 lat; int id; char sku[16]');

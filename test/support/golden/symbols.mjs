@@ -21,17 +21,6 @@ const FUNCTIONS = {
   kmem_cache_free: [0x450],
 };
 
-/** Functions whose address is taken: they begin with an ENDBR instruction, and their entry is behind it. */
-const ENDBR = new Set([
-  'vfs_read',
-  'vfs_write',
-  'vfs_open',
-  'kfree',
-  'kernel_clone',
-  'schedule',
-  'kmem_cache_free',
-]);
-
 /** More that can be probed, of which nothing else is known. */
 const PLAIN = `do_filp_open do_sys_open do_nanosleep filp_close filp_open handle_mm_fault hrtimer_nanosleep
   kmem_cache_alloc_noprof ksys_read ksys_write path_lookupat security_file_open schedule_timeout tcp_connect tcp_recvmsg
@@ -63,6 +52,9 @@ const SYSCALLS_FILE = new URL('kernel-syscalls.txt', import.meta.url);
 const NAMES_FILE = new URL('kernel-names.txt', import.meta.url);
 /** Modules that are loaded. */
 export const MODULES = ['9p', 'netfs'];
+
+/** Lengths of ENDBR and of the call that tracing patches: functions whose address is taken begin with both. */
+const ENDBR = '45';
 
 /** Whether an instruction begins at an offset of a function; undefined where its code is not known. */
 export function instructionAt(name, offset) {
@@ -144,7 +136,7 @@ export function placedSymbols() {
       size,
       module: undefined,
       address: options.address ?? place(size),
-      endbr: ENDBR.has(name),
+      endbr: instructions().get(name)?.startsWith(ENDBR) === true,
       ...(options.blacklisted ? { blacklisted: true, entry: false } : {}),
     });
   }

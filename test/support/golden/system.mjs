@@ -151,6 +151,9 @@ export class GoldenSystem {
       this.tracing.addEvent(call);
     }
     this.fs = openTracefs(this.tracing);
+    // Its functions are never called, but what shall happen then can be said.
+    const { functions } = this.tracing.globalTrace;
+    functions.filter.command = (...args) => functions.commands.apply(...args);
   }
 
   /** Whether an address is `from` to `to` bytes behind a function's entry. */

@@ -45,7 +45,6 @@ export const REFUSED_HELPERS: ReadonlyMap<string, string> = new Map(
 
 const KFUNC_REASONS: readonly (readonly [reason: string, names: RegExp])[] = [
   ['there are no control groups', /cgroup|_css_/],
-  ['there is no arena', /arena/],
   ['there are no keys', /_key|pkcs7/],
   ['there are no files', /_file|path_d_path|xattr/],
   ['there is no kernel to crash', /crash_kexec/],

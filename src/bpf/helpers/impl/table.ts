@@ -1,6 +1,7 @@
 /** Every implementation, once: machine, JIT and interpreter import from here, docs/helpers.md is made of it. */
 import { KERNEL_KFUNCS } from '../kernel-kfuncs.ts';
 import type { KfuncArg, KfuncDecl, KfuncResult } from '../kfunc.ts';
+import { ARENA_KFUNCS } from './arena.ts';
 import { CHECKSUM_HELPERS } from './checksum.ts';
 import { CLOCK_HELPERS } from './clocks.ts';
 import type { HelperContext, HelperImpl } from './context.ts';
@@ -45,6 +46,7 @@ const KFUNC_FILES: typeof HELPER_FILES = {
   objects: { ...OBJECT_KFUNCS, ...CPUMASK_KFUNCS },
   timers: WORKQUEUE_KFUNCS,
   task: TASK_KFUNCS,
+  arena: ARENA_KFUNCS,
 };
 
 /** Imports `helper.<name>` of a machine, but for those of `../../machine/imports.ts`. */
@@ -68,14 +70,15 @@ export function fileOf(name: string): string | undefined {
 /** Ids of the machine's kernel functions: far from those of a BTF. */
 const FIRST_ID = 0x6b00_0000;
 
-function resultOf(name: string, ret: string): KfuncResult {
+function resultOf(ret: string): KfuncResult {
   if (ret === 'void') return 'void';
-  if (name === 'bpf_map_sum_elem_count') return 'slot64';
+  if (ret === 'int64') return 'slot64';
   // Addresses have no sign, and an int leaves the upper half of r0 zero, as on x86.
   return 'f64';
 }
 
-const argOf = (arg: string): KfuncArg => (arg === 'int' ? 'u64' : arg === 'const' ? 'const' : 'u32');
+const argOf = (arg: string): KfuncArg =>
+  arg === 'int' || arg === 'any64' ? 'u64' : arg === 'const' ? 'const' : 'u32';
 
 /** What the JIT and the interpreter do themselves. */
 export const EMITTED_KFUNCS: ReadonlySet<string> = new Set(['bpf_throw']);
@@ -87,7 +90,7 @@ export const MACHINE_KFUNCS: readonly KfuncDecl[] = [...KERNEL_KFUNCS.values()]
     id: FIRST_ID + index,
     name: kernel.name,
     args: kernel.args.map(argOf),
-    result: resultOf(kernel.name, kernel.ret),
+    result: resultOf(kernel.ret),
     kernel,
   }));
 

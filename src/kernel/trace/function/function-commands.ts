@@ -24,6 +24,8 @@ interface Action {
 interface Entry {
   readonly symbol: KallsymsSymbol;
   readonly action: Action;
+  /** `traceoff`, or `traceoff_count` where a count was given. */
+  readonly kind: string;
   /** Times that are left; undefined for any number. */
   left: bigint | undefined;
 }
@@ -39,26 +41,33 @@ export class FunctionCommands {
     this.#tr = tr;
   }
 
-  /** EINVAL: there is no such command, event or count; ENOENT: there is nothing to remove. */
+  /**
+   * register_ftrace_function_probe(), unregister_ftrace_function_probe_func(). EINVAL: there is no such command, event or count, all the
+   * functions have the command, or none has it. With a count, it is another command than without.
+   */
   apply(symbols: readonly KallsymsSymbol[], remove: boolean, words: readonly string[]): void {
-    if (this.#tr.tracing.arch.traceFunctions === undefined)
-      throw new KernelError('EINVAL', 'calls cannot be traced here');
     const [name = '', ...params] = words;
-    // What is removed need not say how many times are left.
-    const count = remove ? undefined : countOf(params[name.endsWith('_event') ? 2 : 0]);
+    const given = params[name.endsWith('_event') ? 2 : 0];
+    const kind = given === undefined ? name : `${name}_count`;
+    const left = remove ? undefined : countOf(given);
     const action = this.#action(name, params);
     const wanted = new Set(symbols.map(({ address }) => address));
-    const kept = this.#entries.filter(
-      ({ symbol, action: { text } }) => !(text === action.text && wanted.has(symbol.address)),
+    const known = this.#entries.filter((one) => one.kind === kind && wanted.has(one.symbol.address));
+    const taken = new Set(known.map(({ symbol }) => symbol.address));
+    const added = remove ? [] : symbols.filter(({ address }) => !taken.has(address));
+    if (remove || added.length === 0) action.release?.();
+    if (remove ? known.length === 0 : added.length === 0)
+      throw new KernelError('EINVAL', remove ? `there is no ${name} to remove` : `${name} is there`);
+    const gone = new Set(remove ? known.map((entry) => entry.action) : []);
+    if (remove) this.#entries = this.#entries.filter((entry) => !known.includes(entry));
+    // The latest command is shown first, and each by its functions.
+    const at = this.#entries.findIndex((entry) => entry.kind === kind);
+    this.#entries.splice(
+      Math.max(0, at),
+      0,
+      ...added.map((symbol): Entry => ({ symbol, action, kind, left })),
     );
-    if (remove) {
-      if (kept.length === this.#entries.length)
-        throw new KernelError('ENOENT', `there is no ${action.text} to remove`);
-      action.release?.();
-    } else kept.push(...symbols.map((symbol): Entry => ({ symbol, action, left: count })));
-    const gone = new Set(this.#entries.map((entry) => entry.action));
-    for (const entry of kept) gone.delete(entry.action);
-    this.#entries = kept;
+    for (const entry of this.#entries) gone.delete(entry.action);
     for (const one of gone) one.release?.();
     this.#arm();
   }

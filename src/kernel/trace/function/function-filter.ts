@@ -1,4 +1,5 @@
 import { KernelError } from '../../errno.ts';
+import { matchFunctions } from '../function-match.ts';
 import { globMatch } from '../glob.ts';
 import type { KallsymsSymbol, TraceArch } from '../trace-arch.ts';
 import type { TraceArray } from '../trace-array.ts';
@@ -10,7 +11,7 @@ export class FunctionList {
   /** Of modules that are not there yet, the latest first (ftrace_mod_load). */
   readonly #later: { readonly pattern: string; readonly module: string }[] = [];
   readonly #arch: TraceArch;
-  readonly #remembers: boolean;
+  readonly #kind: 'filter' | 'notrace' | undefined;
   /** Called behind every change: a tracer that runs arms and disarms. */
   readonly watchers = new Set<() => void>();
   /** Takes `FUNCTION:COMMAND`; without it there are none. */
@@ -18,10 +19,10 @@ export class FunctionList {
     | ((symbols: readonly KallsymsSymbol[], remove: boolean, words: readonly string[]) => void)
     | undefined;
 
-  /** With `remembers`, functions of modules that are not there yet may be named. */
-  constructor(arch: TraceArch, remembers = false) {
+  /** In the lists of tracers, functions of modules that are not there yet may be named. */
+  constructor(arch: TraceArch, kind?: 'filter' | 'notrace') {
     this.#arch = arch;
-    this.#remembers = remembers;
+    this.#kind = kind;
   }
 
   /** Whether functions of a module that is not there are wanted. */
@@ -34,21 +35,23 @@ export class FunctionList {
     return this.#later.map(({ pattern, module }) => `${pattern}:mod:${module}`);
   }
 
+  /** ftrace_hash_empty(): in a filter, what may come counts. */
   get empty(): boolean {
-    return this.#functions.size === 0;
+    return this.#functions.size === 0 && !(this.#kind === 'filter' && this.isWaiting);
   }
 
   has(address: bigint): boolean {
     return this.#functions.has(address);
   }
 
+  /** By address, as the kernel goes through its functions. */
   [Symbol.iterator](): IterableIterator<KallsymsSymbol> {
-    return this.#functions.values();
+    return [...this.#functions.values()].sort((a, b) => (a.address < b.address ? -1 : 1)).values();
   }
 
   clear(): void {
+    if (this.#functions.size === 0 && !this.isWaiting) return;
     this.#later.length = 0;
-    if (this.empty) return;
     this.#functions.clear();
     this.#changed();
   }
@@ -80,10 +83,11 @@ export class FunctionList {
 
   /** cache_mod() */
   #cacheModule(pattern: string, module: string, remove: boolean): boolean {
-    if (!this.#remembers) return false;
+    if (this.#kind === undefined) return false;
     if (!remove) {
       if (this.#arch.hasModule(module)) return false;
       this.#later.unshift({ pattern, module });
+      this.#changed();
       return true;
     }
     const kept = this.#later.filter(
@@ -91,6 +95,7 @@ export class FunctionList {
     );
     if (kept.length === this.#later.length) return false;
     this.#later.splice(0, this.#later.length, ...kept);
+    this.#changed();
     return true;
   }
 
@@ -120,15 +125,10 @@ export class FunctionList {
   }
 
   #matching(pattern: string, module: string | undefined): KallsymsSymbol[] {
-    const all = [...this.#arch.functions()];
-    if (/^\d/.test(pattern)) {
-      const one = all[Number.parseInt(pattern, 10) - 1];
-      return one === undefined ? [] : [one];
-    }
     const glob = pattern === '' && module !== undefined ? '*' : pattern;
     const inModule = (symbol: KallsymsSymbol): boolean =>
       module === undefined || (symbol.module !== undefined && isModule(symbol.module, module));
-    return all.filter((symbol) => inModule(symbol) && globMatch(glob, symbol.name));
+    return matchFunctions(this.#arch, glob, inModule);
   }
 }
 
@@ -155,9 +155,9 @@ export class FunctionFilters {
   constructor(tr: TraceArray) {
     const { arch } = tr.tracing;
     this.commands = new FunctionCommands(tr);
-    this.filter = new FunctionList(arch, true);
+    this.filter = new FunctionList(arch, 'filter');
     if (arch.traceFunctions !== undefined) this.filter.command = (...args) => this.commands.apply(...args);
-    this.notrace = new FunctionList(arch, true);
+    this.notrace = new FunctionList(arch, 'notrace');
     this.graph = new FunctionList(arch);
     this.graphNotrace = new FunctionList(arch);
   }

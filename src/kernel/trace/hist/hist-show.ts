@@ -89,7 +89,7 @@ function trackText(
     const saved = elt.vars[variable.varIdx];
     const name = readable(variable.varName ?? '');
     if (value.has(FL.STRING)) {
-      const string = saved instanceof Uint8Array ? new TextDecoder().decode(saved) : '';
+      const string = saved instanceof Uint8Array ? new TextDecoder().decode(saved) : '(null)';
       text += `  ${name}: ${padEnd(string, 32)}`;
     } else text += `  ${name}: ${ten(number(variable.varIdx))}`;
   }

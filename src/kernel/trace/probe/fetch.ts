@@ -18,6 +18,8 @@ export type FetchValue = bigint | Uint8Array;
 /** Where loads find values: the registers of a hit, a record. */
 export interface FetchSource {
   readonly tracing: Tracing;
+  /** The strings it loads lie in the system's own memory, where `ustring` finds none. */
+  readonly hasKernelStrings?: boolean;
   /** Undefined where it cannot be had. */
   load(insn: FetchInsn): FetchValue | undefined;
   /** Copies memory; undefined on a fault. */
@@ -190,6 +192,8 @@ function isDeref(insn: FetchInsn | undefined): boolean {
 }
 
 function fetchString(source: FetchSource, store: FetchInsn, value: FetchValue): Uint8Array | undefined {
+  if (typeof value !== 'bigint' && store.op === 'st_ustring' && source.hasKernelStrings === true)
+    return undefined;
   if (typeof value !== 'bigint')
     return value.subarray(Math.max(0, Number(store.offset))).subarray(0, MAX_STRING_SIZE);
   if (store.op === 'st_ustring' && !isUser(value, store.offset)) return undefined;

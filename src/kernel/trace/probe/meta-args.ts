@@ -13,15 +13,18 @@ const MAX_DENTRY_ARGS_LEN = 256;
 const DENTRY_NAME = '0x28';
 const FILE_DENTRY = '0x48';
 
-/** traceprobe_expand_meta_args(): `$arg*` becomes every parameter, `$argN` the parameter's name, where they are known. */
-export function expandMetaArgs(args: readonly string[], ctx: ParseContext): string[] {
+/**
+ * traceprobe_expand_meta_args(): `$arg*` becomes every parameter, `$argN` the parameter's name, where they are known; undefined where there is
+ * nothing to expand.
+ */
+export function expandMetaArgs(args: readonly string[], ctx: ParseContext): string[] | undefined {
   const log: ProbeLog = ctx.log;
   const { found, all } = findVarArgs(args, ctx);
   const params = ctx.proto?.params ?? [];
   if (!found || params.length === 0) {
     // The caret is where the last `$arg` was found.
     if (all >= 0) log.reject(0, 'NOSUP_BTFARG', 'EOPNOTSUPP');
-    return [...args];
+    return undefined;
   }
   let used = 0;
   const expanded: string[] = [];

@@ -80,7 +80,7 @@ export type ProbeErrorName = keyof typeof PROBE_ERRORS;
 export class ProbeLog {
   readonly #tracing: Tracing;
   readonly #subsystem: string;
-  readonly #argv: readonly string[];
+  #argv: readonly string[];
   /** The word that is being parsed. */
   index = 0;
   #last: string | undefined;
@@ -89,6 +89,11 @@ export class ProbeLog {
     this.#tracing = tracing;
     this.#subsystem = subsystem;
     this.#argv = argv;
+  }
+
+  /** Other fetch arguments behind the name and the place. */
+  setArgs(args: readonly string[]): void {
+    this.#argv = [...this.#argv.slice(0, 2), ...args];
   }
 
   /** trace_probe_log_err(): an entry of `error_log`, its caret `offset` bytes behind the start of the current word. */

@@ -7,6 +7,7 @@ import { filterTypeOf, type TraceField } from '../trace-field.ts';
 import type { Tracing } from '../tracing.ts';
 import { busyError, type DynEvent, type DynEventOps, type DynEvents } from './dynevent.ts';
 import { MAX_STRING_SIZE, stringBytes } from './fetch.ts';
+import { gfpFlagsText } from './gfp-flags.ts';
 import { STR_VAR_LEN_MAX, type SynthField, synthFieldFmt } from './synth-field.ts';
 
 export const SYNTH_SYSTEM = 'synthetic';
@@ -119,7 +120,8 @@ export class SynthEvent implements DynEvent {
       }
       const value = readNumber(view, offset, field.size);
       text += `${field.name}=${numberText(value, fmt, field.size)}${space}`;
-      if (field.type === 'gfp_t') text += ` (0x${value.toString(16)})`;
+      // trace_print_flags_seq() ends what it makes with a NUL, also where that is in the middle of a text.
+      if (field.type === 'gfp_t') text += ` (${gfpFlagsText(value)}\0)`;
     }
     return text;
   }

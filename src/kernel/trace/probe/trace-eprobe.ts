@@ -163,6 +163,7 @@ export class TraceEprobe implements DynEvent {
 function recordSource(tracing: Tracing, { data }: TraceRecord): FetchSource {
   return {
     tracing,
+    hasKernelStrings: true,
     read: () => undefined,
     readString: (address, max) => tracing.arch.readString?.(address, max, false),
     load(insn) {
@@ -184,7 +185,8 @@ function fieldValue(data: Uint8Array, field: TraceField): FetchValue | undefined
   if (filterType === 'rdyn_string') {
     return untilNul(data, offset + 4 + (view.getUint32(offset, true) & 0xffff));
   }
-  if (size === 1) return BigInt(isSigned ? view.getInt8(offset) : view.getUint8(offset));
+  // A char of the kernel's own C has no sign.
+  if (size === 1) return BigInt(view.getUint8(offset));
   if (size === 2) return BigInt(isSigned ? view.getInt16(offset, true) : view.getUint16(offset, true));
   if (size === 4) return BigInt(isSigned ? view.getInt32(offset, true) : view.getUint32(offset, true));
   return offset + 8 <= data.length ? view.getBigUint64(offset, true) : undefined;

@@ -1,8 +1,9 @@
 /** fprobe and tracepoint probe events: the commands `f` and `t` (kernel/trace/trace_fprobe.c). */
 
 import type { ErrnoCode } from '../../errno.ts';
-import { readable, utf8String } from '../byte-string.ts';
+import { readable } from '../byte-string.ts';
 import { argvSplit, isAlnum, isDigit } from '../c-text.ts';
+import { matchFunctions } from '../function-match.ts';
 import type { KallsymsSymbol, ProbeTracepoint, TraceArch } from '../trace-arch.ts';
 import { TRACE_EVENT_FL_FPROBE } from '../trace-event.ts';
 import type { DynEventOps, DynEvents } from './dynevent.ts';
@@ -74,7 +75,7 @@ export class TraceFprobe extends FunctionProbe {
       const at = { code: this.code, consumers: this.consumers(address) };
       return [{ address, arm: (hit) => tracepoint.arm(hit, at) }];
     }
-    const functions = matchFunctions(arch, this.target.symbol);
+    const functions = functionsOf(arch, this.target.symbol);
     if (functions.length === 0) return 'EINVAL';
     return functions.map(({ address }) => {
       const at = {
@@ -90,47 +91,11 @@ export class TraceFprobe extends FunctionProbe {
   }
 }
 
-/** Functions that ftrace can trace, by a name or a glob (ftrace_set_filter()). */
-function matchFunctions(arch: TraceArch, pattern: string): readonly KallsymsSymbol[] {
-  if (!/[*?[]/.test(pattern))
-    return arch.lookupSymbol(readable(pattern)).filter(({ entry }) => entry !== false);
-  const matches = globMatcher(pattern);
-  const found: KallsymsSymbol[] = [];
-  for (const symbol of arch.functions()) {
-    if (symbol.entry !== false && matches(utf8String(symbol.name))) found.push(symbol);
-  }
-  return found;
-}
-
-/** `*`, `?`, `[...]` against a whole name; each part is taken where it is met first, so time does not explode. */
-function globMatcher(pattern: string): (name: string) => boolean {
-  const parts = pattern.split('*');
-  let expressions: RegExp[];
-  try {
-    expressions = parts.map(
-      (part, i) =>
-        new RegExp(`${i === 0 ? '^' : ''}(?:${globSource(part)})${i === parts.length - 1 ? '$' : ''}`),
-    );
-  } catch {
-    // A range that runs backwards.
-    return () => false;
-  }
-  return (name) => {
-    let rest = name;
-    for (const expression of expressions) {
-      const found = expression.exec(rest);
-      if (found === null) return false;
-      rest = rest.slice(found.index + found[0].length);
-    }
-    return true;
-  };
-}
-
-function globSource(part: string): string {
-  return part.replace(/\[(!?)([^\]]+)\]|[\s\S]/g, (one, not?: string, set?: string) => {
-    if (set !== undefined) return `[${not === '!' ? '^' : ''}${set.replace(/[\\^[]/g, '\\$&')}]`;
-    return one === '?' ? '[^]' : one.replace(/[\\^$.*+?()[\]{}|]/g, '\\$&');
-  });
+/** ftrace_set_filter(). A name needs no look at all functions. */
+function functionsOf(arch: TraceArch, pattern: string): readonly KallsymsSymbol[] {
+  const text = readable(pattern);
+  if (/[*?[\\]|^\d/.test(text)) return matchFunctions(arch, text, ({ entry }) => entry !== false);
+  return arch.lookupSymbol(text).filter(({ entry }) => entry !== false);
 }
 
 /** The commands `f` and `t` of `dynamic_events`. */

@@ -227,13 +227,17 @@ export function parseArgs(
   words: readonly string[],
   ctx: ParseContext,
 ): { readonly args: readonly ProbeArg[]; readonly size: number } {
-  const expanded = expandMetaArgs(words, ctx);
+  const meta = expandMetaArgs(words, ctx);
+  const expanded = meta ?? words;
   if (expanded.length > MAX_TRACE_ARGS) {
     throw new KernelError('E2BIG', `a probe has at most ${MAX_TRACE_ARGS} arguments`);
   }
+  const dentries = expandDentryArgs(expanded);
+  // The kernel changes the words that its messages are made of, unless others have taken their place.
+  if (meta === undefined) ctx.log.setArgs(dentries);
   const args: ProbeArg[] = [];
   let size = 0;
-  for (const [i, word] of expandDentryArgs(expanded).entries()) {
+  for (const [i, word] of dentries.entries()) {
     ctx.log.index = i + 2;
     const arg = parseProbeArg(word, args, size, ctx);
     args.push(arg);

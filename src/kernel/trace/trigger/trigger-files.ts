@@ -32,9 +32,9 @@ export function processTrigger(file: TraceEventFile, text: string): void {
 
 /** trigger_show() */
 export function showTriggers(file: TraceEventFile): string {
-  // Those of event probes have no line.
+  // Those of event probes have no line, and do not count (check_user_trigger()).
   const lines = file.triggers.map((trigger) => trigger.print()).filter((line) => line !== '');
-  if (file.triggers.length > 0) return lines.map((line) => `${line}\n`).join('');
+  if (lines.length > 0) return lines.map((line) => `${line}\n`).join('');
   return `# Available triggers:\n# ${COMMANDS.map(({ name }) => name).join(' ')}\n`;
 }
 
